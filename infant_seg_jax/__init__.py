@@ -1,0 +1,1 @@
+"""Tissue segmentation of infant brain MRI with a skip-connected 3D DenseNet."""

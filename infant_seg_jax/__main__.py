@@ -1,0 +1,105 @@
+"""The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from absl import app, flags, logging
+
+from infant_seg_jax.errors import InputError
+
+PROGRAM = "infant-seg"
+COMMANDS = {
+    "prepare": "turn a dataset of scans and label maps into a prepared set",
+    "train": "train, or fine-tune, on a prepared set",
+    "predict": "label scans with a trained network",
+    "evaluate": "measure Dice per tissue and subject",
+    "demo": "do all of it on phantoms made on the spot",
+}
+USAGE_STATUS = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; exits with 0, 1 for what a person gave us, or 2 for wrong usage."""
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print(_overview())
+        return
+    if name not in COMMANDS:
+        _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
+    command = import_module(f"infant_seg_jax.commands.{name}")
+    # Config flags look for their overrides in sys.argv, whatever arguments they are given.
+    sys.argv = [f"{PROGRAM} {name}", *rest]
+    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in rest):
+        print(_help(name, command))
+        return
+    app.run(lambda values: _run(name, command, values), sys.argv, flags_parser=_parser(command))
+
+
+def _parser(command: ModuleType):  # noqa: ANN202
+    def parse(argv: Sequence[str]) -> flags.FlagValues:
+        flags.FLAGS(argv[:1])  # absl's own flags; the command's are its own, not global.
+        values = flags.FlagValues()
+        try:
+            command.define_flags(values)
+            rest = values(argv)
+        except flags.Error as error:
+            _fail(f"{error}; see `{argv[0]} --help`.", USAGE_STATUS)
+        except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+            # What ml_collections raises for a config that is missing or an override that is wrong.
+            lines = [line.strip("\"' ") for line in str(error).replace("\\n", "\n").split("\n")]
+            _fail(". ".join(line for line in lines if line), USAGE_STATUS)
+        if len(rest) > 1:
+            _fail(
+                f"'{rest[1]}' is not a flag; write --name=value, and see `{argv[0]} --help`.",
+                USAGE_STATUS,
+            )
+        return values
+
+    return parse
+
+
+def _run(name: str, command: ModuleType, values: flags.FlagValues) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate at INFO.
+    try:
+        command.run(values)
+    except InputError as error:
+        _fail(f"{name}: {error}", 1)
+    except KeyboardInterrupt:
+        _fail(f"{name}: stopped by the keyboard.", 130)
+
+
+def _fail(sentence: str, status: int) -> None:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _overview() -> str:
+    lines = [f"  {name:10}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Label brain MRI as CSF, gray matter and white matter, for infants above all.",
+            "",
+            f"usage: {PROGRAM} COMMAND --flag=value ...",
+            "",
+            *lines,
+            "",
+            f"`{PROGRAM} COMMAND --help` explains a command.",
+        ]
+    )
+
+
+def _help(name: str, command: ModuleType) -> str:
+    values = flags.FlagValues()
+    command.define_flags(values)
+    rows = []
+    for flag_name in values:
+        flag = values[flag_name]
+        default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
+        rows.append(f"  --{flag_name}\n      {flag.help}{default}")
+    return "\n".join([f"{PROGRAM} {name}: {(command.__doc__ or '').strip()}", "", *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""train a network on a prepared set, from scratch or from another run's weights.
+
+The config decides everything; any of its values can be overridden on the command line. An
+interrupted run goes on where it was saved when the same command is run again.
+
+    infant-seg train --config=configs/default.py --config.data.path=prepared/ibsr \\
+        --workdir=runs/adult
+    infant-seg train --config=configs/default.py --config.data.path=prepared/infants \\
+        --config.init.checkpoint=runs/adult --workdir=runs/infant
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The config file, as configs/default.py; --config.KEY=VALUE overrides its values.",
+        flag_values=values,
+    )
+    flags.mark_flag_as_required("config", values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The run's folder: checkpoints, metrics, config.",
+        required=True,
+        flag_values=values,
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.training.loop import train_and_evaluate
+
+    train_and_evaluate(values.config, Path(values.workdir))
+    print(f"The run is in {values.workdir}.")
+    print(f"Next: infant-seg predict --checkpoint={values.workdir} --input=SCANS --output=DIR")

@@ -1,0 +1,218 @@
+"""Volumes in and out: work happens in RAS+, results return to the scan's own grid exactly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float32, Integer, Shaped, UInt8
+
+from infant_seg_jax.data.nifti import Affine, Grid, Shape, read_nifti, times, write_nifti
+from infant_seg_jax.errors import InputError
+
+SAME_GRID_MM = 1e-3
+"""Two grids are one grid if no corner of theirs is further apart than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scan in RAS+ order: axis 0 grows to the subject's right, 1 to anterior, 2 to superior.
+
+    Attributes:
+        data: intensities as the file means them, one channel per modality.
+        affine: voxel indices of `data` to RAS+ millimetres.
+        native: the grid of the file.
+        path: the file, for messages; the first one where several were stacked.
+    """
+
+    data: Float32[np.ndarray, "x y z c"]
+    affine: Affine
+    native: Grid
+    path: Path
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along x, y, z."""
+        return _shape3(self.data)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along x, y, z in mm."""
+        return spacing_of(self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A label map in RAS+ order, its ids as found, before any schema; otherwise as `Volume`."""
+
+    data: Integer[np.ndarray, "x y z"]
+    affine: Affine
+    native: Grid
+    path: Path
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along x, y, z."""
+        return _shape3(self.data)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along x, y, z in mm."""
+        return spacing_of(self.affine)
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """The voxel size in mm: the lengths of the affine's three columns."""
+    x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    return x, y, z
+
+
+def read_image(path: Path) -> Volume:
+    """Read one scan (NIfTI-1 or -2, `.nii` or `.nii.gz`) as a volume with one channel.
+
+    Trailing axes of length 1 are dropped, `scl_slope` and `scl_inter` applied, axes flipped and
+    exchanged to the closest RAS+ order; nothing is resampled.
+
+    Raises:
+        InputError: the file is missing, not NIfTI, truncated or corrupt, holds more than one 3D
+            volume or too large a one, has no usable affine or spacing, has voxels that are NaN or
+            infinite, or the same value everywhere.
+    """
+    path = Path(path)
+    raw, scale, native = read_nifti(path)
+    # What float32 cannot hold becomes infinite or NaN, and is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = _to_ras(raw, native.affine).astype(np.float32, order="C")
+        if scale is not None:
+            data *= np.float32(scale[0])
+            data += np.float32(scale[1])
+    _check_finite(data, path)
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        what = "is empty: every voxel is 0" if low == 0 else f"is constant: every voxel is {low:g}"
+        raise InputError(f"{path} {what}, expected a scan of a brain.")
+    return Volume(data[..., None], _ras_affine(native), native, path)
+
+
+def read_images(paths: Sequence[Path]) -> Volume:
+    """Read several modalities of one subject, in that order, as the channels of one volume.
+
+    Raises:
+        InputError: as `read_image`, or the files do not share one grid.
+    """
+    first, *others = volumes = [read_image(path) for path in paths]
+    for other in others:
+        check_same_grid(other, first)
+    data = np.concatenate([v.data for v in volumes], axis=-1) if others else first.data
+    return Volume(data, first.affine, first.native, first.path)
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Read a label map: integers, or floats that hold whole numbers.
+
+    Raises:
+        InputError: as `read_image` (save that it may be constant), or values that are not whole
+            numbers.
+    """
+    path = Path(path)
+    raw, scale, native = read_nifti(path)
+    data = _to_ras(raw, native.affine)
+    if scale is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = data.astype(np.float64) * scale[0] + scale[1]
+    if data.dtype.kind == "f":
+        _check_finite(data, path)
+        whole = np.round(data)  # a stored slope may leave 2.9999998 for 3
+        wrong = (np.abs(data - whole) > 1e-3) | (np.abs(whole) > np.iinfo(np.int32).max)
+        if wrong.any():
+            raise InputError(
+                f"{path} holds values such as {float(data[wrong][0]):g} in "
+                f"{np.count_nonzero(wrong)} voxels, expected the whole numbers of a label map."
+            )
+        data = whole.astype(np.int32)
+    data = np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
+    return LabelMap(data, _ras_affine(native), native, path)
+
+
+def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> None:
+    """Check that two volumes share one RAS+ grid, whatever the axis order of their files.
+
+    Raises:
+        InputError: their shapes differ, or their corners lie more than `SAME_GRID_MM` apart.
+    """
+    if volume.shape != reference.shape:
+        # The file's own axis order is the one that people see in other tools.
+        shapes = volume.native.shape, reference.native.shape
+        if shapes[0] == shapes[1]:
+            shapes = volume.shape, reference.shape
+        raise InputError(
+            f"{volume.path} has the shape {times(shapes[0])} but {reference.path} has "
+            f"{times(shapes[1])}, expected one grid for both."
+        )
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    corners = corners * [*(np.array(volume.shape) - 1), 1]
+    apart = np.linalg.norm((corners @ (volume.affine - reference.affine).T)[:, :3], axis=1).max()
+    if apart > SAME_GRID_MM:
+        raise InputError(
+            f"{volume.path} lies up to {apart:.3g} mm away from {reference.path}, expected one "
+            "grid (the same affine) for both."
+        )
+
+
+def to_native(
+    array: Shaped[np.ndarray, "x y z *c"], native: Grid
+) -> Shaped[np.ndarray, "i j k *c"]:
+    """Bring an array in RAS+ order back to the axis order and flips of `native`."""
+    orientation = nib.orientations.io_orientation(native.affine)
+    ras = nib.orientations.axcodes2ornt("RAS")
+    array = nib.orientations.apply_orientation(
+        array, nib.orientations.ornt_transform(ras, orientation)
+    )
+    if array.shape[:3] != native.shape:
+        raise ValueError(f"an array of shape {array.shape[:3]} does not fit {native.shape}")
+    return array
+
+
+def write_label_map(
+    path: Path, label_map: UInt8[np.ndarray, "x y z"], volume: Volume | LabelMap
+) -> None:
+    """Write a RAS+ label map as NIfTI uint8 on the own grid of `volume`, whole or not at all.
+
+    The file has the scan's shape (its trailing axes of length 1 too), orientation, units, form
+    codes and, bit for bit, affine. A NIfTI-2 scan gets a NIfTI-2 label map.
+
+    Raises:
+        InputError: the file's name is not NIfTI's, or its folder cannot be written to.
+    """
+    trailing = (1,) * volume.native.trailing_axes
+    write_like(path, label_map.reshape(label_map.shape + trailing), volume)
+
+
+def write_like(
+    path: Path, array: Shaped[np.ndarray, "x y z *c"], volume: Volume | LabelMap
+) -> None:
+    """Write any RAS+ array, a map of probabilities say, as `write_label_map` does, in its dtype."""
+    write_nifti(Path(path), to_native(array, volume.native), volume.native)
+
+
+def _check_finite(data: Shaped[np.ndarray, "x y z"], path: Path) -> None:
+    bad = data.size - np.count_nonzero(np.isfinite(data))
+    if bad:
+        raise InputError(
+            f"{path} holds {bad} voxels that are NaN or infinite, expected finite numbers."
+        )
+
+
+def _to_ras(array: Shaped[np.ndarray, "i j k"], affine: Affine) -> Shaped[np.ndarray, "x y z"]:
+    return nib.orientations.apply_orientation(array, nib.orientations.io_orientation(affine))
+
+
+def _ras_affine(native: Grid) -> Affine:
+    orientation = nib.orientations.io_orientation(native.affine)
+    return native.affine @ nib.orientations.inv_ornt_aff(orientation, native.shape)
+
+
+def _shape3(array: np.ndarray) -> Shape:
+    x, y, z = array.shape[:3]
+    return x, y, z

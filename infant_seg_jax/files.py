@@ -1,0 +1,90 @@
+"""Files that are either whole or absent: write aside, then rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infant_seg_jax.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it replaces `path` only if the block succeeds.
+
+    The temporary name keeps all of `path`'s suffixes, because writers such as nibabel choose the
+    format by them.
+
+    Raises:
+        InputError: the folder cannot be created or written to.
+    """
+    path = Path(path)
+    with _aside(path) as aside:
+        temporary = aside / path.name
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` to fill; it becomes `path` only if the block succeeds.
+
+    Raises:
+        InputError: `path` exists already and is not an empty folder, or its parent cannot be
+            written to.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not an empty folder: name another output.")
+    with _aside(path) as aside:
+        folder = aside / path.name
+        folder.mkdir()
+        yield folder
+        os.replace(folder, path)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the folder {path.parent} ({error.strerror}): "
+            "name an output folder that you may write to."
+        ) from error
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error.strerror}).") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}).") from error
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,85 @@
+"""The layers that the network is made of: convolutions, upsampling and dropout."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Key
+
+from infant_seg_jax.ops.conv3d import conv3x3x3
+from infant_seg_jax.ops.resampling import downsample, upsample
+
+
+class Conv(nn.Module):
+    """A 3D convolution, channels last: 1x1x1, 2x2x2 with stride 2, or 3x3x3 with padding 1.
+
+    The kernel `(size, size, size, in, out)` starts He-normal with its fan-in; the bias, if there
+    is one, at zero.
+    """
+
+    features: int
+    size: int
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d2 h2 w2 k"]:
+        shape = (self.size,) * 3 + (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        match self.size:
+            case 1:
+                y = x @ kernel[0, 0, 0]
+            case 2:
+                y = downsample(x, kernel)
+            case 3:
+                y = conv3x3x3(x, kernel)
+            case _:
+                raise ValueError(f"Conv has kernels of size 1, 2 and 3, not {self.size}")
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class Upsample(nn.Module):
+    """A transposed convolution by `stride`, kernel `stride + 2`, in as many groups as classes.
+
+    Each class reads its own share of the channels. Where the channels do not divide by the number
+    of classes there are `gcd(channels, classes)` groups, at worst one, in which every class reads
+    every channel.
+
+    The kernel `(size, size, size, channels / groups, classes)` starts He-normal; its fan-in is
+    what PyTorch takes it to be for transposed convolutions, `size**3 * classes / groups`.
+    """
+
+    classes: int
+    stride: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d2 h2 w2 k"]:
+        size = self.stride + 2
+        groups = math.gcd(x.shape[-1], self.classes)
+        fan_in = size**3 * self.classes // groups
+        initializer = nn.initializers.normal(math.sqrt(2 / fan_in))
+        shape = (size, size, size, x.shape[-1] // groups, self.classes)
+        kernel = self.param("kernel", initializer, shape, jnp.float32)
+        return upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+
+
+def dropout(
+    x: Float[Array, "n d h w c"], rate: float, example_keys: Key[Array, " n"], layer: int
+) -> Float[Array, "n d h w c"]:
+    """Drop values with probability `rate`, each example by its own key and the layer's number.
+
+    Draws depend on nothing else, so an example meets the same dropout on any number of devices.
+    """
+
+    def mask(key: Key[Array, ""]) -> Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, x.shape[1:])
+
+    keep = jax.vmap(mask)(example_keys)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros((), x.dtype))

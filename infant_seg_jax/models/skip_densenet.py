@@ -1,0 +1,169 @@
+"""The skip-connected 3D DenseNet of Bui, Shin and Moon.
+
+T. D. Bui, J. Shin, T. Moon, "Skip-connected 3D DenseNet for volumetric infant brain MRI
+segmentation", Biomedical Signal Processing and Control 54, 2019, 101613.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Key
+
+from infant_seg_jax.models.layers import Conv, Upsample, dropout
+
+BOTTLENECK = 4
+"""A dense layer's 1x1x1 convolution yields this many times the growth rate."""
+
+
+class DenseLayer(nn.Module):
+    """Norm, 1x1x1, norm, 3x3x3 to `growth_rate`, dropout, concatenated to the input."""
+
+    growth_rate: int
+    dropout_rate: float
+    norm: Callable[..., nn.Module]
+    number: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
+    ) -> Float[Array, "n d h w c+growth"]:
+        y = nn.relu(self.norm(name="norm1")(x))
+        y = Conv(BOTTLENECK * self.growth_rate, 1, dtype=self.dtype, name="conv1")(y)
+        y = nn.relu(self.norm(name="norm2")(y))
+        y = Conv(self.growth_rate, 3, dtype=self.dtype, name="conv2")(y)
+        if keys is not None:
+            y = dropout(y, self.dropout_rate, keys, self.number)
+        return jnp.concatenate([x, y], axis=-1)
+
+
+class DenseBlock(nn.Module):
+    """Dense layers in a row."""
+
+    layers: int
+    growth_rate: int
+    dropout_rate: float
+    norm: Callable[..., nn.Module]
+    first_number: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
+    ) -> Float[Array, "n d h w c2"]:
+        for i in range(self.layers):
+            x = DenseLayer(
+                self.growth_rate,
+                self.dropout_rate,
+                self.norm,
+                self.first_number + i,
+                self.dtype,
+                name=f"layer{i + 1}",
+            )(x, keys)
+        return x
+
+
+class Transition(nn.Module):
+    """Norm, 1x1x1 to half the channels, norm, 2x2x2 of stride 2 with bias."""
+
+    norm: Callable[..., nn.Module]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d//2 h//2 w//2 c//2"]:
+        features = x.shape[-1] // 2
+        x = Conv(features, 1, dtype=self.dtype, name="conv")(nn.relu(self.norm(name="norm")(x)))
+        x = nn.relu(self.norm(name="pool_norm")(x))
+        return Conv(features, 2, use_bias=True, dtype=self.dtype, name="pool")(x)
+
+
+class SkipDenseNet3D(nn.Module):
+    """Logits of `num_classes` classes for every voxel of a patch of any number of modalities.
+
+    Attributes:
+        num_classes: K, the classes; background is one of them.
+        growth_rate: channels that each dense layer adds.
+        stem_features: channels of the full-resolution stem.
+        block_layers: dense layers of each block.
+        dropout_rate: share of each dense layer's new values dropped in training.
+        axis_name: the mapped device axis over which batch statistics are averaged, if any.
+        dtype: of the computation; parameters and batch statistics are float32.
+    """
+
+    num_classes: int = 4
+    growth_rate: int = 16
+    stem_features: int = 32
+    block_layers: tuple[int, ...] = (4, 4, 4, 4)
+    dropout_rate: float = 0.2
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def downsampling(self) -> int:
+        """D, H and W are multiples of this: 16 with four blocks."""
+        return 2 ** len(self.block_layers)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "n d h w c"],
+        *,
+        train: bool = False,
+        example_keys: Key[Array, " n"] | None = None,
+    ) -> Float[Array, "n d h w k"]:
+        """Compute the logits.
+
+        In training, normalisation uses the batch's statistics and updates the running ones
+        (apply with `mutable=["batch_stats"]`), and dropout draws from `example_keys`.
+
+        Raises:
+            ValueError: D, H or W is not a multiple of `downsampling`, or `example_keys` are
+                missing in training with dropout.
+        """
+        if any(extent % self.downsampling for extent in x.shape[1:4]):
+            raise ValueError(
+                f"the spatial shape {x.shape[1:4]} must be multiples of {self.downsampling}"
+            )
+        keys = example_keys if train and self.dropout_rate > 0 else None
+        if train and self.dropout_rate > 0 and keys is None:
+            raise ValueError("training with dropout needs example_keys, one for each example")
+
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        conv = partial(Conv, dtype=self.dtype)
+
+        for i in range(2):
+            x = conv(self.stem_features, 3, name=f"stem_conv{i}")(x)
+            x = nn.relu(norm(name=f"stem_norm{i}")(x))
+        skip = conv(self.stem_features, 3, name="stem_conv2")(x)
+        x = conv(self.stem_features, 2, name="stem_pool")(nn.relu(norm(name="stem_norm2")(skip)))
+
+        upsampled = []
+        for i, layers in enumerate(self.block_layers, start=1):
+            x = DenseBlock(
+                layers,
+                self.growth_rate,
+                self.dropout_rate,
+                norm,
+                sum(self.block_layers[: i - 1]),
+                self.dtype,
+                name=f"block{i}",
+            )(x, keys)
+            up = Upsample(self.num_classes, 2**i, dtype=self.dtype, name=f"upsample{i}")
+            upsampled.append(up(x))
+            if i < len(self.block_layers):
+                x = Transition(norm, self.dtype, name=f"transition{i}")(x)
+
+        x = nn.relu(norm(name="head_norm")(jnp.concatenate([*upsampled, skip], axis=-1)))
+        logits = conv(self.num_classes, 1, use_bias=True, name="head_conv")(x)
+        return logits.astype(jnp.float32)

@@ -1,0 +1,134 @@
+"""Orbax checkpoints: parameters, batch statistics and optimiser as separate items.
+
+Separate, so that prediction and fine-tuning never read an optimiser. Restoring always names the
+shapes that are expected; nothing is padded, cut or converted to fit.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.training.state import TrainState, abstract_variables
+
+ITEMS = ("params", "batch_stats", "opt_state")
+
+
+def open_checkpoints(workdir: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """The checkpoints of a run: kept are the latest and the one of the best mean Dice.
+
+    Saving is asynchronous, so use it as a context manager, which waits at its end.
+    """
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_score, n=1)]),
+        read_only=read_only,
+        create=not read_only,
+    )
+    return ocp.CheckpointManager(
+        (workdir / "checkpoints").absolute(), options=options, item_names=ITEMS
+    )
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) -> None:
+    """Write the state under its step, with the score that chooses the best."""
+    items = {name: ocp.args.StandardSave(getattr(state, name)) for name in ITEMS}
+    manager.save(
+        int(state.step), args=ocp.args.Composite(**items), metrics={"mean_dice": mean_dice}
+    )
+
+
+def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
+    """The latest state, with the shapes and on the devices of `like`; None if there is none.
+
+    Raises:
+        InputError: the checkpoint is damaged or does not fit.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return None
+    targets = {name: getattr(like, name) for name in ITEMS}
+    items = _restore(manager, step, targets)
+    return TrainState(step=jax.numpy.asarray(step, jax.numpy.int32), **items)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Variables from a checkpoint, and which one it was."""
+
+    variables: dict[str, Any]
+    step: int
+    mean_dice: float | None
+
+
+def load_variables(
+    run: Path, model: SkipDenseNet3D, modalities: int, which: str = "best"
+) -> Loaded:
+    """Parameters and batch statistics of a run's `"best"` or `"latest"` checkpoint.
+
+    Raises:
+        InputError: the run has no checkpoint, or it does not fit the network.
+    """
+    run = Path(run)
+    if not (run / "checkpoints").is_dir():
+        raise InputError(f"{run} has no checkpoints: name the --workdir of a training run.")
+    with open_checkpoints(run, read_only=True) as manager:
+        scores = {step: _score(manager.metrics(step)) for step in manager.all_steps()}
+        if not scores:
+            raise InputError(f"{run} has no finished checkpoint yet: train it for longer.")
+        best = max(scores, key=lambda step: (scores[step], step))
+        step = best if which == "best" else max(scores)
+        targets = jax.tree.map(_on_first_device, abstract_variables(model, modalities))
+        return Loaded(_restore(manager, step, targets), step, scores[step])
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, targets: dict[str, Any]) -> dict[str, Any]:
+    folder = Path(manager.directory) / str(step)
+    try:
+        stored = manager.item_metadata(step)
+        for name, target in targets.items():
+            _check_shapes(stored[name], target, folder / name)
+        items = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        restored = manager.restore(step, args=ocp.args.Composite(**items))
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and tensorstore raise many kinds for damaged files.
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"The checkpoint {folder} cannot be read ({reason}).") from error
+    return {name: restored[name] for name in targets}
+
+
+def _check_shapes(stored: Any, target: Any, path: Path) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree.leaves_with_path(tree)
+XX
+            for key, leaf in leaves
+        }
+
+    found, expected = shapes(stored), shapes(target)
+    differing = [
+        f"{name} is {found.get(name, 'absent')}, expected {expected.get(name, 'none')}"
+        for name in sorted(found | expected)
+        if found.get(name) != expected.get(name)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise InputError(
+            f"The checkpoint {path} does not fit the config's network: {'; '.join(differing[:3])}"
+            f"{more}; use the model settings and modalities that it was trained with."
+        )
+
+
+def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _score(metrics: Any) -> float:
+    """The mean Dice that a checkpoint was saved with; the worst of all where there is none."""
+    score = (metrics or {}).get("mean_dice")
+    return -1.0 if score is None or score != score else float(score)

@@ -1,0 +1,157 @@
+"""A run folder explains itself: what was trained, on what, with what, and how it went.
+
+config.json      the resolved config
+run.json         modalities, preparation, subjects, versions and devices
+metrics.jsonl    one JSON object per line: `step` and what was measured
+tensorboard/     the same for TensorBoard
+checkpoints/     the latest and the best, named by step
+"""
+
+import json
+import math
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from infant_seg_jax.config import load_config
+from infant_seg_jax.data.prepared import PreparedSet
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import read_json, write_json
+
+RECORD_VERSION = 1
+_LIBRARIES = ("infant_seg_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's network needs to know of its training data to meet another scan."""
+
+    modalities: tuple[str, ...]
+    preparation: Preparation
+
+
+def start_run(
+    workdir: Path, config: ConfigDict, prepared: PreparedSet, subjects: dict[str, list[str]]
+) -> None:
+    """Write the run's config and record; a run that was started before must have the same config.
+
+    Raises:
+        InputError: the folder holds a run with another config; the sentence names the keys.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        before, now = _flat(load_config(path)), _flat(config)
+        changed = [
+            f"{key}: {before[key]!r}, not {now[key]!r}" for key in now if now[key] != before[key]
+        ]
+        if changed:
+            raise InputError(
+                f"{workdir} holds a run with another config ({'; '.join(changed)}): resume it with "
+                "its own config or name another --workdir."
+            )
+    write_json(path, config.to_dict())
+    write_json(
+        workdir / "run.json",
+        {
+            "record_version": RECORD_VERSION,
+            "modalities": list(prepared.modalities),
+            "preparation": asdict(prepared.preparation),
+            "subjects": subjects,
+            "versions": {"python": platform.python_version()}
+            | {library: version(library) for library in _LIBRARIES},
+            "devices": [device.device_kind for device in jax.devices()],
+        },
+    )
+
+
+def read_run(run: Path) -> tuple[ConfigDict, RunRecord]:
+    """The config and the record of a run.
+
+    Raises:
+        InputError: the folder is missing or is not a run's, or was written by a newer version.
+    """
+    run = Path(run)
+    if not (run / "config.json").is_file() or not (run / "run.json").is_file():
+        raise InputError(
+            f"{run} is not a run folder (it has no config.json and run.json): name the --workdir "
+            "of a training run."
+        )
+    content = read_json(run / "run.json")
+    try:
+        found = content["record_version"]
+        if found != RECORD_VERSION:
+            raise InputError(
+                f"{run / 'run.json'} has the record version {found!r}, expected {RECORD_VERSION}: "
+                "use the version of infant_seg_jax that wrote it."
+            )
+        record = RunRecord(
+            tuple(str(name) for name in content["modalities"]),
+            Preparation(**content["preparation"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{run / 'run.json'} is damaged ({error!r}).") from error
+    return load_config(run / "config.json"), record
+
+
+class MetricsLog:
+    """Appends measurements to `metrics.jsonl` and to TensorBoard's events."""
+
+    def __init__(self, workdir: Path, from_step: int) -> None:
+        """Continue the log of a run resumed at `from_step`; what it said of later steps goes."""
+        path = workdir / "metrics.jsonl"
+        kept = [line for line in read_metrics(workdir) if line["step"] <= from_step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Log the values of a step; numbers also to TensorBoard."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                self._events.add_scalar(name, value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a last line cut short by a crash is left out."""
+    path = Path(run) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,20 @@
+"""Learning rates over a run, and the optimiser that follows them."""
+
+import optax
+from ml_collections import ConfigDict
+
+
+def learning_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
+    """The learning rate of each of `steps` steps, as `config.optimizer` describes it."""
+    if optimizer.schedule == "cosine":
+        return optax.cosine_decay_schedule(optimizer.learning_rate, steps)
+    drops = {round(share * steps): 0.1 for share in optimizer.drops}
+    return optax.piecewise_constant_schedule(optimizer.learning_rate, drops)
+
+
+def make_optimizer(optimizer: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Adam with coupled L2: the weights, times `l2`, join the gradient before Adam scales it."""
+    return optax.chain(
+        optax.add_decayed_weights(optimizer.l2),
+        optax.adam(learning_rate(optimizer, steps), optimizer.b1, optimizer.b2),
+    )

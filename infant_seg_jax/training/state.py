@@ -1,0 +1,53 @@
+"""What training carries from one step to the next."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Int32
+
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Parameters, batch statistics, optimiser state, and the number of steps taken."""
+
+    step: Int32[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_variables(model: SkipDenseNet3D, modalities: int, seed: int) -> dict[str, Any]:
+    """Fresh parameters and batch statistics for a network of so many input channels."""
+    patch = jnp.zeros((1, *(model.downsampling,) * 3, modalities))
+    # Without optimisation: this runs once, and compiling it well takes far longer than running it.
+    init = jax.jit(
+        lambda key: model.init(key, patch), compiler_options={"xla_backend_optimization_level": 0}
+    )
+    return init(jax.random.key(seed))
+
+
+def abstract_variables(model: SkipDenseNet3D, modalities: int) -> dict[str, Any]:
+    """The shapes and types of the variables, with nothing computed."""
+    patch = jax.ShapeDtypeStruct((1, *(model.downsampling,) * 3, modalities), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), patch)
+
+
+def new_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """Step 0 from the given variables, with a fresh optimiser."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+    )

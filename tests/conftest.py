@@ -1,0 +1,19 @@
+import os
+from pathlib import Path
+
+import pytest
+
+# Four CPU devices for the tests of pmap; to be set before JAX starts.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real scans named by INFANT_SEG_TEST_DATA."""
+    folder = os.environ.get("INFANT_SEG_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("INFANT_SEG_TEST_DATA names no folder of real scans")
+    return Path(folder)

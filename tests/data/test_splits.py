@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infant_seg_jax.data.sources import SourceCase
+from infant_seg_jax.data.splits import SPLITS, check_folds, make_fold, read_folds
+from infant_seg_jax.errors import InputError
+
+PARTICIPANTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
+
+
+def case(case_id, participant=None, labelled=True, split=None):
+    labels = Path("labels.nii") if labelled else None
+    return SourceCase(case_id, participant or case_id, (Path("t1.nii"),), labels, split)
+
+
+def test_the_sources_own_split_is_kept():
+    cases = [
+        case("4", split="test", labelled=False),
+        case("1", split="train"),
+        case("3", split="validation"),
+        case("2", split="train"),
+        case("5"),  # in none
+    ]
+    fold = make_fold(cases, seed=0)
+    assert fold == {"train": ("1", "2"), "validation": ("3",), "test": ("4",)}
+
+
+@given(
+    sessions=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=40),
+    seed=st.integers(0, 5),
+)
+def test_drawn_fold_never_splits_a_participant(sessions, seed):
+    cases = [
+        case(f"s{number}", f"p{participant}", labelled)
+        for number, (participant, labelled) in enumerate(sessions)
+    ]
+    fold = make_fold(cases, seed)
+    assert fold == make_fold(cases, seed)
+    participant = {c.case_id: c.participant for c in cases}
+    groups = [{participant[id_] for id_ in fold[name]} for name in SPLITS]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    # Every labelled case is in exactly one split, and train and validation hold no other.
+    placed = [id_ for name in SPLITS for id_ in fold[name]]
+    labelled = {c.case_id for c in cases if c.labels}
+    assert len(placed) == len(set(placed)) and labelled <= set(placed)
+    assert set(fold["train"] + fold["validation"]) <= labelled
+    check_folds([fold], Path("splits.json"), participant, labelled)
+
+
+@pytest.mark.parametrize(
+    "count, sizes", [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (18, (10, 4, 4))]
+)
+def test_drawn_fold_has_the_documented_sizes(count, sizes):
+    cases = [case(f"{number:02}") for number in range(count)]
+    assert tuple(len(make_fold(cases, seed=3)[name]) for name in SPLITS) == sizes
+
+
+def test_seed_changes_the_draw_and_order_of_cases_does_not():
+    cases = [case(f"{number:02}") for number in range(18)]
+    folds = [make_fold(cases, seed) for seed in range(5)]
+    assert len({fold["test"] for fold in folds}) > 1
+    again = make_fold(cases[::-1], seed=0)
+    assert all(set(again[name]) == set(folds[0][name]) for name in SPLITS)
+
+
+def test_folds_are_read_from_json(tmp_path):
+    fold = {"train": ["1", "2"], "validation": [], "test": ["3"]}
+    (tmp_path / "splits.json").write_text(json.dumps([fold, fold]))
+    folds = read_folds(tmp_path / "splits.json")
+    assert folds == ({"train": ("1", "2"), "validation": (), "test": ("3",)},) * 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {},
+        3,
+        [3],
+        [{}],
+        [{"train": [], "test": []}],
+        [{"train": "1", "validation": [], "test": []}],
+    ],
+)
+def test_json_of_another_form_is_named(tmp_path, content):
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="splits.json is not a list of folds, expected"):
+        read_folds(tmp_path / "splits.json")
+
+
+@pytest.mark.parametrize(
+    "fold, sentence",
+    [
+        (
+            {"train": ("a1",), "validation": ("b1",), "test": ("a2",)},
+            "splits.json names the case a2 in 'test' of fold 1, but its participant a is in "
+            "'train' too, expected each participant in one split: move all of theirs to one.",
+        ),
+        (
+            {"train": ("a1", "b1"), "validation": ("b1",), "test": ()},
+            "splits.json names the case b1 in 'validation' of fold 1, but its participant b is in "
+            "'train' too, expected each participant in one split: move all of theirs to one.",
+        ),
+        (
+            {"train": ("a1", "d9"), "validation": (), "test": ()},
+            "splits.json names the case d9 in 'train' of fold 1, which the set does not hold, "
+            "expected one of a1, a2, b1, c1.",
+        ),
+        (
+            {"train": ("a1",), "validation": ("c1",), "test": ()},
+            "splits.json names the case c1 in 'validation' of fold 1, which has no labels, "
+            "expected it in 'test' or nowhere.",
+        ),
+    ],
+)
+def test_unsound_fold_is_one_sentence(fold, sentence):
+    sound = {"train": ("a1", "a2"), "validation": ("b1",), "test": ("c1",)}
+    check_folds([sound], Path("splits.json"), PARTICIPANTS, {"a1", "a2", "b1"})
+    with pytest.raises(InputError) as caught:
+        check_folds([sound, fold], Path("splits.json"), PARTICIPANTS, {"a1", "a2", "b1"})
+    assert str(caught.value) == sentence

@@ -1,0 +1,106 @@
+import hashlib
+import json
+
+import pytest
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_folder, atomic_path, read_json, sha256, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_with_its_suffixes_when_all_is_written(tmp_path):
+    target = tmp_path / "new" / "folder" / "map.nii.gz"
+    with atomic_path(target) as aside:
+        assert aside.name == target.name and aside.parent.parent == target.parent
+        aside.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert names(target.parent) == ["map.nii.gz"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "metrics.json"
+    target.write_text("old")
+    with pytest.raises(error):
+        with atomic_path(target) as aside:
+            aside.write_text("ha")
+            raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["metrics.json"]
+
+
+def test_folder_appears_when_all_is_written(tmp_path):
+    target = tmp_path / "deep" / "set"
+    with atomic_folder(target) as folder:
+        (folder / "case").mkdir()
+        (folder / "case" / "a").write_text("a")
+        assert not target.exists()
+    assert (target / "case" / "a").read_text() == "a"
+    assert names(tmp_path / "deep") == ["set"]
+
+
+def test_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "set").mkdir()
+    with atomic_folder(tmp_path / "set") as folder:
+        (folder / "a").write_text("a")
+    assert names(tmp_path / "set") == ["a"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_folder_that_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(error):
+        with atomic_folder(tmp_path / "set") as folder:
+            (folder / "half").write_text("h")
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_full_folder_or_file_is_never_replaced(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "precious").write_text("p")
+    (tmp_path / "file").write_text("p")
+    for taken in (tmp_path / "set", tmp_path / "file"):
+        with pytest.raises(InputError, match=f"{taken} exists already .* name another output"):
+            with atomic_folder(taken):
+                pytest.fail("the block must not run")
+    assert (tmp_path / "set" / "precious").read_text() == "p"
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_folder])
+def test_folder_that_cannot_be_written_to_is_named(tmp_path, atomic):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=f"Cannot write to the folder {tmp_path / 'file'} "):
+        with atomic(tmp_path / "file" / "out"):
+            pytest.fail("the block must not run")
+
+
+def test_json_goes_round(tmp_path):
+    content = {"train": ["IBSR_01"], "spacing_mm": [0.9375, 1.5, 1e-7], "none": None, "ü": "é"}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == content
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"bad": object()})
+    assert read_json(tmp_path / "a.json") == content
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"Cannot read {tmp_path / 'none.json'} .No such file"):
+        read_json(tmp_path / "none.json")
+    for content in (b'{"a": 1', b"\xff\xfe\x00"):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(InputError, match=f"{tmp_path / 'bad.json'} is not valid JSON"):
+            read_json(tmp_path / "bad.json")
+
+
+def test_sha256_of_known_vectors(tmp_path):
+    # FIPS 180-2, appendix B.1, and a file longer than any buffer.
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == expected
+    (tmp_path / "long").write_bytes(b"x" * 3_000_000)
+    assert sha256(tmp_path / "long") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
