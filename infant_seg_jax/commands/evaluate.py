@@ -48,8 +48,10 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.inference.evaluation import evaluate_label_maps, evaluate_run
 
+    use_compilation_cache()
     if values.checkpoint and values.data and not (values.prediction or values.truth):
         table = evaluate_run(
             Path(values.checkpoint), Path(values.data), values.split, values.fold, values.which

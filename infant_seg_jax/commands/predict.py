@@ -50,11 +50,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.data.volumes import read_images, write_label_map
     from infant_seg_jax.inference.outputs import find_scans
     from infant_seg_jax.inference.predictor import Predictor
     from infant_seg_jax.progress import progress, say
 
+    use_compilation_cache()
     scans = find_scans(values.input, Path(values.output))
     predictor = Predictor.from_run(Path(values.checkpoint), values.which)
     if values.overlap is not None:

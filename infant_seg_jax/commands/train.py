@@ -33,8 +33,10 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.training.loop import train_and_evaluate
 
+    use_compilation_cache()
     train_and_evaluate(values.config, Path(values.workdir))
     print(f"The run is in {values.workdir}.")
     print(f"Next: infant-seg predict --checkpoint={values.workdir} --input=SCANS --output=DIR")

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from tqdm import tqdm
 
 from infant_seg_jax.data.labels import CLASS_NAMES, LabelSchema, count_classes
 from infant_seg_jax.data.nifti import Affine, Shape
@@ -36,6 +35,7 @@ from infant_seg_jax.data.volumes import (
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, read_json, sha256, write_json
+from infant_seg_jax.progress import progress
 
 FORMAT = 1
 
@@ -156,16 +156,16 @@ def prepare(
     with (
         atomic_folder(output) as folder,
         ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool,
+        progress("preparing", len(cases), unit="subject") as bar,
     ):
-        results = pool.map(lambda case: one(case, folder / case.case_id), cases)
-        progress = tqdm(results, "prepare", len(cases), unit="subject", dynamic_ncols=True)
+        entries = []
         try:
-            entries = list(progress)
+            for entry in pool.map(lambda case: one(case, folder / case.case_id), cases):
+                entries.append(entry)
+                bar.update()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        finally:
-            progress.close()
         manifest = {
             "format": FORMAT,
             "software": f"infant_seg_jax {version('infant_seg_jax')}",

@@ -174,10 +174,8 @@ def to_native(
     return array
 
 
-def write_label_map(
-    path: Path, label_map: UInt8[np.ndarray, "x y z"], volume: Volume | LabelMap
-) -> None:
-    """Write a RAS+ label map as NIfTI uint8 on the own grid of `volume`, whole or not at all.
+def write_label_map(path: Path, label_map: UInt8[np.ndarray, "x y z"], native: Grid) -> None:
+    """Write a RAS+ label map as NIfTI uint8 on a scan's own grid, whole or not at all.
 
     The file has the scan's shape (its trailing axes of length 1 too), orientation, units, form
     codes and, bit for bit, affine. A NIfTI-2 scan gets a NIfTI-2 label map.
@@ -185,15 +183,12 @@ def write_label_map(
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
     """
-    trailing = (1,) * volume.native.trailing_axes
-    write_like(path, label_map.reshape(label_map.shape + trailing), volume)
+    write_volume(path, label_map.reshape(label_map.shape + (1,) * native.trailing_axes), native)
 
 
-def write_like(
-    path: Path, array: Shaped[np.ndarray, "x y z *c"], volume: Volume | LabelMap
-) -> None:
+def write_volume(path: Path, array: Shaped[np.ndarray, "x y z *c"], native: Grid) -> None:
     """Write any RAS+ array, a map of probabilities say, as `write_label_map` does, in its dtype."""
-    write_nifti(Path(path), to_native(array, volume.native), volume.native)
+    write_nifti(Path(path), to_native(array, native), native)
 
 
 def _check_finite(data: Shaped[np.ndarray, "x y z"], path: Path) -> None:

@@ -105,9 +105,8 @@ def _restore(manager: ocp.CheckpointManager, step: int, targets: dict[str, Any])
 def _check_shapes(stored: Any, target: Any, path: Path) -> None:
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree.leaves_with_path(tree)
-XX
-            for key, leaf in leaves
-        }
+        names = [jax.tree_util.keystr(key, simple=True, separator="/") for key, _ in leaves]
+        return dict(zip(names, (tuple(leaf.shape) for _, leaf in leaves), strict=True))
 
     found, expected = shapes(stored), shapes(target)
     differing = [

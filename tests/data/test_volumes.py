@@ -21,7 +21,7 @@ from infant_seg_jax.data.volumes import (
     read_images,
     read_label_map,
     write_label_map,
-    write_like,
+    write_volume,
 )
 from infant_seg_jax.errors import InputError
 
@@ -106,7 +106,7 @@ def test_left_stays_left_in_every_axis_order(tmp_path, permutation, flips):
     assert volume.native.shape == stored.shape
 
     # A label map drawn in RAS returns to the voxels it was drawn on.
-    write_label_map(tmp_path / "labels.nii.gz", ramp(dtype=np.uint8), volume)
+    write_label_map(tmp_path / "labels.nii.gz", ramp(dtype=np.uint8), volume.native)
     written, source = load(tmp_path / "labels.nii.gz"), load(path)
     np.testing.assert_array_equal(np.asarray(written.dataobj), stored)
     assert written.affine.tobytes() == source.affine.tobytes()
@@ -157,7 +157,7 @@ def test_each_value_keeps_its_place_in_the_world(tmp_path_factory, affine, shape
     }
     assert scores[(0, 1, 2), (1, 1, 1)] > 0.9 * max(scores.values())
 
-    write_like(folder / "again.nii", volume.data[..., 0], volume)
+    write_volume(folder / "again.nii", volume.data[..., 0], volume.native)
     again = load(folder / "again.nii")
     assert type(again) is kind
     np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(stored.dataobj))
@@ -209,9 +209,9 @@ def test_trailing_axes_of_length_one_come_and_go(tmp_path, trailing):
     path = save(tmp_path / "scan.nii.gz", ramp().reshape(SHAPE + (1,) * trailing))
     volume = read_image(path)
     assert volume.data.shape == (*SHAPE, 1)
-    write_label_map(tmp_path / "labels.nii.gz", np.ones(SHAPE, np.uint8), volume)
+    write_label_map(tmp_path / "labels.nii.gz", np.ones(SHAPE, np.uint8), volume.native)
     assert load(tmp_path / "labels.nii.gz").shape == load(path).shape
-    write_like(tmp_path / "p.nii.gz", np.ones((*SHAPE, 4), np.float32) / 4, volume)
+    write_volume(tmp_path / "p.nii.gz", np.ones((*SHAPE, 4), np.float32) / 4, volume.native)
     assert load(tmp_path / "p.nii.gz").shape == (*SHAPE, 4)
     assert load(tmp_path / "p.nii.gz").get_data_dtype() == np.float32
 
@@ -227,7 +227,7 @@ def test_form_codes_and_geometry_survive_bit_for_bit(tmp_path, codes):
     nib.save(image, tmp_path / "scan.nii")
     source = load(tmp_path / "scan.nii")
     volume = read_image(tmp_path / "scan.nii")
-    write_label_map(tmp_path / "labels.nii", ramp(volume.shape, np.uint8), volume)
+    write_label_map(tmp_path / "labels.nii", ramp(volume.shape, np.uint8), volume.native)
     written = load(tmp_path / "labels.nii")
     for field in GEOMETRY:
         assert written.header[field].tobytes() == source.header[field].tobytes(), field
@@ -244,17 +244,17 @@ def test_written_file_is_whole_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(nib, "save", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_label_map(tmp_path / "out" / "labels.nii.gz", ramp(dtype=np.uint8), volume)
+        write_label_map(tmp_path / "out" / "labels.nii.gz", ramp(dtype=np.uint8), volume.native)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_array_that_does_not_fit_is_not_written(tmp_path):
     volume = read_image(save(tmp_path / "scan.nii.gz", ramp()))
     with pytest.raises(ValueError, match="does not fit"):
-        write_label_map(tmp_path / "labels.nii.gz", ramp((4, 4, 5), np.uint8), volume)
+        write_label_map(tmp_path / "labels.nii.gz", ramp((4, 4, 5), np.uint8), volume.native)
     assert not (tmp_path / "labels.nii.gz").exists()
     assert "labels.png" in error_of(
-        write_label_map, tmp_path / "labels.png", ramp(dtype=np.uint8), volume
+        write_label_map, tmp_path / "labels.png", ramp(dtype=np.uint8), volume.native
     )
 
 
@@ -482,7 +482,7 @@ def test_real_scans_keep_their_grid(real_data, tmp_path):
         source = load(real_data / scan)
         volume = read_image(real_data / scan)
         assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
-        write_like(tmp_path / "again.nii.gz", volume.data[..., 0], volume)
+        write_volume(tmp_path / "again.nii.gz", volume.data[..., 0], volume.native)
         again = load(tmp_path / "again.nii.gz")
         np.testing.assert_array_equal(again.get_fdata(), np.squeeze(source.get_fdata()))
         write_label_map(

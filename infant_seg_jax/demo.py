@@ -1,0 +1,207 @@
+"""The whole path on phantoms: adults, infants from the adult's weights and from scratch, a figure.
+
+The question it puts: with few labelled infants and the same infant training, do the adult's
+weights help? Both infant runs see the same patches for as many steps; the test phantoms are seen by
+none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from infant_seg_jax.config import default_config
+from infant_seg_jax.data.phantom import (
+    ADULT,
+    ADULT_T1,
+    INFANT,
+    INFANT_T1,
+    Anatomy,
+    Contrast,
+    write_cohort,
+)
+from infant_seg_jax.data.prepared import PreparedSet, prepare
+from infant_seg_jax.data.sources.phantom import PHANTOM
+from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import write_json
+from infant_seg_jax.inference.evaluation import score_cases
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.metrics.table import DiceTable, write_dice
+from infant_seg_jax.progress import say
+from infant_seg_jax.report.figures import Curve, demo_figure
+from infant_seg_jax.training.loop import train_and_evaluate
+from infant_seg_jax.training.run_folder import read_metrics
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Phantoms of one kind, and how many train, validate and test."""
+
+    name: str
+    contrast: Contrast
+    anatomy: Anatomy
+    train: int
+    validation: int
+    test: int
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of each phantom, in order."""
+        return ["train"] * self.train + ["validation"] * self.validation + ["test"] * self.test
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much of everything; the default takes minutes on two CPU cores."""
+
+    adults: Cohort = Cohort("adult", ADULT_T1, ADULT, train=8, validation=2, test=0)
+    infants: Cohort = Cohort("infant", INFANT_T1, INFANT, train=2, validation=1, test=6)
+    shape: tuple[int, int, int] = (80, 96, 80)
+    adult_steps: int = 400
+    infant_steps: int = 200
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found on infants that no run has seen, and where it wrote its figure."""
+
+    fine_tuned: DiceTable
+    from_scratch: DiceTable
+    figure: Path
+
+
+def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int]) -> ConfigDict:
+    """A network and patches small enough for two cores; the same for adults and infants."""
+    config = default_config()
+    config.seed = seed
+    config.data.path = str(data)
+    config.patch.shape = (32, 32, 32)
+    config.augmentation.flip = 0.5
+    config.augmentation.gain = 0.1
+    config.augmentation.offset = 0.1
+    config.model.growth_rate = 8
+    config.model.stem_features = 12
+    config.model.dropout_rate = 0.0
+    config.loss = "cross_entropy_dice"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.l2 = 1e-5
+    config.optimizer.schedule = "cosine"
+    config.steps = steps
+    config.log_every = 10
+    config.validate_every = max(1, steps // 5)
+    config.inference.window = window
+    config.inference.overlap = 0.25
+    return config
+
+
+def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoResult:  # noqa: B008
+    """Run everything into a new folder; the cohorts and the networks are drawn from `seed`.
+
+    Raises:
+        InputError: the folder exists already and is not empty, or cannot be written to.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} exists already and is not empty: name another --output.")
+    say(
+        "1/5  Rendering phantoms: adults with T1 contrast, infants whose tissues nearly look alike."
+    )
+    adults = _make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
+    infants = _make_cohort(output, size.infants, size.shape, first_seed=1000 * seed + 500)
+
+    def config(data: PreparedSet, steps: int) -> ConfigDict:
+        return demo_config(data.folder, steps, seed, size.shape)
+
+    say("2/5  Training on adults.")
+    train_and_evaluate(config(adults, size.adult_steps), output / "runs" / "adult")
+    say("3/5  Fine-tuning on infants, from the adult's weights.")
+    transfer = config(infants, size.infant_steps)
+    transfer.init.checkpoint = str(output / "runs" / "adult")
+    train_and_evaluate(transfer, output / "runs" / "fine_tuned")
+    say("4/5  Training on the same infants from scratch, for as many steps.")
+    train_and_evaluate(config(infants, size.infant_steps), output / "runs" / "from_scratch")
+
+    say("5/5  Measuring both on infants that neither has seen.")
+    tables = {}
+    for name in ("fine_tuned", "from_scratch"):
+        predictor = Predictor.from_run(output / "runs" / name)
+        tables[name] = score_cases(predictor, infants.split("test"))
+        write_dice(output / "scores" / name, tables[name])
+    write_json(
+        output / "results.json",
+        {"seed": seed}
+        | {
+            name: {tissue: round(mean, 4) for tissue, (mean, _) in table.summary().items()}
+            for name, table in tables.items()
+        },
+    )
+    return DemoResult(**tables, figure=_draw(output, infants, tables))
+
+
+def _make_cohort(
+    output: Path, cohort: Cohort, shape: tuple[int, int, int], first_seed: int
+) -> PreparedSet:
+    scans = output / "scans" / cohort.name
+    write_cohort(
+        scans,
+        range(first_seed, first_seed + len(cohort.splits)),
+        cohort.contrast,
+        cohort.anatomy,
+        prefix=cohort.name,
+        shape=shape,
+    )
+    cases = [
+        replace(case, split=split)
+        for case, split in zip(PHANTOM.find(scans), cohort.splits, strict=True)
+    ]
+    return prepare(
+        cases,
+        output / "prepared" / cohort.name,
+        source=PHANTOM.name,
+        schema=PHANTOM.schema,
+        modalities=PHANTOM.modalities,
+        input_folder=scans,
+    )
+
+
+def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> Path:
+    """Predict one unseen scan as `predict` would, write it as NIfTI, and draw the figure."""
+    subject = infants.split("test")[0].case_id
+    scan = output / "scans" / "infant" / subject / f"{subject}_T1w.nii.gz"
+    volume = read_image(scan)
+    label_map = Predictor.from_run(output / "runs" / "fine_tuned").segment(volume)
+    write_label_map(output / "predictions" / f"{subject}_dseg.nii.gz", label_map, volume.native)
+    truth = read_label_map(scan.with_name(f"{subject}_dseg.nii.gz"))
+    return demo_figure(
+        output / "demo.png",
+        volume,
+        truth.data,
+        label_map,
+        {"fine-tuned": tables["fine_tuned"], "from scratch": tables["from_scratch"]},
+        _curves(output / "runs"),
+    )
+
+
+def _curves(runs: Path) -> Sequence[Curve]:
+    adult = _curve(runs / "adult", "adults", 0)
+    after = adult.steps[-1]
+    return (
+        adult,
+        _curve(runs / "fine_tuned", "fine-tuned", after),
+        _curve(runs / "from_scratch", "from scratch", 0),
+    )
+
+
+def _curve(run: Path, name: str, first_step: int) -> Curve:
+    lines = read_metrics(run)
+    losses = [line for line in lines if "loss" in line]
+    scores = [line for line in lines if "mean_dice" in line]
+    return Curve(
+        name,
+        [first_step + line["step"] for line in losses],
+        [line["loss"] for line in losses],
+        [first_step + line["step"] for line in scores],
+        [line["mean_dice"] for line in scores],
+    )
