@@ -3,10 +3,8 @@
 infant-seg train --config=configs/default.py --config.data.path=PREPARED --workdir=RUN
 """
 
-from ml_collections import ConfigDict
-
-from infant_seg_jax.config import default_config
+from infant_seg_jax.config import Config, default_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     return default_config()

@@ -4,12 +4,10 @@ infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
 infant-seg train --config=configs/ibsr_cpu.py --workdir=runs/ibsr_cpu
 """
 
-from ml_collections import ConfigDict
-
-from infant_seg_jax.config import default_config
+from infant_seg_jax.config import Config, default_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = default_config()
     config.data.path = "prepared/ibsr"
     config.patch.shape = (48, 48, 48)

@@ -1,9 +1,10 @@
 """The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app.run(lambda values: _run(name, command, values), sys.argv, flags_parser=_parser(command))
 
 
-def _parser(command: ModuleType):  # noqa: ANN202
+def _parser(command: ModuleType) -> Callable[[Sequence[str]], flags.FlagValues]:
     def parse(argv: Sequence[str]) -> flags.FlagValues:
         flags.FLAGS(argv[:1])  # absl's own flags; the command's are its own, not global.
         values = flags.FlagValues()
@@ -70,7 +71,7 @@ def _run(name: str, command: ModuleType, values: flags.FlagValues) -> None:
         _fail(f"{name}: stopped by the keyboard.", 130)
 
 
-def _fail(sentence: str, status: int) -> None:
+def _fail(sentence: str, status: int) -> NoReturn:
     print(f"{PROGRAM}: {sentence}", file=sys.stderr)
     sys.exit(status)
 

@@ -3,21 +3,27 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ml_collections import ConfigDict
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 
+if TYPE_CHECKING:
+    Config: TypeAlias = Any
+    """A `ConfigDict`: its attributes are what the config holds, which no type checker can know."""
+else:
+    Config = ConfigDict
 
-def default_config() -> ConfigDict:
+
+def default_config() -> Config:
     """The recipe of Bui, Shin and Moon (2019), which every other config starts from.
 
     It lives in the package, so that an installed copy and an old run folder find the same
     defaults; `configs/default.py` hands it to the command line.
     """
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.seed = 0
 
     config.data = ConfigDict()
@@ -65,7 +71,7 @@ def default_config() -> ConfigDict:
     return config
 
 
-def load_config(path: Path) -> ConfigDict:
+def load_config(path: Path) -> Config:
     """Read the config of a run from its JSON file; nothing in it is executed.
 
     Keys that the file lacks (a run of an older version) keep their defaults.
@@ -82,7 +88,7 @@ def load_config(path: Path) -> ConfigDict:
     return config
 
 
-def _update(config: ConfigDict, content: Mapping[str, Any], prefix: str, path: Path) -> None:
+def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path) -> None:
     for key, value in content.items():
         if key not in config:
             near = difflib.get_close_matches(key, list(config), 1)
@@ -99,7 +105,7 @@ def _update(config: ConfigDict, content: Mapping[str, Any], prefix: str, path: P
             ) from error
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Refuse values that cannot work, before anything is read or compiled.
 
     Raises:

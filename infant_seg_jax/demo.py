@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from infant_seg_jax.config import default_config
+from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.phantom import (
     ADULT,
     ADULT_T1,
@@ -72,7 +70,7 @@ class DemoResult:
     figure: Path
 
 
-def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int]) -> ConfigDict:
+def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int]) -> Config:
     """A network and patches small enough for two cores; the same for adults and infants."""
     config = default_config()
     config.seed = seed
@@ -111,7 +109,7 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     adults = _make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
     infants = _make_cohort(output, size.infants, size.shape, first_seed=1000 * seed + 500)
 
-    def config(data: PreparedSet, steps: int) -> ConfigDict:
+    def config(data: PreparedSet, steps: int) -> Config:
         return demo_config(data.folder, steps, seed, size.shape)
 
     say("2/5  Training on adults.")

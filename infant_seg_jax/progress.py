@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 
-def progress(description: str, total: int, initial: int = 0, unit: str = "it") -> "tqdm[None]":
+def progress(description: str, total: int, initial: int = 0, unit: str = "it") -> tqdm:
     """A bar with rate and time left on a terminal; nothing where output goes to a file."""
     return tqdm(
         desc=description, total=total, initial=initial, unit=unit, disable=None, dynamic_ncols=True

@@ -8,20 +8,27 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float, Key, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Float, Key, UInt8
+
+from infant_seg_jax.config import Config
 
 
 @flax.struct.dataclass
 class Augmentation:
-    """What happens to one example."""
+    """What happens to one example; vmapped, to each of a batch.
 
-    flip: Bool[Array, ""]
-    gain: Float[Array, " c"]
-    offset: Float[Array, " c"]
+    Attributes:
+        flip: bool `()`, whether left and right are exchanged.
+        gain: float32 `(c,)`, what each channel is multiplied by.
+        offset: float32 `(c,)`, what is then added.
+    """
+
+    flip: Array
+    gain: Array
+    offset: Array
 
 
-def draw(key: Key[Array, ""], config: ConfigDict, channels: int) -> Augmentation:
+def draw(key: Key[Array, ""], config: Config, channels: int) -> Augmentation:
     """Draw one example's parameters as `config.augmentation` describes."""
     flip, gain, offset = jax.random.split(key, 3)
     return Augmentation(

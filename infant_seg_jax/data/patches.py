@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flax.struct
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
@@ -20,11 +20,17 @@ TRIES = 100
 
 @flax.struct.dataclass
 class PatchBatch:
-    """Patches in RAS order, and each one's place in the whole batch of all devices."""
+    """Patches in RAS order, as NumPy arrays here and as JAX's in a step.
 
-    image: Float[np.ndarray, "n x y z c"]
-    labels: UInt8[np.ndarray, "n x y z"]
-    position: Int[np.ndarray, " n"]
+    Attributes:
+        image: float32 `(n, x, y, z, c)`; with a leading axis of devices where it is sharded.
+        labels: uint8 `(n, x, y, z)`, likewise.
+        position: int32 `(n,)`, each patch's place in the whole batch of all devices.
+    """
+
+    image: Any
+    labels: Any
+    position: Any
 
 
 def check_patch_fits(cases: Sequence[PreparedCase], shape: tuple[int, int, int]) -> None:
@@ -61,7 +67,7 @@ def _random_patch(
     image, labels = case.image(), case.labels()
     centre = random.integers(case.shape)
     for _ in range(TRIES):
-        if image[tuple(centre)].any():
+        if np.any(image[tuple(centre)]):
             break
         centre = random.integers(case.shape)
     box = patch_box(centre, shape, case.shape)

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax import Array
 from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
 
+from infant_seg_jax.config import Config
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume, uncrop
 from infant_seg_jax.data.volumes import Volume
@@ -44,7 +44,7 @@ class Predictor:
     batch_size: int
 
     @classmethod
-    def from_run(cls, run: Path, which: str = "best") -> Self:
+    def from_run(cls, run: Path, which: str = "best") -> "Predictor":
         """The network that a run trained, at its `"best"` or `"latest"` checkpoint.
 
         Raises:
@@ -58,11 +58,11 @@ class Predictor:
     @classmethod
     def from_config(
         cls,
-        config: ConfigDict,
+        config: Config,
         variables: dict[str, Any],
         modalities: tuple[str, ...],
         preparation: Preparation,
-    ) -> Self:
+    ) -> "Predictor":
         """A predictor for weights at hand, as `config.inference` describes it."""
         settings = config.inference
         return cls(
@@ -105,7 +105,7 @@ class Predictor:
         return uncrop(self.label_map(prepared.image), prepared.box, volume.shape)
 
 
-def make_model(config: ConfigDict, axis_name: str | None = None) -> SkipDenseNet3D:
+def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:
     """The network that `config.model` describes."""
     return SkipDenseNet3D(
         num_classes=len(CLASS_NAMES),
@@ -122,4 +122,4 @@ def make_model(config: ConfigDict, axis_name: str | None = None) -> SkipDenseNet
 def _window_probabilities(
     model: SkipDenseNet3D, variables: dict[str, Any], windows: Float[Array, "n x y z c"]
 ) -> Float[Array, "n x y z k"]:
-    return jax.nn.softmax(model.apply(variables, windows, train=False))
+    return jax.nn.softmax(cast(Array, model.apply(variables, windows, train=False)))

@@ -52,7 +52,7 @@ def predict_windows(
         max(extent, size) for extent, size in zip(image.shape[:3], window, strict=True)
     )
     padding = [(0, new - old) for new, old in zip(padded_shape, image.shape[:3], strict=True)]
-    padded = np.pad(image, [*padding, (0, 0)])
+    padded = np.pad(image, np.array([*padding, (0, 0)]))
     weights = gaussian_weights(window)
     total = np.zeros((*padded_shape, classes), np.float32)
     total_weight = np.zeros(padded_shape, np.float32)

@@ -31,7 +31,7 @@ class DenseLayer(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
-    ) -> Float[Array, "n d h w c+growth"]:
+    ) -> Float[Array, "n d h w c2"]:
         y = nn.relu(self.norm(name="norm1")(x))
         y = Conv(BOTTLENECK * self.growth_rate, 1, dtype=self.dtype, name="conv1")(y)
         y = nn.relu(self.norm(name="norm2")(y))

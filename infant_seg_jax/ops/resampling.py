@@ -25,7 +25,7 @@ def upsample(
     x: Float[Array, "n d h w c"],
     kernel: Float[Array, "size size size group_channels k"],
     stride: int,
-) -> Float[Array, "n d*stride h*stride w*stride k"]:
+) -> Float[Array, "n d*{stride} h*{stride} w*{stride} k"]:
     """A grouped transposed convolution by `stride`, with kernel `stride + 2` and padding 1.
 
     Tap `t` of the kernel adds to the output at `stride * i + t - 1`, as in PyTorch's

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from infant_seg_jax.data.labels import TISSUES
@@ -169,7 +170,7 @@ def _curves(axes: Axes, curves: Sequence[Curve], what: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def _tissue_legend(figure: plt.Figure) -> None:
+def _tissue_legend(figure: Figure) -> None:
     figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in TISSUE_COLOURS.items()],
         loc="outside lower left",
@@ -180,7 +181,7 @@ def _tissue_legend(figure: plt.Figure) -> None:
     )
 
 
-def _save(figure: plt.Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> Path:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

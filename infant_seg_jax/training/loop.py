@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 
-from infant_seg_jax.config import check_config
+from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, patch_batch, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
@@ -24,7 +24,7 @@ from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path | str) -> TrainState:
+def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     """Train as the config says, in a run folder; an interrupted run goes on where it was saved.
 
     A run starts, in this order: from its own latest checkpoint; else from the best checkpoint of
@@ -76,7 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path | str) -> TrainState:
                 if step % config.log_every == 0 or step == config.steps:
                     values = {name: float(value) for name, value in metrics.items()}
                     _check_finite(values["loss"], step, workdir)
-                    log.write(step, {**values, "learning_rate": float(rate(step - 1))})
+                    log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
                 if step % config.validate_every == 0 or step == config.steps:
                     score = _validate(config, prepared, validation, state, step, log)
@@ -85,7 +85,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path | str) -> TrainState:
 
 
 def _subjects(
-    prepared: PreparedSet, config: ConfigDict
+    prepared: PreparedSet, config: Config
 ) -> tuple[Sequence[PreparedCase], Sequence[PreparedCase]]:
     training = prepared.split("train", config.data.fold)
     if config.data.train_subjects:
@@ -97,7 +97,7 @@ def _subjects(
 
 
 def _initial_state(
-    config: ConfigDict, workdir: Path, manager: ocp.CheckpointManager, modalities: int
+    config: Config, workdir: Path, manager: ocp.CheckpointManager, modalities: int
 ) -> TrainState:
     model = make_model(config)
     optimizer = make_optimizer(config.optimizer, config.steps)
@@ -119,7 +119,7 @@ def _initial_state(
 
 
 def _validate(
-    config: ConfigDict,
+    config: Config,
     prepared: PreparedSet,
     cases: Sequence[PreparedCase],
     state: TrainState,

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from infant_seg_jax.config import load_config
+from infant_seg_jax.config import Config, load_config
 from infant_seg_jax.data.prepared import PreparedSet
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
@@ -39,7 +38,7 @@ class RunRecord:
 
 
 def start_run(
-    workdir: Path, config: ConfigDict, prepared: PreparedSet, subjects: dict[str, list[str]]
+    workdir: Path, config: Config, prepared: PreparedSet, subjects: dict[str, list[str]]
 ) -> None:
     """Write the run's config and record; a run that was started before must have the same config.
 
@@ -72,7 +71,7 @@ def start_run(
     )
 
 
-def read_run(run: Path) -> tuple[ConfigDict, RunRecord]:
+def read_run(run: Path) -> tuple[Config, RunRecord]:
     """The config and the record of a run.
 
     Raises:
@@ -120,7 +119,7 @@ class MetricsLog:
             if isinstance(value, int | float) and math.isfinite(value):
                 self._events.add_scalar(name, value, step)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(
@@ -147,10 +146,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Config, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, ConfigDict):
+        if isinstance(value, Config):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

@@ -1,10 +1,11 @@
 """Learning rates over a run, and the optimiser that follows them."""
 
 import optax
-from ml_collections import ConfigDict
+
+from infant_seg_jax.config import Config
 
 
-def learning_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
+def learning_rate(optimizer: Config, steps: int) -> optax.Schedule:
     """The learning rate of each of `steps` steps, as `config.optimizer` describes it."""
     if optimizer.schedule == "cosine":
         return optax.cosine_decay_schedule(optimizer.learning_rate, steps)
@@ -12,7 +13,7 @@ def learning_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
     return optax.piecewise_constant_schedule(optimizer.learning_rate, drops)
 
 
-def make_optimizer(optimizer: ConfigDict, steps: int) -> optax.GradientTransformation:
+def make_optimizer(optimizer: Config, steps: int) -> optax.GradientTransformation:
     """Adam with coupled L2: the weights, times `l2`, join the gradient before Adam scales it."""
     return optax.chain(
         optax.add_decayed_weights(optimizer.l2),

@@ -6,17 +6,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
-from jaxtyping import Int32
 
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Parameters, batch statistics, optimiser state, and the number of steps taken."""
+    """Parameters, batch statistics, optimiser state, and the number of steps taken (int32)."""
 
-    step: Int32[Array, ""]
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: Any

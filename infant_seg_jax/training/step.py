@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import optax
 from jax import Array
-from ml_collections import ConfigDict
 
+from infant_seg_jax.config import Config
 from infant_seg_jax.data import augmentation
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
@@ -20,7 +20,7 @@ Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, PatchBatch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(model: SkipDenseNet3D, config: ConfigDict) -> StepFunction:
+def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
     """The step of one device on its share of the batch.
 
     `model.axis_name` names the mapped axis of devices, or is None on one device. Sums, counts,

@@ -485,9 +485,8 @@ def test_real_scans_keep_their_grid(real_data, tmp_path):
         write_volume(tmp_path / "again.nii.gz", volume.data[..., 0], volume.native)
         again = load(tmp_path / "again.nii.gz")
         np.testing.assert_array_equal(again.get_fdata(), np.squeeze(source.get_fdata()))
-        write_label_map(
-            tmp_path / "labels.nii.gz", (volume.data[..., 0] > 0).astype(np.uint8), volume
-        )
+        positive = (volume.data[..., 0] > 0).astype(np.uint8)
+        write_label_map(tmp_path / "labels.nii.gz", positive, volume.native)
         labels = load(tmp_path / "labels.nii.gz")
         assert labels.shape == source.shape
         assert labels.affine.tobytes() == source.affine.tobytes()

@@ -121,14 +121,20 @@ def test_extents_need_halve_only_once_for_each_block():
 
 def test_initial_values_are_he_normal():
     variables = initial_variables()
+    # Channels before upsampling are 12, 14, 11 and 9.
+    groups = {f"upsample{i}/kernel": count for i, count in enumerate((4, 2, 1, 1), start=1)}
     paths, _ = jax.tree.flatten_with_path(variables["params"])
     standardised = []
     for path, values in paths:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name.endswith("/kernel"):
+            assert (name in groups) == ("upsample" in name)
             taps, channels = math.prod(values.shape[:3]), values.shape[3]
-            # A transposed convolution's fan-in is PyTorch's, the outputs of its group: one class.
-            fan_in = taps * (1 if "upsample" in name else channels)
+            if name in groups:
+                # PyTorch's fan-in of a transposed convolution: the classes of a group.
+                fan_in = taps * SMALL.num_classes // groups[name]
+            else:
+                fan_in = taps * channels
             z = values / math.sqrt(2 / fan_in)
             # Five standard errors of a normal sample's mean and standard deviation.
             assert abs(z.mean()) < 5 / math.sqrt(z.size), name
@@ -136,6 +142,7 @@ def test_initial_values_are_he_normal():
             standardised.append(z.ravel())
         else:
             assert np.all(values == (1 if name.endswith("/scale") else 0)), name
+    assert len(standardised) == 3 + 1 + 2 * 5 + 4 + 2 * 3 + 1
     pooled = np.concatenate(standardised)
     assert abs(pooled.std() - 1) < 5 / math.sqrt(2 * pooled.size)
     # No two kernels share their draws.

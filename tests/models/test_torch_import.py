@@ -91,7 +91,11 @@ def test_outputs_agree(shape, in_channels, architecture):
 @pytest.mark.parametrize(
     ("num_classes", "groups"),
     # Channels before upsampling are 12, 10, 9 and 8.
-    [(3, [3, 1, 3, 1]), (5, [1, 5, 1, 1]), (6, [6, 2, 3, 2])],
+    [
+        (6, [6, 2, 3, 2]),
+        pytest.param(3, [3, 1, 3, 1], marks=pytest.mark.slow),
+        pytest.param(5, [1, 5, 1, 1], marks=pytest.mark.slow),
+    ],
 )
 def test_classes_that_do_not_divide_the_channels_share_them(num_classes, groups):
     architecture: dict[str, Any] = NARROW | {
@@ -103,6 +107,7 @@ def test_classes_that_do_not_divide_the_channels_share_them(num_classes, groups)
     check_outputs(3, (1, 16, 16, 16), 1, **architecture)
 
 
+@pytest.mark.slow
 def test_training_outputs_agree_in_single_precision():
     shape = (2, 32, 32, 48)
     twin = random_twin(7, 2, **SHALLOW).train()

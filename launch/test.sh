@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Install into .venv with the development tools, check the code, and run the tests.
+# Arguments go to pytest: ./launch/test.sh -k windows
+# INFANT_SEG_TEST_DATA may name a folder of real scans (ibsr18/, infant_bids/) for further tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+echo "Installing into .venv (a few minutes the first time)." >&2
+./launch/install.sh dev
+.venv/bin/ruff check
+.venv/bin/ruff format --check
+.venv/bin/pyright --pythonpath .venv/bin/python
+.venv/bin/pytest --numprocesses=auto --maxprocesses=4 "$@"

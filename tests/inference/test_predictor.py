@@ -1,0 +1,112 @@
+"""From a scan on disk to a label map on the scan's own grid, for every orientation."""
+
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infant_seg_jax.data.phantom import render_phantom
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.volumes import read_image, read_images, write_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.outputs import find_scans
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.training.state import init_variables
+
+ORIENTATIONS = [
+    "".join(codes)
+    for order in itertools.permutations(("RL", "AP", "SI"))
+    for codes in itertools.product(*order)
+]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """An untrained network: it labels nonsense, but the same nonsense wherever the scan lies."""
+    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
+    return Predictor(
+        model=model,
+        variables=init_variables(model, 1, seed=0),
+        modalities=("T1w",),
+        preparation=Preparation(),
+        window=(32, 32, 32),
+        overlap=0.25,
+        batch_size=2,
+    )
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray, codes: str = "RAS") -> Path:
+    image = nib.Nifti1Image(array, affine)
+    transform = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    nib.save(image.as_reoriented(transform), path)
+    return path
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_a_label_map_lies_where_the_scan_lies(
+    predictor: Predictor, tmp_path: Path, codes: str
+) -> None:
+    phantom = render_phantom(3, shape=(32, 36, 30))
+    reference = read_image(save(tmp_path / "ras.nii.gz", phantom.image, phantom.affine))
+    expected = predictor.segment(reference)
+    assert len(np.unique(expected)) > 1
+
+    scan = save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine, codes)
+    volume = read_image(scan)
+    write_label_map(tmp_path / "out.nii.gz", predictor.segment(volume), volume.native)
+    written, original = (
+        nib.Nifti1Image.from_filename(tmp_path / "out.nii.gz"),
+        nib.Nifti1Image.from_filename(scan),
+    )
+    assert written.shape == original.shape
+    assert nib.aff2axcodes(written.affine) == tuple(codes)
+    assert written.affine.tobytes() == original.affine.tobytes()
+    back = nib.as_closest_canonical(written)
+    np.testing.assert_array_equal(np.asarray(back.dataobj), expected)
+
+
+def test_everything_outside_the_crop_is_background(predictor: Predictor, tmp_path: Path) -> None:
+    phantom = render_phantom(3, shape=(32, 32, 32))
+    small = read_image(save(tmp_path / "small.nii.gz", phantom.image, phantom.affine))
+    affine = phantom.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [20, 10, 5]
+    large_image = np.pad(phantom.image, np.array([(20, 20), (10, 40), (5, 5)]))
+    large = read_image(save(tmp_path / "large.nii.gz", large_image, affine))
+    # The crop's margin reaches as far in the larger volume as it can in the smaller one only
+    # where there is room, so compare what both crops hold: the brain and what is around it.
+    label_map = predictor.segment(large)
+    assert label_map.shape == large_image.shape
+    assert not label_map[:8].any() and not label_map[:, 60:].any()
+    assert predictor.segment(small).any()
+
+
+def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    phantom = render_phantom(3, shape=(32, 32, 32))
+    paths = [save(tmp_path / f"{i}.nii.gz", phantom.image, phantom.affine) for i in range(2)]
+    with pytest.raises(InputError, match=r"2 image\(s\), expected 1 \(T1w\)"):
+        predictor.segment(read_images(paths))
+
+
+def test_find_scans_mirrors_folders_and_passes_over_label_maps(tmp_path: Path) -> None:
+    for name in ("a/one.nii.gz", "a/b/two.nii", "a/one_dseg.nii.gz", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    scans = find_scans([str(tmp_path / "a")], tmp_path / "out")
+    assert {scan.output.relative_to(tmp_path).as_posix() for scan in scans} == {
+        "out/one_dseg.nii.gz",
+        "out/b/two_dseg.nii.gz",
+    }
+    (both,) = find_scans([f"{tmp_path / 'a/one.nii.gz'},{tmp_path / 'a/b/two.nii'}"], tmp_path)
+    assert [image.name for image in both.images] == ["one.nii.gz", "two.nii"]
+    with pytest.raises(InputError, match="would both become"):
+        find_scans([str(tmp_path / "a/one.nii.gz")] * 2, tmp_path)
+    with pytest.raises(InputError, match="There is no scan"):
+        find_scans([str(tmp_path / "nowhere.nii")], tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no scan"):
+        find_scans([str(tmp_path / "empty")], tmp_path)

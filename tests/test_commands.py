@@ -1,0 +1,172 @@
+"""The command line, as a person runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infant_seg_jax.__main__ import COMMANDS, main
+from infant_seg_jax.data.phantom import write_cohort
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def infant_seg(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infant_seg_jax", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command in this process that must fail; its status and what it said."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    said = capsys.readouterr().err.strip()
+    assert "Traceback" not in said
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, said
+
+
+def test_help_lists_the_commands_without_loading_jax() -> None:
+    code = "import sys; from infant_seg_jax.__main__ import main; main(['--help']); "
+    code += "assert 'jax' not in sys.modules and 'matplotlib' not in sys.modules"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"infant-seg {command}: ")
+    assert f"infant-seg {command} --" in said  # An example to copy.
+    assert "--output" in said or "--workdir" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pridict"], "there is no command 'pridict'"),
+        (["predict", "--chekpoint=x"], "Did you mean: checkpoint"),
+        (["predict", "scan.nii.gz"], "'scan.nii.gz' is not a flag"),
+        (["prepare", "--source=ibsr"], "--input"),
+        (["prepare", "--source=isbr", "--input=a", "--output=b"], "isbr"),
+        (["train", "--workdir=run"], "--config"),
+        (
+            ["train", "--workdir=w", "--config=configs/default.py", "--config.optimizer.b3=1"],
+            'Did you mean "b',
+        ),
+        (["train", "--workdir=w", "--config=configs/nowhere.py"], "configs/nowhere.py"),
+        (["train", "--workdir=w", "--config=configs/default.py", "--config.steps=many"], "steps"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_status_2(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    status, said = refused(arguments, capsys)
+    assert status == 2
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["prepare", "--source=ibsr", "--input=nowhere", "--output=out"], "no folder nowhere"),
+        (["predict", "--checkpoint=nowhere", "--input=no.nii", "--output=o"], "no scan no.nii"),
+        (["evaluate", "--output=out"], "Give either --checkpoint and --data"),
+        (["evaluate", "--prediction=nowhere", "--truth=t", "--output=o"], "no folder nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_1(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, said = refused(arguments, capsys)
+    assert status == 1
+    assert sentence in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_prepare_train_predict_evaluate(tmp_path: Path) -> None:
+    """Every command but the demo, each in a process of its own, from scans to scores."""
+    write_cohort(tmp_path / "scans", range(5), shape=(32, 32, 32))
+    prepared = infant_seg(
+        "prepare", "--source=phantom", f"--input={tmp_path}/scans", f"--output={tmp_path}/prepared"
+    )
+    assert prepared.returncode == 0, prepared.stderr
+    assert "Prepared 5 cases (3 train, 1 validation, 1 test)" in prepared.stdout
+
+    trained = infant_seg(
+        "train",
+        "--config=configs/default.py",
+        f"--config.data.path={tmp_path}/prepared",
+        "--config.patch.shape=(16, 16, 16)",
+        "--config.patch.batch_size=1",
+        "--config.model.growth_rate=4",
+        "--config.model.stem_features=4",
+        "--config.model.block_layers=(1, 1)",
+        "--config.optimizer.learning_rate=1e-2",
+        "--config.steps=20",
+        "--config.parallel=jit",
+        "--config.inference.window=(32, 32, 32)",
+        f"--workdir={tmp_path}/run",
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "validation Dice" in trained.stderr
+
+    # One scan is broken: the others are labelled all the same, and the exit status tells.
+    broken = tmp_path / "scans" / "sub-000" / "sub-000_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    scan = tmp_path / "scans" / "sub-001" / "sub-001_T1w.nii.gz"
+    predicted = infant_seg(
+        "predict",
+        f"--checkpoint={tmp_path}/run",
+        f"--input={tmp_path}/scans",
+        f"--output={tmp_path}/labels",
+    )
+    assert predicted.returncode == 1
+    assert "1 of 5 scans failed" in predicted.stderr and str(broken) in predicted.stderr
+    assert "Traceback" not in predicted.stderr
+    written = sorted(tmp_path.glob("labels/**/*.nii.gz"))
+    assert [path.name for path in written] == [f"sub-00{i}_T1w_dseg.nii.gz" for i in range(1, 5)]
+    label_map = nib.Nifti1Image.from_filename(written[0])
+    np.testing.assert_array_equal(label_map.affine, nib.Nifti1Image.from_filename(scan).affine)
+
+    for index in range(5):  # Leave the truths alone in their folder.
+        (tmp_path / f"scans/sub-00{index}/sub-00{index}_T1w.nii.gz").unlink()
+    evaluated = infant_seg(
+        "evaluate",
+        f"--prediction={tmp_path}/labels",
+        f"--truth={tmp_path}/scans",
+        f"--output={tmp_path}/scores",
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    scores = json.loads((tmp_path / "scores" / "dice.json").read_text())
+    truth = np.asarray(
+        nib.Nifti1Image.from_filename(tmp_path / "scans/sub-001/sub-001_dseg.nii.gz").dataobj
+    )
+    prediction = np.asarray(label_map.dataobj)
+    overlap = (
+        2 * np.sum((truth == 3) & (prediction == 3)) / np.sum((truth == 3) + 0 + (prediction == 3))
+    )
+    assert scores["subjects"]["sub-001"]["WM"] == pytest.approx(overlap, abs=1e-6)

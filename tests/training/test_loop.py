@@ -1,0 +1,206 @@
+"""Runs on tiny phantoms: they learn, resume exactly, fine-tune, and refuse nonsense."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from infant_seg_jax.config import Config, default_config, load_config
+from infant_seg_jax.data.phantom import write_cohort
+from infant_seg_jax.data.prepared import prepare
+from infant_seg_jax.data.sources.phantom import PHANTOM
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.evaluation import evaluate_run
+from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.training import checkpoints
+from infant_seg_jax.training.loop import train_and_evaluate
+from infant_seg_jax.training.run_folder import read_metrics, read_run
+from infant_seg_jax.training.state import TrainState
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_cohort(folder / "scans", range(5), shape=(32, 32, 32))
+    prepare(
+        PHANTOM.find(folder / "scans"),
+        folder / "prepared",
+        source=PHANTOM.name,
+        schema=PHANTOM.schema,
+        modalities=PHANTOM.modalities,
+    )
+    return folder / "prepared"
+
+
+def tiny_config(data: Path, steps: int) -> Config:
+    config = default_config()
+    config.data.path = str(data)
+    config.patch.shape = (16, 16, 16)
+    config.patch.batch_size = 2
+    config.augmentation.flip = 0.5
+    config.model.growth_rate = 4
+    config.model.stem_features = 4
+    config.model.block_layers = (1, 1)
+    config.optimizer.learning_rate = 1e-2
+    config.steps = steps
+    config.log_every = 1
+    config.validate_every = 4
+    config.parallel = "jit"
+    config.inference.window = (32, 32, 32)
+    config.inference.overlap = 0.0
+    return config
+
+
+def same(a: TrainState, b: TrainState) -> bool:
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool((np.asarray(x) == np.asarray(y)).all()) for x, y in leaves)
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
+    workdir = tmp_path_factory.mktemp("runs") / "adult"
+    return workdir, train_and_evaluate(tiny_config(prepared, steps=8), workdir)
+
+
+def test_a_run_learns_and_explains_itself(run: tuple[Path, TrainState], prepared: Path) -> None:
+    workdir, state = run
+    assert int(state.step) == 8
+    lines = read_metrics(workdir)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 8
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert [line["step"] for line in lines if "mean_dice" in line] == [4, 8]
+    assert load_config(workdir / "config.json").to_dict() == tiny_config(prepared, 8).to_dict()
+    record = json.loads((workdir / "run.json").read_text())
+    assert record["versions"]["jax"] == jax.__version__
+    assert len(record["subjects"]["train"]) == 3
+    assert list((workdir / "tensorboard").glob("events*"))
+
+
+def test_validation_is_what_evaluate_measures(run: tuple[Path, TrainState], prepared: Path) -> None:
+    workdir, _ = run
+    last = [line for line in read_metrics(workdir) if "mean_dice" in line][-1]
+    summary = evaluate_run(workdir, prepared, "validation", which="latest").summary()
+    assert summary["mean"][0] == pytest.approx(last["mean_dice"], abs=1e-6)
+    assert summary["WM"][0] == pytest.approx(last["dice_WM"], abs=1e-6)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = run
+    config = tiny_config(prepared, steps=8)
+
+    class Interrupted(Exception):
+        pass
+
+    from infant_seg_jax.training import loop
+
+    real_save = checkpoints.save
+
+    def save_then_stop(*arguments: object) -> None:
+        real_save(*arguments)  # type: ignore[arg-type]
+        raise Interrupted
+
+    monkeypatch.setattr(loop.checkpoints, "save", save_then_stop)
+    with pytest.raises(Interrupted):
+        train_and_evaluate(config, tmp_path / "run")
+    monkeypatch.undo()
+    resumed = train_and_evaluate(config, tmp_path / "run")
+    assert same(resumed, whole)
+    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    assert steps == list(range(1, 9))
+
+
+def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState]) -> None:
+    workdir, _ = run
+    config = load_config(workdir / "config.json")
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(InputError, match=r"optimizer.learning_rate: 0.01, not 0.5"):
+        train_and_evaluate(config, workdir)
+
+
+def test_fine_tuning_starts_from_the_best_weights_with_a_fresh_optimiser(
+    run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adult, _ = run
+    scores = {s["step"]: s["mean_dice"] for s in read_metrics(adult) if "mean_dice" in s}
+    best = max(scores, key=lambda step: (scores[step], step))
+    config = tiny_config(prepared, steps=1)
+    config.init.checkpoint = str(adult)
+    config.optimizer.learning_rate = 1e-12  # So that one step leaves the weights where they were.
+    config.optimizer.l2 = 0.0
+    state = train_and_evaluate(config, tmp_path / "infant")
+    loaded = checkpoints.load_variables(adult, make_model(config), 1)
+    assert loaded.step == best
+    for a, b in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(loaded.variables["params"]), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == np.int32]
+    assert counts and all(int(count) == 1 for count in counts)
+    said = capsys.readouterr().err
+    assert f"Starting from {adult}, step {best}" in said
+    assert "batch statistics" in said
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    run: tuple[Path, TrainState], prepared: Path, tmp_path: Path
+) -> None:
+    adult, _ = run
+    config = tiny_config(prepared, steps=1)
+    config.model.growth_rate = 6
+    config.init.checkpoint = str(adult)
+    with pytest.raises(InputError, match=r"does not fit .* is \(.*\), expected \(.*\)") as error:
+        train_and_evaluate(config, tmp_path / "run")
+    assert str(adult) in str(error.value)
+
+
+def test_damaged_and_missing_checkpoints_are_refused(
+    run: tuple[Path, TrainState], tmp_path: Path
+) -> None:
+    adult, _ = run
+    with pytest.raises(InputError, match="is not a run folder"):
+        Predictor.from_run(tmp_path)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(adult, damaged)
+    for file in (damaged / "checkpoints").rglob("*"):
+        if file.is_file() and "params" in file.parts and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(InputError, match="cannot be read"):
+        Predictor.from_run(damaged)
+    shutil.rmtree(damaged / "checkpoints")
+    with pytest.raises(InputError, match="has no checkpoints"):
+        Predictor.from_run(damaged)
+
+
+def test_a_config_of_others_runs_no_code(run: tuple[Path, TrainState], tmp_path: Path) -> None:
+    adult, _ = run
+    copy = tmp_path / "run"
+    shutil.copytree(adult, copy)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace('"growth_rate"', '"growthrate"'))
+    with pytest.raises(InputError, match="nearest key is config.model.growth_rate"):
+        read_run(copy)
+
+
+def test_a_patch_larger_than_a_volume_is_refused(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_config(prepared, steps=1)
+    config.patch.shape = (64, 64, 64)
+    with pytest.raises(InputError, match="patch is 64x64x64 voxels, more than"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(prepared, steps=2)
+    from infant_seg_jax.training import losses
+
+    monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, *_: logits.sum() * np.nan)
+    with pytest.raises(InputError, match="The loss is nan at step 1"):
+        train_and_evaluate(config, tmp_path / "run")
