@@ -67,7 +67,8 @@ def _random_patch(
     image, labels = case.image(), case.labels()
     centre = random.integers(case.shape)
     for _ in range(TRIES):
-        if np.any(image[tuple(centre)]):
+        x, y, z = centre
+        if image[x, y, z].any():
             break
         centre = random.integers(case.shape)
     box = patch_box(centre, shape, case.shape)

@@ -276,8 +276,8 @@ def _check_shapes(arrays: Mapping[str, Shaped[np.ndarray, "..."]], table: list[_
     if wrong:
         raise InputError(
             f"The PyTorch state dict differs from SkipDenseNet3D in the shapes of {len(wrong)} "
-            f"of its {len(table)} tensors ({_listed(wrong)}); check that it is the authors' network "
-            "(a bottleneck of 4 times the growth rate, transitions to half the channels)."
+            f"of its {len(table)} tensors ({_listed(wrong)}); check that it is the authors' "
+            "network (a bottleneck of 4 times the growth rate, transitions to half the channels)."
         )
 
 

@@ -4,6 +4,7 @@ Separate, so that prediction and fine-tuning never read an optimiser. Restoring 
 shapes that are expected; nothing is padded, cut or converted to fit.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.state import TrainState, abstract_variables
 
 ITEMS = ("params", "batch_stats", "opt_state")
+_UNSCORED = -1.0
 
 
 def open_checkpoints(workdir: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
@@ -35,11 +37,10 @@ def open_checkpoints(workdir: Path, *, read_only: bool = False) -> ocp.Checkpoin
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) -> None:
-    """Write the state under its step, with the score that chooses the best."""
+    """Write the state under its step, with the score that chooses the best (NaN: unscored)."""
     items = {name: ocp.args.StandardSave(getattr(state, name)) for name in ITEMS}
-    manager.save(
-        int(state.step), args=ocp.args.Composite(**items), metrics={"mean_dice": mean_dice}
-    )
+    metrics = {} if math.isnan(mean_dice) else {"mean_dice": mean_dice}
+    manager.save(int(state.step), args=ocp.args.Composite(**items), metrics=metrics)
 
 
 def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
@@ -83,7 +84,8 @@ def load_variables(
         best = max(scores, key=lambda step: (scores[step], step))
         step = best if which == "best" else max(scores)
         targets = jax.tree.map(_on_first_device, abstract_variables(model, modalities))
-        return Loaded(_restore(manager, step, targets), step, scores[step])
+        score = scores[step] if scores[step] > _UNSCORED else None
+        return Loaded(_restore(manager, step, targets), step, score)
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, targets: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +130,5 @@ def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _score(metrics: Any) -> float:
-    """The mean Dice that a checkpoint was saved with; the worst of all where there is none."""
-    score = (metrics or {}).get("mean_dice")
-    return -1.0 if score is None or score != score else float(score)
+    """The mean Dice that a checkpoint was saved with; worse than any where there is none."""
+    return float((metrics or {}).get("mean_dice", _UNSCORED))

@@ -78,6 +78,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
                     _check_finite(values["loss"], step, workdir)
                     log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
+                    if bar.disable:  # No terminal, no bar: lines in its place.
+                        say(f"Step {step} of {config.steps}: loss {values['loss']:.3f}.")
                 if step % config.validate_every == 0 or step == config.steps:
                     score = _validate(config, prepared, validation, state, step, log)
                     checkpoints.save(manager, state, score)
@@ -93,7 +95,9 @@ def _subjects(
     if not training:
         raise InputError(f"{config.data.path} has no training subjects in fold {config.data.fold}.")
     validation = prepared.split("validation", config.data.fold)
-    return training, [case for case in validation if case.labels_path is not None]
+    if not validation:
+        say(f"{config.data.path} has no validation subjects: the latest checkpoint is the best.")
+    return training, validation
 
 
 def _initial_state(
@@ -109,10 +113,10 @@ def _initial_state(
     if not config.init.checkpoint:
         return state
     loaded = checkpoints.load_variables(Path(config.init.checkpoint), model, modalities)
+    score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
     count = sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"]))
     say(
-        f"Starting from {config.init.checkpoint}, step {loaded.step} (mean Dice "
-        f"{loaded.mean_dice:.3f}): loaded all {count:,} parameters and the batch statistics, "
+        f"Starting from {config.init.checkpoint}, step {loaded.step} ({score}): loaded all {count:,} parameters and the batch statistics, "
         "with a fresh optimiser."
     )
     return new_state(loaded.variables, optimizer)
@@ -129,9 +133,9 @@ def _validate(
     """Dice on whole volumes through the same code as `predict`; returns the mean of all."""
     if not cases:
         return math.nan
-    predictor = Predictor.from_config(
-        config, state.variables, prepared.modalities, prepared.preparation
-    )
+    # On one device, for replicated weights would have every device predict the same windows.
+    variables = jax.device_put(state.variables, jax.local_devices()[0])
+    predictor = Predictor.from_config(config, variables, prepared.modalities, prepared.preparation)
     summary = score_cases(predictor, cases).summary()
     mean = summary.pop("mean")[0]
     tissues = {f"dice_{tissue}": dice for tissue, (dice, _) in summary.items()}

@@ -70,6 +70,6 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return new_state, {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step

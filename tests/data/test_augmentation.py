@@ -71,10 +71,8 @@ def test_flip_twice_is_the_identity():
 
 def test_intensities_are_scaled_and_shifted_in_the_brain_alone():
     image, labels = example()
-    gain, offset = np.float32([1.5, 0.5]), np.float32([0.25, -2.0])
-    changed, same = apply(
-        Augmentation(jnp.asarray(False), jnp.asarray(gain), jnp.asarray(offset)), image, labels
-    )
+    gain, offset = jnp.array([1.5, 0.5]), jnp.array([0.25, -2.0])
+    changed, same = apply(Augmentation(jnp.asarray(False), gain, offset), image, labels)
     brain = np.asarray(image) != 0
     np.testing.assert_allclose(changed, np.where(brain, image * gain + offset, 0), rtol=1e-6)
     assert not np.asarray(changed)[~brain].any() and (~brain).any()
@@ -92,13 +90,15 @@ def test_gains_and_offsets_fill_their_ranges():
     drawn = draws(settings(), 500)
     for values, middle, reach in ((drawn.gain, 1.0, 0.1), (drawn.offset, 0.0, 0.2)):
         assert values.shape == (500, CHANNELS)
-        distances = (np.asarray(values) - middle) / reach
+        distances = np.asarray((values - middle) / reach)
         assert np.abs(distances).max() <= 1 + 1e-6
         assert distances.min() < -0.98 and distances.max() > 0.98
         # Uniform, so a third of the squared reach; and each channel by itself.
         assert np.mean(distances**2) == pytest.approx(1 / 3, abs=0.05)
         assert abs(np.corrcoef(distances.T)[0, 1]) < 0.2
-    assert abs(np.corrcoef(drawn.gain[:, 0], drawn.offset[:, 0])[0, 1]) < 0.2
+    assert (
+        abs(np.corrcoef(np.asarray(drawn.gain[:, 0]), np.asarray(drawn.offset[:, 0]))[0, 1]) < 0.2
+    )
 
 
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.2, 70, 130), (1.0, 500, 500)])

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from infant_seg_jax.data.labels import CSF, GM, IGNORE, TISSUES, WM
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
 
-INDICES = dict(zip(TISSUES, (CSF, GM, WM), strict=True))
+INDICES: dict[str, int] = {"CSF": CSF, "GM": GM, "WM": WM}
 
 
 @st.composite

@@ -90,7 +90,7 @@ def test_json_read_again_is_the_table(tmp_path):
 
 
 def test_what_is_not_a_number_is_empty_and_null(tmp_path):
-    nothing = dict.fromkeys(("CSF", "GM", "WM"), math.nan)
+    nothing = {"CSF": math.nan, "GM": math.nan, "WM": math.nan}
     (_, row), content = written(tmp_path, DiceTable({"a": nothing}))
     assert row == ["a", "", "", "", ""]
     assert content["subjects"]["a"] == dict.fromkeys(COLUMNS)

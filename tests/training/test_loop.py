@@ -115,6 +115,23 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert steps == list(range(1, 9))
 
 
+def test_a_run_on_four_devices_is_the_run_on_one(prepared: Path, tmp_path: Path) -> None:
+    assert jax.local_device_count() == 4
+    lines = {}
+    for mode in ("jit", "pmap"):
+        config = tiny_config(prepared, steps=2)
+        config.patch.batch_size = 4
+        config.parallel = mode
+        train_and_evaluate(config, tmp_path / mode)
+        lines[mode] = read_metrics(tmp_path / mode)
+    for one, four in zip(lines["jit"], lines["pmap"], strict=True):
+        assert one.keys() == four.keys()
+        # Adam's first steps magnify rounding in gradients near zero.
+        assert list(four.values()) == pytest.approx(list(one.values()), rel=0.02)
+    # A checkpoint of four devices opens on one.
+    Predictor.from_run(tmp_path / "pmap")
+
+
 def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState]) -> None:
     workdir, _ = run
     config = load_config(workdir / "config.json")
