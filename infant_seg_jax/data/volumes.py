@@ -15,8 +15,25 @@ SAME_GRID_MM = 1e-3
 """Two grids are one grid if no corner of theirs is further apart than this."""
 
 
+class _OnGrid:
+    """What everything with voxels in RAS+ order has."""
+
+    data: np.ndarray
+    affine: Affine
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along x, y, z."""
+        return _shape3(self.data)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along x, y, z in mm."""
+        return spacing_of(self.affine)
+
+
 @dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(_OnGrid):
     """A scan in RAS+ order: axis 0 grows to the subject's right, 1 to anterior, 2 to superior.
 
     Attributes:
@@ -31,35 +48,15 @@ class Volume:
     native: Grid
     path: Path
 
-    @property
-    def shape(self) -> Shape:
-        """Voxels along x, y, z."""
-        return _shape3(self.data)
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Voxel size along x, y, z in mm."""
-        return spacing_of(self.affine)
-
 
 @dataclass(frozen=True, eq=False)
-class LabelMap:
+class LabelMap(_OnGrid):
     """A label map in RAS+ order, its ids as found, before any schema; otherwise as `Volume`."""
 
     data: Integer[np.ndarray, "x y z"]
     affine: Affine
     native: Grid
     path: Path
-
-    @property
-    def shape(self) -> Shape:
-        """Voxels along x, y, z."""
-        return _shape3(self.data)
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Voxel size along x, y, z in mm."""
-        return spacing_of(self.affine)
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:

@@ -26,13 +26,18 @@ def open_checkpoints(workdir: Path, *, read_only: bool = False) -> ocp.Checkpoin
 
     Saving is asynchronous, so use it as a context manager, which waits at its end.
     """
+    best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_score, n=1)]),
+        best_fn=_score,
+        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
         read_only=read_only,
         create=not read_only,
+        save_interval_steps=0 if read_only else 1,
     )
     return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(), options=options, item_names=ITEMS
+        (workdir / "checkpoints").absolute(),
+        options=options,
+        item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
     )
 
 

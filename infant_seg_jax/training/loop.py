@@ -116,8 +116,8 @@ def _initial_state(
     score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
     count = sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"]))
     say(
-        f"Starting from {config.init.checkpoint}, step {loaded.step} ({score}): loaded all {count:,} parameters and the batch statistics, "
-        "with a fresh optimiser."
+        f"Starting from {config.init.checkpoint}, step {loaded.step} ({score}): loaded all "
+        f"{count:,} parameters and the batch statistics, with a fresh optimiser."
     )
     return new_state(loaded.variables, optimizer)
 

@@ -1,12 +1,14 @@
 """From a scan on disk to a label map on the scan's own grid, for every orientation."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.preprocessing import Preparation
@@ -111,3 +113,27 @@ def test_find_scans_mirrors_folders_and_passes_over_label_maps(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no scan"):
         find_scans([str(tmp_path / "empty")], tmp_path)
+
+
+@pytest.mark.slow
+def test_real_infants_keep_their_grid(
+    predictor: Predictor, real_data: Path, tmp_path: Path
+) -> None:
+    """Two real scans of other orientations and headers than ours, through the whole path."""
+    for subject, modality in (("sub-0006", "T1w"), ("sub-0009", "T2w")):
+        folder = real_data / "infant_bids" / subject / "ses-V01" / "anat"
+        scan = folder / f"{subject}_ses-V01_{modality}.nii.gz"
+        volume = read_image(scan)
+        label_map = replace(predictor, window=(96, 96, 96), overlap=0.0).segment(volume)
+        write_label_map(tmp_path / "out.nii.gz", label_map, volume.native)
+        written = nib.Nifti1Image.from_filename(tmp_path / "out.nii.gz")
+        original = nib.Nifti1Image.from_filename(scan)
+        assert written.shape == original.shape
+        assert np.asarray(written.affine).tobytes() == np.asarray(original.affine).tobytes()
+        labelled = np.asarray(written.dataobj) > 0
+        assert labelled.any()
+        # Labels lie where the brain is: not beyond the crop's margin around what is not 0.
+        brain = np.asarray(original.dataobj) != 0
+        spacing = original.header.get_zooms()[:3]
+        distance = ndimage.distance_transform_edt(~brain, spacing)
+        assert distance[labelled].max() <= 3**0.5 * (predictor.preparation.margin_mm + max(spacing))

@@ -212,7 +212,7 @@ def test_evaluation_drops_nothing_and_takes_each_example_by_itself():
 
 def test_training_with_dropout_needs_keys():
     with pytest.raises(ValueError, match="example_keys"):
-        SMALL.apply(small_variables(), patches(), train=True, mutable=["batch_stats"])
+        train(small_variables(), patches(), None)
 
 
 def test_running_statistics_keep_nine_tenths_of_the_old():
