@@ -1,7 +1,9 @@
 """The configuration of a training run, its defaults, and its checks."""
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     """A `ConfigDict`: its attributes are what the config holds, which no type checker can know."""
 else:
     Config = ConfigDict
+
+CHOICES = {
+    "loss": ("cross_entropy", "cross_entropy_dice"),
+    "optimizer.schedule": ("steps", "cosine"),
+    "parallel": ("auto", "jit", "pmap"),
+}
+"""The keys whose value is one of a few names."""
 
 
 def default_config() -> Config:
@@ -84,7 +93,10 @@ def load_config(path: Path) -> Config:
         raise InputError(f"{path} holds {type(content).__name__}, expected a config's JSON object.")
     config = default_config()
     _update(config, content, "config", path)
-    check_config(config)
+    try:
+        check_config(config)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
     return config
 
 
@@ -97,12 +109,22 @@ def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path)
         if isinstance(config[key], ConfigDict) and isinstance(value, Mapping):
             _update(config[key], value, f"{prefix}.{key}", path)
             continue
-        try:
-            config[key] = tuple(value) if isinstance(value, list) else value
-        except TypeError as error:
+        default = config[key]
+        value = tuple(value) if isinstance(value, list) else value
+        if not _is_like(value, default):
             raise InputError(
-                f"{path} sets {prefix}.{key} to {value!r}, expected a value like {config[key]!r}."
-            ) from error
+                f"{path} sets {prefix}.{key} to {value!r}, expected a value like {default!r}."
+            )
+        config[key] = float(value) if isinstance(default, float) else value
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value from JSON has the type of the default, a whole number being a float too."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(part, default[0]) for part in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def check_config(config: Config) -> None:
@@ -111,43 +133,47 @@ def check_config(config: Config) -> None:
     Raises:
         InputError: a value is out of range; the sentence names the key, the value and the range.
     """
-    factor = 2 ** len(config.model.block_layers)
 
-    def require(condition: bool, key: str, expected: str) -> None:
-        if not condition:
-            value = config
-            for part in key.split("."):
-                value = value[part]
-            raise InputError(f"config.{key} is {value!r}, expected {expected}.")
+    def require(expected: str, test: Callable[[Any], bool], *keys: str) -> None:
+        for key in keys:
+            value = reduce(lambda section, part: section[part], key.split("."), config)
+            if not test(value):
+                raise InputError(f"config.{key} is {value!r}, expected {expected}.")
 
-    for key in ("patch.shape", "inference.window"):
-        section, name = key.split(".")
-        shape = config[section][name]
-        require(
-            len(shape) == 3 and all(extent > 0 and extent % factor == 0 for extent in shape),
-            key,
-            f"three multiples of {factor}",
-        )
-    require(config.patch.batch_size >= 1, "patch.batch_size", "at least 1")
-    require(config.inference.batch_size >= 1, "inference.batch_size", "at least 1")
-    require(0 <= config.inference.overlap < 1, "inference.overlap", "at least 0 and below 1")
-    require(0 <= config.augmentation.flip <= 1, "augmentation.flip", "a chance from 0 to 1")
-    require(0 <= config.augmentation.gain < 1, "augmentation.gain", "at least 0 and below 1")
-    require(config.augmentation.offset >= 0, "augmentation.offset", "at least 0")
-    require(config.model.growth_rate >= 1, "model.growth_rate", "at least 1")
-    require(config.model.stem_features >= 1, "model.stem_features", "at least 1")
-    require(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "at least 0 and below 1")
-    losses = ("cross_entropy", "cross_entropy_dice")
-    require(config.loss in losses, "loss", " or ".join(map(repr, losses)))
-    schedules = ("steps", "cosine")
     require(
-        config.optimizer.schedule in schedules,
-        "optimizer.schedule",
-        " or ".join(map(repr, schedules)),
+        "one or more blocks of at least one layer",
+        lambda layers: len(layers) > 0 and min(layers) >= 1,
+        "model.block_layers",
     )
-    require(config.optimizer.learning_rate > 0, "optimizer.learning_rate", "above 0")
-    require(config.optimizer.l2 >= 0, "optimizer.l2", "at least 0")
-    for key in ("steps", "log_every", "validate_every"):
-        require(config[key] >= 1, key, "at least 1")
-    modes = ("auto", "jit", "pmap")
-    require(config.parallel in modes, "parallel", " or ".join(map(repr, modes)))
+    factor = 2 ** len(config.model.block_layers)
+    require(
+        f"three multiples of {factor}",
+        lambda shape: len(shape) == 3 and all(n > 0 and n % factor == 0 for n in shape),
+        *("patch.shape", "inference.window"),
+    )
+    require(
+        "at least 1",
+        lambda value: value >= 1,
+        *("patch.batch_size", "inference.batch_size", "model.growth_rate", "model.stem_features"),
+        *("steps", "log_every", "validate_every"),
+    )
+    require(
+        "at least 0",
+        lambda value: 0 <= value < math.inf,
+        *("seed", "data.fold", "data.train_subjects", "augmentation.offset", "optimizer.l2"),
+    )
+    require(
+        "at least 0 and below 1",
+        lambda value: 0 <= value < 1,
+        *("inference.overlap", "augmentation.gain", "model.dropout_rate"),
+        *("optimizer.b1", "optimizer.b2"),
+    )
+    require("a chance from 0 to 1", lambda value: 0 <= value <= 1, "augmentation.flip")
+    require("above 0", lambda value: 0 < value < math.inf, "optimizer.learning_rate")
+    require(
+        "shares of the run between 0 and 1",
+        lambda drops: all(0 < share < 1 for share in drops),
+        "optimizer.drops",
+    )
+    for key, names in CHOICES.items():
+        require(" or ".join(map(repr, names)), lambda value, names=names: value in names, key)

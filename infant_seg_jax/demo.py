@@ -79,8 +79,8 @@ def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int])
     config.augmentation.flip = 0.5
     config.augmentation.gain = 0.1
     config.augmentation.offset = 0.1
-    config.model.growth_rate = 8
-    config.model.stem_features = 12
+    config.model.growth_rate = 10
+    config.model.stem_features = 8
     config.model.dropout_rate = 0.0
     config.loss = "cross_entropy_dice"
     config.optimizer.learning_rate = 2e-3

@@ -192,3 +192,27 @@ def test_file_that_is_missing_or_no_json(tmp_path):
     assert refusal(path).startswith(f"Cannot read {path}")
     path.write_text("{")
     assert refusal(path).startswith(f"{path} is not valid JSON")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"steps": None},
+        {"patch": {"shape": ["a", "b", "c"]}},
+        {"patch": {"shape": [[16], 16, 16]}},
+        {"data": None},
+        {"data": {"path": None}},
+        {"patch": {"shape": [16, 16, 16.0]}},
+        {"model": {"block_layers": []}},
+        {"model": {"block_layers": [4, "x"]}},
+        {"optimizer": {"drops": ["a"]}},
+        {"steps": True},
+        {"seed": -1},
+        {"data": {"train_subjects": -1}},
+        {"optimizer": {"b1": 1.5}},
+        {"optimizer": {"learning_rate": float("inf")}},
+    ],
+)
+def test_nonsense_in_a_file_is_refused_by_the_file_name(tmp_path, content):
+    path = written(tmp_path, content)
+    assert str(path) in refusal(path)

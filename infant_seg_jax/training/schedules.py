@@ -9,7 +9,10 @@ def learning_rate(optimizer: Config, steps: int) -> optax.Schedule:
     """The learning rate of each of `steps` steps, as `config.optimizer` describes it."""
     if optimizer.schedule == "cosine":
         return optax.cosine_decay_schedule(optimizer.learning_rate, steps)
-    drops = {round(share * steps): 0.1 for share in optimizer.drops}
+    drops: dict[int, float] = {}
+    for share in optimizer.drops:  # In a short run two drops may fall on one step.
+        step = round(share * steps)
+        drops[step] = 0.1 * drops.get(step, 1.0)
     return optax.piecewise_constant_schedule(optimizer.learning_rate, drops)
 
 

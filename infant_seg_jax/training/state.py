@@ -28,11 +28,7 @@ class TrainState:
 def init_variables(model: SkipDenseNet3D, modalities: int, seed: int) -> dict[str, Any]:
     """Fresh parameters and batch statistics for a network of so many input channels."""
     patch = jnp.zeros((1, *(model.downsampling,) * 3, modalities))
-    # Without optimisation: this runs once, and compiling it well takes far longer than running it.
-    init = jax.jit(
-        lambda key: model.init(key, patch), compiler_options={"xla_backend_optimization_level": 0}
-    )
-    return init(jax.random.key(seed))
+    return jax.jit(model.init)(jax.random.key(seed), patch)
 
 
 def abstract_variables(model: SkipDenseNet3D, modalities: int) -> dict[str, Any]:

@@ -125,6 +125,11 @@ def test_batch_depends_on_seed_and_step_alone(cases):
         assert not np.array_equal(first[one].image, first[other].image)
 
 
+def test_steps_and_positions_do_not_share_their_draws(cases):
+    drawn = {image.tobytes() for image, _ in patches_of(cases, steps=5, size=4)}
+    assert len(drawn) >= 18  # Two may meet by chance among so few places.
+
+
 def test_patch_does_not_depend_on_the_size_of_its_batch(cases):
     small, large = patch_batch(cases, PATCH, 2, 3, 11), patch_batch(cases, PATCH, 4, 3, 11)
     np.testing.assert_array_equal(large.image[:2], small.image)
