@@ -62,7 +62,7 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], flags.FlagValues]:
 
 
 def _run(name: str, command: ModuleType, values: flags.FlagValues) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate at INFO.
+    logging.set_verbosity(logging.ERROR)  # Orbax and JAX narrate, and warn of what we intend.
     try:
         command.run(values)
     except InputError as error:

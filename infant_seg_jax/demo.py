@@ -57,8 +57,8 @@ class DemoSize:
     adults: Cohort = Cohort("adult", ADULT_T1, ADULT, train=8, validation=2, test=0)
     infants: Cohort = Cohort("infant", INFANT_T1, INFANT, train=2, validation=1, test=6)
     shape: tuple[int, int, int] = (80, 96, 80)
-    adult_steps: int = 400
-    infant_steps: int = 200
+    adult_steps: int = 300
+    infant_steps: int = 150
 
 
 @dataclass(frozen=True)

@@ -48,17 +48,20 @@ def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) ->
     manager.save(int(state.step), args=ocp.args.Composite(**items), metrics=metrics)
 
 
-def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """The latest state, with the shapes and on the devices of `like`; None if there is none.
+def exist(workdir: Path) -> bool:
+    """Whether a run has a finished checkpoint; Orbax names those by their step alone."""
+    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
+
+
+def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
+    """The latest state of a run that has one, with the shapes and on the devices of `like`.
 
     Raises:
         InputError: the checkpoint is damaged or does not fit.
     """
     step = manager.latest_step()
-    if step is None:
-        return None
-    targets = {name: getattr(like, name) for name in ITEMS}
-    items = _restore(manager, step, targets)
+    assert step is not None, "asked for the latest of no checkpoints"
+    items = _restore(manager, step, {name: getattr(like, name) for name in ITEMS})
     return TrainState(step=jax.numpy.asarray(step, jax.numpy.int32), **items)
 
 
@@ -80,12 +83,12 @@ def load_variables(
         InputError: the run has no checkpoint, or it does not fit the network.
     """
     run = Path(run)
-    if not (run / "checkpoints").is_dir():
-        raise InputError(f"{run} has no checkpoints: name the --workdir of a training run.")
+    if not exist(run):
+        raise InputError(
+            f"{run} has no checkpoints: name the --workdir of a training run that has saved one."
+        )
     with open_checkpoints(run, read_only=True) as manager:
         scores = {step: _score(manager.metrics(step)) for step in manager.all_steps()}
-        if not scores:
-            raise InputError(f"{run} has no finished checkpoint yet: train it for longer.")
         best = max(scores, key=lambda step: (scores[step], step))
         step = best if which == "best" else max(scores)
         targets = jax.tree.map(_on_first_device, abstract_variables(model, modalities))

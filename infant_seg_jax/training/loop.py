@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, patch_batch, prefetch
@@ -40,18 +39,21 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     check_patch_fits(training, tuple(config.patch.shape))
     devices = choose_devices(config.parallel, config.patch.batch_size)
     model = make_model(config, devices.axis_name)
+    resuming = checkpoints.exist(workdir)
+    state = _first_state(config, len(prepared.modalities), load=not resuming)
+    subjects = {"train": training, "validation": validation}
     start_run(
         workdir,
         config,
         prepared,
-        {
-            "train": [case.case_id for case in training],
-            "validation": [case.case_id for case in validation],
-        },
+        {name: [case.case_id for case in cases] for name, cases in subjects.items()},
+        resuming=resuming,
     )
 
     with checkpoints.open_checkpoints(workdir) as manager:
-        state = _initial_state(config, workdir, manager, len(prepared.modalities))
+        if resuming:
+            state = checkpoints.restore_latest(manager, state)
+            say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
         first = int(state.step)
         step_function = map_step(make_train_step(model, config), devices)
         rate = learning_rate(config.optimizer, config.steps)
@@ -100,18 +102,12 @@ def _subjects(
     return training, validation
 
 
-def _initial_state(
-    config: Config, workdir: Path, manager: ocp.CheckpointManager, modalities: int
-) -> TrainState:
+def _first_state(config: Config, modalities: int, load: bool) -> TrainState:
+    """Step 0, from scratch or, if `load`, from the checkpoint that the config names."""
     model = make_model(config)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    state = new_state(init_variables(model, modalities, config.seed), optimizer)
-    resumed = checkpoints.restore_latest(manager, state)
-    if resumed is not None:
-        say(f"Resuming {workdir} at step {int(resumed.step)} of {config.steps}.")
-        return resumed
-    if not config.init.checkpoint:
-        return state
+    if not (load and config.init.checkpoint):
+        return new_state(init_variables(model, modalities, config.seed), optimizer)
     loaded = checkpoints.load_variables(Path(config.init.checkpoint), model, modalities)
     score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
     count = sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"]))

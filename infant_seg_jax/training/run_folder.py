@@ -38,15 +38,20 @@ class RunRecord:
 
 
 def start_run(
-    workdir: Path, config: Config, prepared: PreparedSet, subjects: dict[str, list[str]]
+    workdir: Path,
+    config: Config,
+    prepared: PreparedSet,
+    subjects: dict[str, list[str]],
+    *,
+    resuming: bool,
 ) -> None:
-    """Write the run's config and record; a run that was started before must have the same config.
+    """Write the run's config and record; a run that is resumed must have the same config.
 
     Raises:
         InputError: the folder holds a run with another config; the sentence names the keys.
     """
     path = workdir / "config.json"
-    if path.exists():
+    if resuming:
         before, now = _flat(load_config(path)), _flat(config)
         changed = [
             f"{key}: {before[key]!r}, not {now[key]!r}" for key in now if now[key] != before[key]

@@ -174,6 +174,7 @@ def test_a_checkpoint_of_another_network_is_refused(
     with pytest.raises(InputError, match=r"does not fit .* is \(.*\), expected \(.*\)") as error:
         train_and_evaluate(config, tmp_path / "run")
     assert str(adult) in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_damaged_and_missing_checkpoints_are_refused(
