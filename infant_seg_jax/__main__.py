@@ -1,5 +1,6 @@
 """The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from infant_seg_jax.config import check_overrides
 from infant_seg_jax.errors import InputError
 
 PROGRAM = "infant-seg"
@@ -43,14 +45,21 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], flags.FlagValues]:
         flags.FLAGS(argv[:1])  # absl's own flags; the command's are its own, not global.
         values = flags.FlagValues()
         try:
+            check_overrides(argv)
             command.define_flags(values)
             rest = values(argv)
+            if "config" in values:
+                _ = values.config.keys  # A config that failed to load says so only when used.
+        except InputError as error:
+            _fail(str(error), USAGE_STATUS)
         except flags.Error as error:
-            _fail(f"{error}; see `{argv[0]} --help`.", USAGE_STATUS)
+            missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
+            said = f"{', '.join(missing)} must be given" if missing else str(error)
+            _fail(f"{said}; see `{argv[0]} --help`.", USAGE_STATUS)
         except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             # What ml_collections raises for a config that is missing or an override that is wrong.
-            lines = [line.strip("\"' ") for line in str(error).replace("\\n", "\n").split("\n")]
-            _fail(". ".join(line for line in lines if line), USAGE_STATUS)
+            said = " ".join(str(error).replace("\\n", " ").split())
+            _fail(said.strip("\"'"), USAGE_STATUS)
         if len(rest) > 1:
             _fail(
                 f"'{rest[1]}' is not a flag; write --name=value, and see `{argv[0]} --help`.",

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -103,19 +103,50 @@ def load_config(path: Path) -> Config:
 def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path) -> None:
     for key, value in content.items():
         if key not in config:
-            near = difflib.get_close_matches(key, list(config), 1)
-            hint = f"; the nearest key is {prefix}.{near[0]}" if near else ""
-            raise InputError(f"{path} has a key that no config has, {prefix}.{key}{hint}.")
+            near = _nearest(f"{prefix}.{key}")
+            raise InputError(
+                f"{path} has a key that no config has, {prefix}.{key}; the nearest key is {near}."
+            )
         if isinstance(config[key], ConfigDict) and isinstance(value, Mapping):
             _update(config[key], value, f"{prefix}.{key}", path)
             continue
         default = config[key]
-        value = tuple(value) if isinstance(value, list) else value
+        if isinstance(default, tuple) and isinstance(value, list):  # JSON has no tuples.
+            value = tuple(value)
         if not _is_like(value, default):
             raise InputError(
                 f"{path} sets {prefix}.{key} to {value!r}, expected a value like {default!r}."
             )
         config[key] = float(value) if isinstance(default, float) else value
+
+
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their dotted keys, as in `optimizer.learning_rate`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Check that every `--config.KEY=VALUE` among a command's arguments names a key.
+
+    Raises:
+        InputError: one does not; the sentence names the nearest key.
+    """
+    known = {f"config.{key}" for key in flatten(default_config())}
+    for argument in arguments:
+        key = argument.lstrip("-").split("=")[0]
+        if key.startswith("config.") and key not in known:
+            raise InputError(f"No config has the key {key}; the nearest key is {_nearest(key)}.")
+
+
+def _nearest(key: str) -> str:
+    known = [f"config.{name}" for name in flatten(default_config())]
+    return difflib.get_close_matches(key, known, 1, cutoff=0)[0]
 
 
 def _is_like(value: Any, default: Any) -> bool:

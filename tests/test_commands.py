@@ -59,13 +59,17 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     [
         (["pridict"], "there is no command 'pridict'"),
         (["predict", "--chekpoint=x"], "Did you mean: checkpoint"),
-        (["predict", "scan.nii.gz"], "'scan.nii.gz' is not a flag"),
+        (["predict", "scan.nii.gz"], "--checkpoint, --input, --output must be given"),
+        (
+            ["predict", "--checkpoint=a", "--input=b", "--output=c", "scan.nii.gz"],
+            "'scan.nii.gz' is not a flag",
+        ),
         (["prepare", "--source=ibsr"], "--input"),
         (["prepare", "--source=isbr", "--input=a", "--output=b"], "isbr"),
         (["train", "--workdir=run"], "--config"),
         (
             ["train", "--workdir=w", "--config=configs/default.py", "--config.optimizer.b3=1"],
-            'Did you mean "b',
+            "No config has the key config.optimizer.b3; the nearest key is config.optimizer.b",
         ),
         (["train", "--workdir=w", "--config=configs/nowhere.py"], "configs/nowhere.py"),
         (["train", "--workdir=w", "--config=configs/default.py", "--config.steps=many"], "steps"),
@@ -81,6 +85,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     status, said = refused(arguments, capsys)
     assert status == 2
     assert sentence in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,7 @@ def test_bad_input_is_one_sentence_and_status_1(
     status, said = refused(arguments, capsys)
     assert status == 1
     assert sentence in said
+    assert len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -156,7 +156,7 @@ def test_whole_number_is_taken_for_a_real_one(tmp_path):
             {"step": 5},
             "has a key that no config has, config.step; the nearest key is config.steps.",
         ),
-        ({"zzz": 5}, "has a key that no config has, config.zzz."),
+        ({"zzz": 5}, "has a key that no config has, config.zzz; the nearest key is config.seed."),
         ({"steps": 2.5}, "sets config.steps to 2.5, expected a value like 20000."),
         ({"steps": "many"}, "sets config.steps to 'many', expected a value like 20000."),
         (

@@ -24,7 +24,7 @@ def test_demo_writes_scores_prediction_and_figure(tmp_path: Path) -> None:
         whole,
         adults=replace(whole.adults, train=1, validation=1),
         infants=replace(whole.infants, train=1, validation=1, test=2),
-        shape=(32, 48, 32),
+        shape=(48, 48, 48),
         adult_steps=8,
         infant_steps=4,
     )

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from infant_seg_jax.config import Config, load_config
+from infant_seg_jax.config import Config, flatten, load_config
 from infant_seg_jax.data.prepared import PreparedSet
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
@@ -52,7 +52,7 @@ def start_run(
     """
     path = workdir / "config.json"
     if resuming:
-        before, now = _flat(load_config(path)), _flat(config)
+        before, now = flatten(load_config(path)), flatten(config)
         changed = [
             f"{key}: {before[key]!r}, not {now[key]!r}" for key in now if now[key] != before[key]
         ]
@@ -149,13 +149,3 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
-
-
-def _flat(config: Config, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Config):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
