@@ -101,6 +101,7 @@ def load_config(path: Path) -> Config:
 
 
 def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path) -> None:
+    value: Any
     for key, value in content.items():
         if key not in config:
             near = _nearest(f"{prefix}.{key}")
@@ -110,14 +111,14 @@ def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path)
         if isinstance(config[key], ConfigDict) and isinstance(value, Mapping):
             _update(config[key], value, f"{prefix}.{key}", path)
             continue
-        default = config[key]
+        default: Any = config[key]
         if isinstance(default, tuple) and isinstance(value, list):  # JSON has no tuples.
             value = tuple(value)
         if not _is_like(value, default):
             raise InputError(
                 f"{path} sets {prefix}.{key} to {value!r}, expected a value like {default!r}."
             )
-        config[key] = float(value) if isinstance(default, float) else value
+        config[key] = type(default)(value)  # A whole number may stand for a float.
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:

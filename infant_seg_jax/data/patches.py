@@ -67,7 +67,7 @@ def _random_patch(
     image, labels = case.image(), case.labels()
     centre = random.integers(case.shape)
     for _ in range(TRIES):
-        x, y, z = centre
+        x, y, z = (int(index) for index in centre)
         if image[x, y, z].any():
             break
         centre = random.integers(case.shape)

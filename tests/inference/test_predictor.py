@@ -135,5 +135,5 @@ def test_real_infants_keep_their_grid(
         # Labels lie where the brain is: not beyond the crop's margin around what is not 0.
         brain = np.asarray(original.dataobj) != 0
         spacing = original.header.get_zooms()[:3]
-        distance = ndimage.distance_transform_edt(~brain, spacing)
+        distance = np.asarray(ndimage.distance_transform_edt(~brain, spacing))
         assert distance[labelled].max() <= 3**0.5 * (predictor.preparation.margin_mm + max(spacing))

@@ -116,7 +116,7 @@ def test_one_tap_shifts_the_volume(tap):
     kernel = np.zeros((3, 3, 3, 1, 1), np.float32)
     kernel[tap] = 1
     d, h, w = tap
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+    padded = np.pad(x, np.array([(0, 0), (1, 1), (1, 1), (1, 1), (0, 0)]))
     expected = padded[:, d : d + 4, h : h + 3, w : w + 5]
     np.testing.assert_array_equal(jax.jit(conv3x3x3)(x, kernel), expected)
 
