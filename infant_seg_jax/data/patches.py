@@ -63,7 +63,7 @@ def patch_batch(
 def _random_patch(
     cases: Sequence[PreparedCase], shape: tuple[int, int, int], random: np.random.Generator
 ) -> tuple[Float[np.ndarray, "x y z c"], UInt8[np.ndarray, "x y z"]]:
-    case = cases[random.integers(len(cases))]
+    case = cases[int(random.integers(len(cases)))]
     image, labels = case.image(), case.labels()
     centre = random.integers(case.shape)
     for _ in range(TRIES):
