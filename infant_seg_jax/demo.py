@@ -19,11 +19,11 @@ from infant_seg_jax.data.phantom import (
     Contrast,
     write_cohort,
 )
-from infant_seg_jax.data.prepared import PreparedSet, prepare
+from infant_seg_jax.data.prepared import PreparedSet
+from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
-from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import write_json
+from infant_seg_jax.files import check_is_new, write_json
 from infant_seg_jax.inference.evaluation import score_cases
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.metrics.table import DiceTable, write_dice
@@ -101,8 +101,7 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     Raises:
         InputError: the folder exists already and is not empty, or cannot be written to.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists already and is not empty: name another --output.")
+    check_is_new(output)
     say(
         "1/5  Rendering phantoms: adults with T1 contrast, infants whose tissues nearly look alike."
     )
@@ -150,18 +149,11 @@ def _make_cohort(
         prefix=cohort.name,
         shape=shape,
     )
-    cases = [
-        replace(case, split=split)
-        for case, split in zip(PHANTOM.find(scans), cohort.splits, strict=True)
-    ]
-    return prepare(
-        cases,
-        output / "prepared" / cohort.name,
-        source=PHANTOM.name,
-        schema=PHANTOM.schema,
-        modalities=PHANTOM.modalities,
-        input_folder=scans,
+    dataset = PHANTOM.open(scans)
+    cases = tuple(
+        replace(case, split=split) for case, split in zip(dataset.cases, cohort.splits, strict=True)
     )
+    return prepare(replace(dataset, cases=cases), output / "prepared" / cohort.name)
 
 
 def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> Path:
@@ -169,7 +161,7 @@ def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> P
     subject = infants.split("test")[0].case_id
     scan = output / "scans" / "infant" / subject / f"{subject}_T1w.nii.gz"
     volume = read_image(scan)
-    label_map = Predictor.from_run(output / "runs" / "fine_tuned").segment(volume)
+    label_map = Predictor.from_run(output / "runs" / "fine_tuned").segment(volume).label_map
     write_label_map(output / "predictions" / f"{subject}_dseg.nii.gz", label_map, volume.native)
     truth = read_label_map(scan.with_name(f"{subject}_dseg.nii.gz"))
     return demo_figure(

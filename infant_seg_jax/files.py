@@ -12,6 +12,8 @@ from typing import Any
 
 from infant_seg_jax.errors import InputError
 
+_MAX_JSON = 2**26
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -39,13 +41,38 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             written to.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already and is not an empty folder: name another output.")
+    check_is_new(path)
     with _aside(path) as aside:
         folder = aside / path.name
         folder.mkdir()
         yield folder
         os.replace(folder, path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it.
+
+    Raises:
+        InputError: `path` exists already and is not an empty folder, or cannot be made.
+    """
+    check_is_new(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def check_is_new(path: Path) -> None:
+    """Raise an InputError if `path` exists already and is not an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not an empty folder: name another output.")
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"Cannot write to the folder {folder} ({error.strerror}): "
+        "name an output folder that you may write to."
+    )
 
 
 @contextmanager
@@ -54,10 +81,7 @@ def _aside(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
     except OSError as error:
-        raise InputError(
-            f"Cannot write to the folder {path.parent} ({error.strerror}): "
-            "name an output folder that you may write to."
-        ) from error
+        raise _cannot_write(path.parent, error) from error
     try:
         yield aside
     finally:
@@ -74,13 +98,19 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, is not JSON, or is larger than any of ours.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(_MAX_JSON + 1)
+        if len(content) > _MAX_JSON:
+            raise InputError(f"{path} is too large to read, expected JSON of at most 64 MiB.")
+        return json.loads(content.decode("utf-8"))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"Cannot read {path} ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}).") from error
 
 

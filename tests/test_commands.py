@@ -120,7 +120,7 @@ def test_prepare_train_predict_evaluate(tmp_path: Path) -> None:
         "prepare", "--source=phantom", f"--input={tmp_path}/scans", f"--output={tmp_path}/prepared"
     )
     assert prepared.returncode == 0, prepared.stderr
-    assert "Prepared 5 cases (3 train, 1 validation, 1 test)" in prepared.stdout
+    assert "Prepared T1w of 5 cases (3 train, 1 validation, 1 test)" in prepared.stdout
 
     trained = infant_seg(
         "train",
@@ -157,6 +157,18 @@ def test_prepare_train_predict_evaluate(tmp_path: Path) -> None:
     assert [path.name for path in written] == [f"sub-00{i}_T1w_dseg.nii.gz" for i in range(1, 5)]
     label_map = nib.Nifti1Image.from_filename(written[0])
     np.testing.assert_array_equal(label_map.affine, nib.Nifti1Image.from_filename(scan).affine)
+
+    in_ids = infant_seg(
+        "predict",
+        f"--checkpoint={tmp_path}/run",
+        f"--input={scan}",
+        f"--mask={scan.parent}/sub-001_dseg.nii.gz",
+        "--schema=iseg",
+        f"--output={tmp_path}/ids",
+    )
+    assert in_ids.returncode == 0, in_ids.stderr
+    ids = np.asarray(nib.Nifti1Image.from_filename(in_ids.stdout.strip()).dataobj)
+    assert set(np.unique(ids)) <= {0, 10, 150, 250} and ids.any()
 
     for index in range(5):  # Leave the truths alone in their folder.
         (tmp_path / f"scans/sub-00{index}/sub-00{index}_T1w.nii.gz").unlink()

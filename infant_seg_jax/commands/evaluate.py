@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from infant_seg_jax.data.labels import SCHEMAS, TISSUE_SCHEMA
+from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.table import DiceTable, write_dice
 
@@ -35,13 +35,14 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("prediction", None, "A folder of label maps.", flag_values=values)
     flags.DEFINE_string("truth", None, "The folder of their truths.", flag_values=values)
-    flags.DEFINE_enum(
-        "schema",
-        TISSUE_SCHEMA.name,
-        sorted(SCHEMAS),
-        "What the values of the true label maps mean.",
-        flag_values=values,
-    )
+    for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
+        flags.DEFINE_string(
+            name,
+            TISSUE_SCHEMA.name,
+            f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
+            "JSON file with lines such as '7: GM'.",
+            flag_values=values,
+        )
     flags.DEFINE_string(
         "output", None, "The folder for dice.csv and dice.json.", required=True, flag_values=values
     )
@@ -58,7 +59,10 @@ def run(values: flags.FlagValues) -> None:
         )
     elif values.prediction and values.truth and not (values.checkpoint or values.data):
         table = evaluate_label_maps(
-            Path(values.prediction), Path(values.truth), SCHEMAS[values.schema]
+            Path(values.prediction),
+            Path(values.truth),
+            find_schema(values.schema),
+            find_schema(values.prediction_schema),
         )
     else:
         raise InputError("Give either --checkpoint and --data, or --prediction and --truth.")

@@ -1,11 +1,14 @@
 """label scans with a trained network.
 
 Each scan gets a label map (0 background, 1 CSF, 2 gray matter, 3 white matter) with its own shape,
-affine and orientation. Scans should be skull-stripped, as the training data were. A folder is
-searched for .nii and .nii.gz files, and the output mirrors it.
+affine and orientation. Scans should show what the training data showed: if those were stripped of
+their skulls, strip the scan's or give its brain mask. A folder is searched for volumes (.nii,
+.nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors it.
 
     infant-seg predict --checkpoint=runs/adult --input=scan.nii.gz --output=predictions
     infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=predictions
+    infant-seg predict --checkpoint=runs/adult --input=scans --mask='masks/{}_mask.nii.gz' \\
+        --output=predictions
 """
 
 import sys
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
 
 
@@ -31,6 +35,19 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string(
         "output", None, "The folder for the label maps.", required=True, flag_values=values
+    )
+    flags.DEFINE_string(
+        "mask",
+        "",
+        "The scan's brain mask; {} in it stands for the scan's name without its ending.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "schema",
+        "",
+        f"Write the label values of this schema ({', '.join(SCHEMAS)}, or a YAML or JSON file) "
+        "instead of our own.",
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "which",
@@ -51,12 +68,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.data.volumes import read_images, write_label_map
-    from infant_seg_jax.inference.outputs import find_scans
+    from infant_seg_jax.data.volumes import read_images, read_mask, write_label_map
+    from infant_seg_jax.inference.outputs import find_scans, mask_of
     from infant_seg_jax.inference.predictor import Predictor
     from infant_seg_jax.progress import progress, say
 
     use_compilation_cache()
+    schema = find_schema(values.schema) if values.schema else None
     scans = find_scans(values.input, Path(values.output))
     predictor = Predictor.from_run(Path(values.checkpoint), values.which)
     if values.overlap is not None:
@@ -66,7 +84,12 @@ def run(values: flags.FlagValues) -> None:
         for scan in scans:
             try:
                 volume = read_images(scan.images)
-                write_label_map(scan.output, predictor.segment(volume), volume.native)
+                mask = read_mask(mask_of(scan, values.mask), volume) if values.mask else None
+                found = predictor.segment(volume, mask)
+                label_map = schema.to_ids(found.label_map) if schema else found.label_map
+                write_label_map(scan.output, label_map, volume.native)
+                for notice in (*volume.notices, *found.notices):
+                    say(notice)
                 print(scan.output)
             except InputError as error:
                 failures += 1

@@ -1,53 +1,183 @@
 """turn a dataset of scans and label maps into a prepared set that training reads.
 
 Each scan is brought to RAS order, cropped to the brain with a margin, and normalised to zero mean
-and unit variance over the brain. Nothing is resampled. The output folder holds the arrays, a
-manifest.json that says where everything came from, and a splits.json that you may edit.
+and unit variance over the brain: over the source's brain mask where it has one, else over all that
+differs from the air. Nothing is resampled unless you ask for it. The output folder holds the
+arrays, a manifest.json that says where everything came from, and a splits.json that you may edit.
+If it is interrupted, the same command goes on where it was.
 
     infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
+    infant-seg prepare --source=dhcp --input=DHCP --modalities=T2w --folds=5 --output=prepared/dhcp
+    infant-seg prepare --source=folder --input=SCANS --images='img/img_*.nii.gz' \\
+        --labels='mask/seg_*.nii.gz' --output=prepared/mine
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from infant_seg_jax.data.prepared import SPLITS, prepare
+from infant_seg_jax.data.prepared import SPLITS
+from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.data.sources import SOURCES
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema, parse_changes
+from infant_seg_jax.data.sources import SOURCES, Dataset, Query
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.progress import say
 
 
 def define_flags(values: flags.FlagValues) -> None:
+    defaults = Preparation()
+    layouts = "; ".join(f"{name}: {source.summary}" for name, source in SOURCES.items())
     flags.DEFINE_enum(
-        "source", None, sorted(SOURCES), "The dataset's layout.", required=True, flag_values=values
+        "source",
+        None,
+        sorted(SOURCES),
+        f"The dataset's layout ({layouts}).",
+        required=True,
+        flag_values=values,
     )
     flags.DEFINE_string("input", None, "The dataset's folder.", required=True, flag_values=values)
     flags.DEFINE_string(
-        "output", None, "A new folder for the prepared set.", required=True, flag_values=values
+        "output",
+        None,
+        "A new folder for the prepared set, or one that the same command has begun.",
+        required=True,
+        flag_values=values,
     )
+    flags.DEFINE_list(
+        "modalities", [], "Which images of a session, in order, as in T1w,T2w.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "images",
+        [],
+        "For the source folder: patterns, one per modality, with * for the case's name.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "labels",
+        "",
+        "For folder and bids: a pattern of the label maps, or the derivative that holds them.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "masks",
+        "",
+        "For folder and bids: a pattern of the brain masks, or the derivative that holds them.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "schema",
+        "",
+        f"What the label values mean, if not what the source says: {', '.join(SCHEMAS)}, or a YAML "
+        "or JSON file with lines such as '7: GM'.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "map",
+        "",
+        "Changes to the schema, as in 6:GM,8:WM (classes: background, CSF, GM, WM, ignore).",
+        flag_values=values,
+    )
+    for name, word in (("min_age", "youngest"), ("max_age", "oldest")):
+        flags.DEFINE_float(
+            name,
+            None,
+            f"The {word} to prepare, in the dataset's unit (dhcp: weeks postmenstrual).",
+            flag_values=values,
+        )
     flags.DEFINE_float(
         "margin_mm",
-        Preparation().margin_mm,
+        defaults.margin_mm,
         "Surroundings kept on each side of the brain, in mm.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "spacing_mm",
+        defaults.spacing_mm,
+        "Voxel size that all is resampled to, in mm; 0 keeps each scan's own.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "clip_percentiles",
+        [f"{percentile:g}" for percentile in defaults.clip_percentiles],
+        "Intensities are clipped to these percentiles of the brain's, as in 0.1,99.9.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "bias_correction",
+        defaults.bias_correction,
+        "Even out intensities with N4 first (needs the extra n4).",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "brain_masks",
+        defaults.brain_masks,
+        "Blank what lies outside the source's brain masks; --nobrain_masks keeps whole heads.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "strict",
+        False,
+        "Refuse images of one session on different grids, instead of resampling to the first's.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
-        "seed", 0, "Draws the split, where the source has none of its own.", flag_values=values
+        "folds",
+        1,
+        "Folds for cross-validation; 1 draws training, validation and test cases once.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Draws the splits, where the source has none of its own.", flag_values=values
     )
 
 
 def run(values: flags.FlagValues) -> None:
-    source = SOURCES[values.source]
-    folder = Path(values.input)
+    dataset = find_dataset(values)
+    for notice in dataset.notices:
+        say(notice)
     prepared = prepare(
-        source.find(folder),
+        dataset,
         Path(values.output),
-        source=source.name,
-        schema=source.schema,
-        modalities=source.modalities,
-        preparation=Preparation(margin_mm=values.margin_mm),
-        input_folder=folder,
+        preparation=Preparation(
+            margin_mm=values.margin_mm,
+            spacing_mm=values.spacing_mm,
+            clip_percentiles=_percentiles(values.clip_percentiles),
+            bias_correction=values.bias_correction,
+            brain_masks=values.brain_masks,
+        ),
         seed=values.seed,
+        folds=values.folds,
+        strict=values.strict,
     )
     counts = ", ".join(f"{len(prepared.split(name))} {name}" for name in SPLITS)
-    print(f"Prepared {len(prepared.cases)} cases ({counts}) in {prepared.folder}.")
+    what = f"{' + '.join(prepared.modalities)} of {len(prepared.cases)} cases"
+    print(f"Prepared {what} ({counts}{' in the first fold' * (values.folds > 1)}).")
+    print(f"Labels: {prepared.schema.describe()} (schema '{prepared.schema.name}').")
     print(f"Next: infant-seg train --config=configs/default.py --config.data.path={values.output}")
+
+
+def find_dataset(values: flags.FlagValues) -> Dataset:
+    """The cases that the flags ask for."""
+    query = Query(
+        modalities=tuple(values.modalities),
+        images=tuple(values.images),
+        labels=values.labels,
+        masks=values.masks,
+        schema=find_schema(values.schema) if values.schema else None,
+    )
+    dataset = SOURCES[values.source].open(Path(values.input), query)
+    return dataset.of_ages(values.min_age, values.max_age).with_schema_changes(
+        parse_changes(values.map)
+    )
+
+
+def _percentiles(texts: list[str]) -> tuple[float, float]:
+    try:
+        low, high = (float(text) for text in texts)
+    except ValueError as error:
+        raise InputError(
+            f"--clip_percentiles is {','.join(texts)}, expected two numbers as in 0.1,99.9."
+        ) from error
+    return low, high

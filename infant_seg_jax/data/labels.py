@@ -1,6 +1,6 @@
-"""What label values mean: named tables from a source's ids to our four classes."""
+"""What label values mean: tables from a source's ids to our four classes, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,22 @@ from infant_seg_jax.errors import InputError
 
 BACKGROUND, CSF, GM, WM = range(4)
 IGNORE = 255
-"""Voxels that losses and metrics leave out."""
+"""Voxels that losses, samplers and metrics leave out."""
 
 CLASS_NAMES = ("background", "CSF", "GM", "WM")
 TISSUES = CLASS_NAMES[1:]
+
+_NAMES_OF_CLASSES = {**dict(enumerate(CLASS_NAMES)), IGNORE: "ignore"}
+_FURTHER_NAMES = {
+    BACKGROUND: ("bg", "none", "outside"),
+    CSF: ("cerebrospinal fluid", "ventricles", "ventricular csf", "sulcal csf"),
+    GM: (
+        *("gray matter", "grey matter", "cortex", "cortical gm", "deep gm", "subcortical gm"),
+        *("cortical gray matter", "deep gray matter", "subcortical gray matter", "cgm", "sgm"),
+        *("cortical grey matter", "deep grey matter", "subcortical grey matter"),
+    ),
+    WM: ("white matter", "cerebral white matter"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,33 +47,78 @@ class LabelSchema:
             InputError: a value is not in the table; the sentence lists such values with counts.
         """
         values, inverse, counts = np.unique(label_map, return_inverse=True, return_counts=True)
+        found = [f"{value:g} ({count} voxels)" for value, count in zip(values, counts, strict=True)]
         unknown = [
-            f"{value:g} ({count} voxels)"
-            for value, count in zip(values, counts, strict=True)
+            text
+            for text, value in zip(found, values, strict=True)
             if float(value) not in self.table
         ]
         if unknown:
-            shown = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
             raise InputError(
-                f"{path} holds label values outside the schema '{self.name}': {shown}, "
+                f"{path} holds label values outside the schema '{self.name}': {_some(unknown)}, "
                 f"expected {self.describe()}; check that this is the label map and that the "
                 "schema is the one it was drawn with."
             )
         translated = np.array([self.table[int(value)] for value in values], np.uint8)
         return translated[inverse].reshape(label_map.shape)
 
+    def to_ids(self, classes: UInt8[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Write classes in the source's ids: of several ids for a class, the table's first.
+
+        The dtype is the smallest of uint8, int16 and int32 that holds them.
+
+        Raises:
+            InputError: the label map holds a class for which the table has no id.
+        """
+        first = {target: source for source, target in reversed(list(self.table.items()))}
+        values, inverse = np.unique(classes, return_inverse=True)
+        missing = [_NAMES_OF_CLASSES[int(value)] for value in values if int(value) not in first]
+        if missing:
+            raise InputError(
+                f"The schema '{self.name}' has no id for {', '.join(missing)}, expected one for "
+                f"each class that is to be written: {self.describe()}."
+            )
+        ids = np.array([first[int(value)] for value in values])
+        fits = [np.dtype(name) for name in ("uint8", "int16", "int32")]
+        dtype = next(d for d in fits if (ids == ids.astype(d)).all())
+        return ids.astype(dtype)[inverse].reshape(classes.shape)
+
+    def changed(self, changes: Mapping[int, int]) -> "LabelSchema":
+        """This schema with some ids meaning other classes, or further ids."""
+        if not changes:
+            return self
+        said = ",".join(f"{source}:{name_of_class(target)}" for source, target in changes.items())
+        return LabelSchema(f"{self.name} with {said}", {**self.table, **changes})
+
     def describe(self) -> str:
         """The table in words, as in '0 background, 1 CSF'."""
-        names = {**dict(enumerate(CLASS_NAMES)), IGNORE: "ignore"}
-        return ", ".join(f"{source} {names[target]}" for source, target in self.table.items())
+        entries = (f"{source} {name_of_class(target)}" for source, target in self.table.items())
+        return _some(entries, 40)
 
 
-TISSUE_SCHEMA = LabelSchema("tissues", {0: BACKGROUND, 1: CSF, 2: GM, 3: WM})
-"""Our own ids, which IBSR's three-tissue segmentation shares."""
-IBSR_SCHEMA = LabelSchema("ibsr", TISSUE_SCHEMA.table)
-SCHEMAS = {schema.name: schema for schema in (TISSUE_SCHEMA, IBSR_SCHEMA)}
+def name_of_class(index: int) -> str:
+    """`background`, `CSF`, `GM`, `WM` or `ignore`."""
+    return _NAMES_OF_CLASSES[index]
+
+
+def class_of_name(name: str) -> int | None:
+    """The class that a label's name means in English, or None if it is none that we know.
+
+    'CSF', 'Gray_Matter', 'deep grey matter', 'CGM' and the like; upper and lower case, spaces,
+    hyphens and underscores are alike.
+    """
+    plain = name.strip().lower().replace("_", " ").replace("-", " ")
+    for index, known in _NAMES_OF_CLASSES.items():
+        if plain in (known.lower(), *_FURTHER_NAMES.get(index, ())):
+            return index
+    return None
 
 
 def count_classes(label_map: Integer[np.ndarray, "*shape"]) -> dict[str, int]:
     """Voxels of each class, by name."""
     return {name: int(np.sum(label_map == index)) for index, name in enumerate(CLASS_NAMES)}
+
+
+def _some(texts: Iterable[str], limit: int = 10) -> str:
+    texts = list(texts)
+    return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")

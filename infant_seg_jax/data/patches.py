@@ -9,13 +9,14 @@ import flax.struct
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
 
 T = TypeVar("T")
 
 TRIES = 100
-"""How often a patch's centre is drawn anew before a voxel outside the brain is accepted."""
+"""How often a patch's centre is drawn anew before one outside the brain, or ignored, is taken."""
 
 
 @flax.struct.dataclass
@@ -49,8 +50,8 @@ def patch_batch(
 ) -> PatchBatch:
     """The batch of a step: each patch depends on the seed, the step and its position alone.
 
-    A patch is centred on a random voxel of the brain of a random case, as far as the volume's
-    borders let it.
+    A patch is centred on a random voxel of the brain of a random case, one that has a class and is
+    not ignored, as far as the volume's borders let it.
     """
     patches = [
         _random_patch(cases, shape, np.random.default_rng([seed, step, position]))
@@ -68,7 +69,7 @@ def _random_patch(
     centre = random.integers(case.shape)
     for _ in range(TRIES):
         x, y, z = (int(index) for index in centre)
-        if image[x, y, z].any():
+        if image[x, y, z].any() and labels[x, y, z] != IGNORE:
             break
         centre = random.integers(case.shape)
     box = patch_box(centre, shape, case.shape)

@@ -1,18 +1,25 @@
-"""From a scan to what the network sees; training and prediction both come through here."""
+"""From a scan to what the network sees, and back; training and prediction both come through here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
-from scipy import ndimage
+from jaxtyping import Bool, Float, Float32, UInt8
 
-from infant_seg_jax.data.nifti import Affine, Shape
+from infant_seg_jax.data.bias import correct_bias
+from infant_seg_jax.data.cropping import Box, box_shape, crop_affine, crop_box, uncrop
+from infant_seg_jax.data.foreground import BRAIN, find_foreground
+from infant_seg_jax.data.formats.grid import Affine, Shape
+from infant_seg_jax.data.labels import BACKGROUND
+from infant_seg_jax.data.resampling import (
+    grid_with_spacing,
+    resample_image,
+    resample_labels,
+    resample_votes,
+)
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
-
-Box = tuple[slice, slice, slice]
-
-_SPECK = 0.01
 
 
 @dataclass(frozen=True)
@@ -22,115 +29,174 @@ class Preparation:
     Attributes:
         margin_mm: how much of the surroundings the crop keeps on every side of the brain. Drawn
             gray matter reaches up to 6 mm beyond the box of IBSR's skull-stripped scans.
+        spacing_mm: the voxel size, along each axis, that all is resampled to; 0 keeps the scan's.
+        clip_percentiles: intensities are clipped to these percentiles of the brain's, (0, 100)
+            being none of them.
+        bias_correction: whether N4 evens out the intensities first; needs the extra `n4`.
+        brain_masks: whether what lies outside the source's brain masks is blanked, where it has
+            them.
     """
 
     margin_mm: float = 8.0
+    spacing_mm: float = 0.0
+    clip_percentiles: tuple[float, float] = (0.0, 100.0)
+    bias_correction: bool = False
+    brain_masks: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin_mm < np.inf:
             raise InputError(f"The margin around the brain is {self.margin_mm} mm, expected >= 0.")
+        if self.spacing_mm != 0 and not 0.1 <= self.spacing_mm <= 10:
+            raise InputError(
+                f"The voxel size to resample to is {self.spacing_mm} mm, expected 0.1 to 10, or 0 "
+                "to keep the scans' own."
+            )
+        low, high = self.clip_percentiles
+        if not 0 <= low < high <= 100:
+            raise InputError(
+                f"The percentiles to clip to are {low} and {high}, expected two numbers from 0 to "
+                "100, the first below the second."
+            )
+
+
+def preparation_from_record(record: Mapping[str, Any]) -> Preparation:
+    """A preparation as `dataclasses.asdict` and JSON left it.
+
+    Raises:
+        InputError: a value is out of its range.
+        TypeError, ValueError: a key is missing or unknown, or a value of another type.
+    """
+    low, high = record["clip_percentiles"]
+    values = {**record, "clip_percentiles": (low, high)}
+    if set(values) != {field.name for field in fields(Preparation)}:
+        raise TypeError(f"a preparation has other keys than {', '.join(values)}")
+    for name, value in values.items():
+        if type(value) is not type(getattr(Preparation(), name)):
+            raise TypeError(f"{name} is {value!r}")
+    return Preparation(**values)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedVolume:
-    """A scan as the network sees it: RAS+, normalised, cropped.
+    """A scan as the network sees it: RAS+, cropped, resampled if asked for, normalised.
 
     Attributes:
         image: zero mean and unit variance over the brain in each channel, 0 outside it.
-        mask: the brain.
-        affine: voxel indices of the crop to RAS+ millimetres.
-        box: where the crop lies in the RAS+ volume.
+        mask: the brain; the head, of a scan that has its skull and no brain mask.
+        affine: voxel indices of `image` to RAS+ millimetres.
+        box: where the crop lies in the scan's RAS+ volume, in voxels of that.
+        crop_affine: voxel indices of the crop before it was resampled to RAS+ millimetres.
+        extent: `"brain"` or `"head"`, what `mask` is of.
     """
 
     image: Float32[np.ndarray, "x y z c"]
     mask: Bool[np.ndarray, "x y z"]
     affine: Affine
     box: Box
+    crop_affine: Affine
+    extent: str
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels of `image` along x, y, z."""
+        x, y, z = self.mask.shape
+        return x, y, z
+
+    @property
+    def resampled(self) -> bool:
+        """Whether `image` has another grid than the crop."""
+        return self.shape != box_shape(self.box) or not np.array_equal(
+            self.affine, self.crop_affine
+        )
 
 
-def prepare_volume(volume: Volume, preparation: Preparation) -> PreparedVolume:
-    """Find the brain, crop to it with a margin, and normalise.
+def prepare_volume(
+    volume: Volume, preparation: Preparation, mask: Bool[np.ndarray, "x y z"] | None = None
+) -> PreparedVolume:
+    """Find the brain unless `mask` says where it is, crop to it with a margin, and normalise.
 
     Raises:
         InputError: there is no brain, or a channel is constant over it.
     """
-    mask = brain_mask(volume.data)
+    if mask is None:
+        found = find_foreground(volume.data, volume.spacing)
+        mask, extent = found.mask, found.extent
+    else:
+        extent = BRAIN
     if not mask.any():
-        raise InputError(f"{volume.path} is empty: every voxel is 0, expected a scan of a brain.")
+        raise InputError(
+            f"{volume.path} is empty: no voxel differs from the air around it, expected a scan of "
+            "a brain."
+        )
     box = crop_box(mask, preparation.margin_mm, volume.spacing)
     image, mask = volume.data[box], mask[box]
+    before = affine = crop_affine(volume.affine, box)
+    if preparation.bias_correction:
+        image = correct_bias(image, mask, volume.spacing)
+    if preparation.spacing_mm:
+        shape, affine = grid_with_spacing(box_shape(box), before, (preparation.spacing_mm,) * 3)
+        image = resample_image(image, before, shape, affine)
+        mask = resample_labels(mask.astype(np.uint8), before, shape, affine) != 0
     for channel in range(image.shape[-1]):
         inside = image[..., channel][mask]
-        if inside.min() == inside.max():
+        if inside.size == 0 or inside.min() == inside.max():
             which = f" in channel {channel + 1}" if image.shape[-1] > 1 else ""
             raise InputError(
                 f"{volume.path} is constant over the brain{which}: all {inside.size} voxels are "
-                f"{inside[0]:g}, expected a scan and not a mask."
+                f"{inside[0] if inside.size else 0:g}, expected a scan and not a mask."
             )
-    return PreparedVolume(normalise(image, mask), mask, crop_affine(volume.affine, box), box)
-
-
-def brain_mask(data: Float32[np.ndarray, "x y z c"]) -> Bool[np.ndarray, "x y z"]:
-    """The brain of a skull-stripped scan: where any channel is not 0, the background's value.
-
-    Enclosed holes are filled, since fluid in the ventricles may well be exactly 0, and specks are
-    dropped: parts that touch the rest by no face and have under 1% of the largest part's voxels.
-    """
-    foreground = (data != 0).any(axis=-1)
-    mask = np.zeros_like(foreground)
-    if not foreground.any():
-        return mask
-    box = crop_box(foreground, 0.0, (1.0, 1.0, 1.0))  # what follows is far quicker on a part
-    filled = ndimage.binary_fill_holes(foreground[box])
-    parts, _ = ndimage.label(filled)  # pyright: ignore[reportGeneralTypeIssues]
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    mask[box] = (sizes >= _SPECK * sizes.max())[parts]
-    return mask
+    image = normalise(image, mask, preparation.clip_percentiles)
+    return PreparedVolume(image, mask, affine, box, before, extent)
 
 
 def normalise(
-    data: Float32[np.ndarray, "x y z c"], mask: Bool[np.ndarray, "x y z"]
+    data: Float32[np.ndarray, "x y z c"],
+    mask: Bool[np.ndarray, "x y z"],
+    clip_percentiles: tuple[float, float] = (0.0, 100.0),
 ) -> Float32[np.ndarray, "x y z c"]:
     """Give each channel zero mean and unit variance over the mask, and 0 outside it.
 
-    Moments are accumulated in float64. The mask is not empty and no channel constant over it.
+    Moments are accumulated in float64, after clipping to percentiles of the mask's intensities.
+    Percentiles that would make a channel constant are not applied to it. The mask is not empty and
+    no channel constant over it.
     """
     inside = data[mask].astype(np.float64)
+    if clip_percentiles != (0.0, 100.0):
+        low, high = np.percentile(inside, clip_percentiles, axis=0)
+        differ = low < high
+        inside = np.where(differ, np.clip(inside, low, high), inside)
     normalised = np.zeros_like(data)
     normalised[mask] = (inside - inside.mean(axis=0)) / inside.std(axis=0)
     return normalised
 
 
-def crop_box(
-    mask: Bool[np.ndarray, "x y z"], margin_mm: float, spacing: tuple[float, float, float]
-) -> Box:
-    """The mask's bounding box, widened by `margin_mm` (rounded up to voxels) within the volume.
+def prepare_labels(
+    classes: UInt8[np.ndarray, "X Y Z"], prepared: PreparedVolume
+) -> UInt8[np.ndarray, "x y z"]:
+    """A scan's classes, on its whole RAS+ grid, brought to the grid of its prepared volume."""
+    crop = np.ascontiguousarray(classes[prepared.box])
+    if not prepared.resampled:
+        return crop
+    return resample_labels(crop, prepared.crop_affine, prepared.shape, prepared.affine)
 
-    `spacing` is the voxel size in mm. The mask is not empty.
+
+def restore_label_map(
+    probabilities: Float[np.ndarray, "x y z k"], prepared: PreparedVolume, shape: Shape
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """The most probable class of each voxel of a scan's whole RAS+ grid of `shape`.
+
+    Probabilities of a prepared volume go back to the scan's own voxel size before the choice is
+    made; outside the crop all is background.
     """
-
-    def side(axis: int) -> slice:
-        others = tuple(other for other in range(3) if other != axis)
-        (occupied,) = np.nonzero(mask.any(axis=others))
-        margin = int(np.ceil(margin_mm / spacing[axis] - 1e-3))  # 0.79999 mm is 0.8 mm
-        start = max(int(occupied[0]) - margin, 0)
-        return slice(start, min(int(occupied[-1]) + 1 + margin, mask.shape[axis]))
-
-    return side(0), side(1), side(2)
-
-
-def crop_affine(affine: Affine, box: Box) -> Affine:
-    """The affine of a crop: the same axes, the origin moved to the box's first voxel."""
-    cropped = affine.copy()
-    cropped[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    return cropped
-
-
-def uncrop(
-    crop: Shaped[np.ndarray, "x y z *c"], box: Box, shape: Shape
-) -> Shaped[np.ndarray, "X Y Z *c"]:
-    """Put a crop back into a volume of `shape`, which is 0 (background) everywhere else."""
-    whole = np.zeros(shape + crop.shape[3:], crop.dtype)
-    whole[box] = crop
-    return whole
+    if prepared.resampled:
+        classes = resample_votes(
+            lambda index: probabilities[..., index],
+            probabilities.shape[-1],
+            BACKGROUND,
+            prepared.affine,
+            box_shape(prepared.box),
+            prepared.crop_affine,
+        )
+    else:
+        classes = probabilities.argmax(axis=-1)
+    return uncrop(classes.astype(np.uint8), prepared.box, shape)

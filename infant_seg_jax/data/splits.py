@@ -16,28 +16,82 @@ Fold = Mapping[str, tuple[str, ...]]
 _VALIDATION_PART = _TEST_PART = 0.2
 
 
-def make_fold(cases: Sequence[SourceCase], seed: int) -> Fold:
-    """The source's own split where it has one, else one drawn from `seed` by participant.
+def make_folds(cases: Sequence[SourceCase], seed: int, count: int = 1) -> tuple[Fold, ...]:
+    """The source's own split where it has one, else folds drawn from `seed` by participant.
 
-    Drawn, a fifth of the labelled participants validates (at least one of two), a fifth tests (at
-    least one of three) and the others train; participants without any labels join the test split.
-    Unlabelled cases never train or validate.
+    One fold: a fifth of the labelled participants validates (at least one of two), a fifth tests
+    (at least one of three, none where the source says what tests) and the others train. Several:
+    each labelled participant validates in exactly one of them and trains in the others, whether
+    the source lets it train or validate. In all of them, what the source calls test tests, and so
+    do participants without any labels. Unlabelled cases never train or validate.
+
+    Each draw is stratified by age where ages are known.
+
+    Raises:
+        InputError: there are more folds than labelled participants.
     """
-    if any(case.split for case in cases):
-        split_of = {case.case_id: case.split for case in cases}
-    else:
-        labelled = sorted({case.participant for case in cases if case.labels})
-        drawn = [labelled[i] for i in np.random.default_rng(seed).permutation(len(labelled))]
-        n_validation = max(round(_VALIDATION_PART * len(drawn)), len(drawn) > 1)
-        n_test = max(round(_TEST_PART * len(drawn)), len(drawn) > 2)
-        part = dict.fromkeys(drawn, "train")
-        part |= dict.fromkeys(drawn[:n_validation], "validation")
-        part |= dict.fromkeys(drawn[n_validation : n_validation + n_test], "test")
-        split_of = {case.case_id: part.get(case.participant, "test") for case in cases}
-    usable = [case for case in cases if case.labels or split_of[case.case_id] == "test"]
-    return {
-        name: tuple(c.case_id for c in usable if split_of[c.case_id] == name) for name in SPLITS
+    own_test = {case.participant for case in cases if case.split == "test"}
+    drawn = sorted({case.participant for case in cases if case.labels} - own_test)
+    by_age = _by_age(drawn, cases, np.random.default_rng(seed))
+    if count > 1:
+        if count > len(by_age):
+            raise InputError(
+                f"{len(by_age)} labelled participants cannot make {count} folds, expected at most "
+                "as many folds as participants."
+            )
+        return tuple(
+            _fold(cases, dict.fromkeys(by_age, "train") | dict.fromkeys(part, "validation"))
+            for part in _deal(by_age, _even_sizes(len(by_age), count), seed)
+        )
+    if any(case.split in ("train", "validation") for case in cases):
+        return (_fold(cases, {}),)
+    n_validation = max(round(_VALIDATION_PART * len(by_age)), len(by_age) > 1)
+    n_test = 0 if own_test else max(round(_TEST_PART * len(by_age)), len(by_age) > 2)
+    validation, test = _deal(by_age, [n_validation, n_test], seed)
+    part = dict.fromkeys(by_age, "train") | dict.fromkeys(validation, "validation")
+    return (_fold(cases, part | dict.fromkeys(test, "test")),)
+
+
+def _fold(cases: Sequence[SourceCase], drawn: Mapping[str, str]) -> Fold:
+    """One fold, from the split drawn for participants, and the source's own for all others."""
+
+    def split_of(case: SourceCase) -> str | None:
+        return drawn.get(case.participant) or case.split or (None if case.labels else "test")
+
+    usable = [case for case in cases if case.labels or split_of(case) == "test"]
+    return {name: tuple(c.case_id for c in usable if split_of(c) == name) for name in SPLITS}
+
+
+def _by_age(
+    participants: Sequence[str], cases: Sequence[SourceCase], random: np.random.Generator
+) -> list[str]:
+    """Participants from the youngest to the oldest, by their mean age; those of none come last.
+
+    Equal ages, and unknown ones, are in random order.
+    """
+    ages = {
+        name: [c.age.months for c in cases if c.participant == name and c.age]
+        for name in participants
     }
+    shuffled = [participants[int(i)] for i in random.permutation(len(participants))]
+    return sorted(shuffled, key=lambda name: float(np.mean(ages[name])) if ages[name] else np.inf)
+
+
+def _deal(ordered: Sequence[str], sizes: Sequence[int], seed: int) -> list[list[str]]:
+    """Groups of the given sizes, each spread evenly over the order."""
+    random = np.random.default_rng([seed, len(ordered)])
+    left, groups = list(ordered), []
+    for size in sizes:
+        # One of each of `size` runs of neighbours.
+        runs = np.array_split(np.arange(len(left)), size) if size else []
+        taken = {int(random.choice(run)) for run in runs}
+        groups.append([name for i, name in enumerate(left) if i in taken])
+        left = [name for i, name in enumerate(left) if i not in taken]
+    return groups
+
+
+def _even_sizes(total: int, parts: int) -> list[int]:
+    return [total // parts + (i < total % parts) for i in range(parts)]
 
 
 def read_folds(path: Path) -> tuple[Fold, ...]:

@@ -1,14 +1,16 @@
 """Volumes in and out: work happens in RAS+, results return to the scan's own grid exactly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float32, Integer, Shaped
 
-from infant_seg_jax.data.nifti import Affine, Grid, Shape, read_nifti, times, write_nifti
+from infant_seg_jax.data.formats import Affine, Grid, Shape, read_voxels, times, write_nifti
+from infant_seg_jax.data.formats.grid import corner_shifts
+from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
 
 SAME_GRID_MM = 1e-3
@@ -41,12 +43,14 @@ class Volume(_OnGrid):
         affine: voxel indices of `data` to RAS+ millimetres.
         native: the grid of the file.
         path: the file, for messages; the first one where several were stacked.
+        notices: what people should know about the files, in full sentences that name them.
     """
 
     data: Float32[np.ndarray, "x y z c"]
     affine: Affine
     native: Grid
     path: Path
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,7 @@ class LabelMap(_OnGrid):
     affine: Affine
     native: Grid
     path: Path
+    notices: tuple[str, ...] = ()
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:
@@ -66,18 +71,18 @@ def spacing_of(affine: Affine) -> tuple[float, float, float]:
 
 
 def read_image(path: Path) -> Volume:
-    """Read one scan (NIfTI-1 or -2, `.nii` or `.nii.gz`) as a volume with one channel.
+    """Read one scan (NIfTI, Analyze or MGH) as a volume with one channel.
 
-    Trailing axes of length 1 are dropped, `scl_slope` and `scl_inter` applied, axes flipped and
-    exchanged to the closest RAS+ order; nothing is resampled.
+    Trailing axes of length 1 are dropped, slope and intercept applied, axes flipped and exchanged
+    to the closest RAS+ order; nothing is resampled.
 
     Raises:
-        InputError: the file is missing, not NIfTI, truncated or corrupt, holds more than one 3D
-            volume or too large a one, has no usable affine or spacing, has voxels that are NaN or
-            infinite, or the same value everywhere.
+        InputError: the file is missing, of no such format, truncated or corrupt, holds more than
+            one 3D volume or too large a one, has no usable affine or spacing, has voxels that are
+            NaN or infinite, or the same value everywhere.
     """
     path = Path(path)
-    raw, scale, native = read_nifti(path)
+    raw, scale, native, notices = read_voxels(path)
     # What float32 cannot hold becomes infinite or NaN, and is refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         data = _to_ras(raw, native.affine).astype(np.float32, order="C")
@@ -89,20 +94,45 @@ def read_image(path: Path) -> Volume:
     if low == high:
         what = "is empty: every voxel is 0" if low == 0 else f"is constant: every voxel is {low:g}"
         raise InputError(f"{path} {what}, expected a scan of a brain.")
-    return Volume(data[..., None], _ras_affine(native), native, path)
+    return Volume(data[..., None], _ras_affine(native), native, path, notices)
 
 
-def read_images(paths: Sequence[Path]) -> Volume:
+def read_images(paths: Sequence[Path], strict: bool = False) -> Volume:
     """Read several modalities of one subject, in that order, as the channels of one volume.
 
+    Those that are not on the first one's grid are resampled to it, linearly, and a notice says so;
+    or refused, if `strict`.
+
     Raises:
-        InputError: as `read_image`, or the files do not share one grid.
+        InputError: as `read_image`, or the files do not share one grid and `strict` is set, or one
+            lies elsewhere altogether.
     """
-    first, *others = volumes = [read_image(path) for path in paths]
+    first, *others = [read_image(path) for path in paths]
+    if not others:
+        return first
+    channels, notices = [first.data], list(first.notices)
     for other in others:
-        check_same_grid(other, first)
-    data = np.concatenate([v.data for v in volumes], axis=-1) if others else first.data
-    return Volume(data, first.affine, first.native, first.path)
+        notices += other.notices
+        try:
+            check_same_grid(other, first)
+            channels.append(other.data)
+        except InputError as error:
+            if strict:
+                raise
+            channels.append(_on_grid_of(first, other))
+            notices.append(f"{other.path} was resampled to another grid: {error}")
+    data = np.concatenate(channels, axis=-1)
+    return replace(first, data=data, notices=tuple(notices))
+
+
+def _on_grid_of(first: Volume, other: Volume) -> Float32[np.ndarray, "x y z 1"]:
+    data = resample_image(other.data, other.affine, first.shape, first.affine)
+    if data.min() == data.max():
+        raise InputError(
+            f"{other.path} lies outside of {first.path}, expected images of one head in one space: "
+            "register them first."
+        )
+    return data
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -113,7 +143,7 @@ def read_label_map(path: Path) -> LabelMap:
             numbers.
     """
     path = Path(path)
-    raw, scale, native = read_nifti(path)
+    raw, scale, native, notices = read_voxels(path)
     data = _to_ras(raw, native.affine)
     if scale is not None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -129,7 +159,20 @@ def read_label_map(path: Path) -> LabelMap:
             )
         data = whole.astype(np.int32)
     data = np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
-    return LabelMap(data, _ras_affine(native), native, path)
+    return LabelMap(data, _ras_affine(native), native, path, notices)
+
+
+def read_mask(path: Path, scan: Volume) -> Bool[np.ndarray, "x y z"]:
+    """Read a brain mask: where it is not 0, on the RAS+ grid of its scan.
+
+    Raises:
+        InputError: as `read_label_map`, or the mask is empty or not on the scan's grid.
+    """
+    mask = read_label_map(path)
+    check_same_grid(mask, scan)
+    if not mask.data.any():
+        raise InputError(f"{path} is empty, expected the brain of {scan.path}.")
+    return mask.data != 0
 
 
 def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> None:
@@ -147,9 +190,8 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
             f"{volume.path} has the shape {times(shapes[0])} but {reference.path} has "
             f"{times(shapes[1])}, expected one grid for both."
         )
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-    corners = corners * [*(np.array(volume.shape) - 1), 1]
-    apart = np.linalg.norm((corners @ (volume.affine - reference.affine).T)[:, :3], axis=1).max()
+    shifts = corner_shifts(volume.affine, reference.affine, volume.shape)
+    apart = np.linalg.norm(shifts, axis=1).max()
     if apart > SAME_GRID_MM:
         raise InputError(
             f"{volume.path} lies up to {apart:.3g} mm away from {reference.path}, expected one "
@@ -171,11 +213,12 @@ def to_native(
     return array
 
 
-def write_label_map(path: Path, label_map: UInt8[np.ndarray, "x y z"], native: Grid) -> None:
-    """Write a RAS+ label map as NIfTI uint8 on a scan's own grid, whole or not at all.
+def write_label_map(path: Path, label_map: Integer[np.ndarray, "x y z"], native: Grid) -> None:
+    """Write a RAS+ label map as NIfTI, in its dtype, on a scan's own grid, whole or not at all.
 
     The file has the scan's shape (its trailing axes of length 1 too), orientation, units, form
-    codes and, bit for bit, affine. A NIfTI-2 scan gets a NIfTI-2 label map.
+    codes and, bit for bit, affine. A NIfTI-2 scan gets a NIfTI-2 label map; one that was not NIfTI
+    gets NIfTI-1 with its three axes and its affine.
 
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from infant_seg_jax.data.labels import TISSUE_SCHEMA, LabelSchema
+from infant_seg_jax.data.formats import ENDINGS, ENDINGS_IN_WORDS, stem
+from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.outputs import ENDINGS, stem
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.metrics.overlap import dice_per_tissue
 from infant_seg_jax.metrics.table import DiceTable
@@ -54,7 +55,10 @@ def score_cases(predictor: Predictor, cases: Sequence[PreparedCase]) -> DiceTabl
 
 
 def evaluate_label_maps(
-    prediction: Path, truth: Path, schema: LabelSchema = TISSUE_SCHEMA
+    prediction: Path,
+    truth: Path,
+    schema: LabelSchema = TISSUE_SCHEMA,
+    prediction_schema: LabelSchema = TISSUE_SCHEMA,
 ) -> DiceTable:
     """Dice of every prediction in a folder against the truth of the same name.
 
@@ -69,7 +73,8 @@ def evaluate_label_maps(
     if missing:
         raise InputError(
             f"{truth} has no label map for {predictions[missing[0]]} (and {len(missing) - 1} "
-            f"others), expected a file named {missing[0]} or {missing[0]}_dseg, .nii or .nii.gz."
+            f"others), expected a file named {missing[0]} or {missing[0]}_dseg, "
+            f"{ENDINGS_IN_WORDS}."
         )
     scores = {}
     with progress("evaluating", len(predictions), unit="scan") as bar:
@@ -77,7 +82,7 @@ def evaluate_label_maps(
             predicted, true = read_label_map(path), read_label_map(truths[subject])
             check_same_grid(predicted, true)
             scores[subject] = dice_per_tissue(
-                TISSUE_SCHEMA.to_classes(predicted.data, path),
+                prediction_schema.to_classes(predicted.data, path),
                 schema.to_classes(true.data, truths[subject]),
             )
             bar.update()
@@ -100,5 +105,5 @@ def _by_subject(folder: Path) -> dict[str, Path]:
                 )
             found[subject] = path
     if not found:
-        raise InputError(f"{folder} holds no label map, expected .nii or .nii.gz files.")
+        raise InputError(f"{folder} holds no label map, expected {ENDINGS_IN_WORDS}.")
     return found

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infant_seg_jax.data.formats import ENDINGS, ENDINGS_IN_WORDS, stem
 from infant_seg_jax.errors import InputError
 
-ENDINGS = (".nii.gz", ".nii")
 LABEL_SUFFIX = "_dseg"
 """What BIDS calls a discrete segmentation."""
 
@@ -19,19 +19,17 @@ class Scan:
     output: Path
 
 
-def stem(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    for ending in ENDINGS:
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.name
+def mask_of(scan: Scan, pattern: str) -> Path:
+    """The brain mask of a scan: `pattern` with the scan's name, less its ending, for each `{}`."""
+    return Path(pattern.replace("{}", stem(scan.images[0])))
 
 
 def find_scans(inputs: Sequence[str], output: Path) -> tuple[Scan, ...]:
     """The scans that `inputs` name: files (the modalities of a subject joined by commas), folders.
 
-    `T1w.nii.gz` becomes `OUTPUT/T1w_dseg.nii.gz`; what lies in a folder's subfolders, in the same
-    subfolders of the output. Label maps of earlier predictions (`*_dseg`) are passed over.
+    `T1w.nii.gz` becomes `OUTPUT/T1w_dseg.nii.gz`, and so does `T1w.mgz`; what lies in a folder's
+    subfolders, in the same subfolders of the output. Label maps of earlier predictions (`*_dseg`)
+    are passed over.
 
     Raises:
         InputError: an input is missing, a folder holds no scan, or two scans would write one file.
@@ -53,7 +51,7 @@ def _one_scan(name: str, output: Path) -> Scan:
     images = tuple(Path(part) for part in name.split(","))
     for image in images:
         if not image.is_file():
-            raise InputError(f"There is no scan {image}: name a NIfTI file or a folder of them.")
+            raise InputError(f"There is no scan {image}: name a file that holds one or a folder.")
     return Scan(images, _output_of(images[0], output))
 
 
@@ -64,7 +62,7 @@ def _scans_in(folder: Path, output: Path) -> list[Scan]:
         if path.name.lower().endswith(ENDINGS) and not stem(path).endswith(LABEL_SUFFIX)
     )
     if not images:
-        raise InputError(f"{folder} holds no scan, expected .nii or .nii.gz files below it.")
+        raise InputError(f"{folder} holds no scan, expected {ENDINGS_IN_WORDS} below it.")
     return [
         Scan((image,), _output_of(image, output / image.parent.relative_to(folder)))
         for image in images

@@ -8,17 +8,37 @@ from typing import Any, cast
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.labels import CLASS_NAMES
-from infant_seg_jax.data.preprocessing import Preparation, prepare_volume, uncrop
+from infant_seg_jax.data.preprocessing import Preparation, prepare_volume, restore_label_map
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.windows import Shape, predict_windows
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.checkpoints import load_variables
-from infant_seg_jax.training.run_folder import read_run
+from infant_seg_jax.training.run_folder import RunRecord, read_run
+
+_SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
+_ADVICE = {
+    BRAIN: "give the scan with its skull",
+    HEAD: "strip the skull first or give a brain mask with --mask",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A labelled scan.
+
+    Attributes:
+        label_map: classes on the scan's whole RAS+ grid.
+        notices: what a person should know before trusting it, a sentence each.
+    """
+
+    label_map: UInt8[np.ndarray, "x y z"]
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +50,7 @@ class Predictor:
         variables: its parameters and batch statistics.
         modalities: the images that it expects of a subject, in this order.
         preparation: what its training scans went through.
+        extents: what its training scans showed: `"brain"`, `"head"` or both.
         window: voxels of a window along right, anterior, superior.
         overlap: share of a window that the next one covers again.
         batch_size: windows predicted at once.
@@ -39,6 +60,7 @@ class Predictor:
     variables: dict[str, Any]
     modalities: tuple[str, ...]
     preparation: Preparation
+    extents: tuple[str, ...]
     window: Shape
     overlap: float
     batch_size: int
@@ -53,23 +75,23 @@ class Predictor:
         config, record = read_run(run)
         model = make_model(config)
         variables = load_variables(run, model, len(record.modalities), which).variables
-        return cls.from_config(config, variables, record.modalities, record.preparation)
+        return cls.from_config(config, variables, record)
 
     @classmethod
     def from_config(
         cls,
         config: Config,
         variables: dict[str, Any],
-        modalities: tuple[str, ...],
-        preparation: Preparation,
+        record: RunRecord,
     ) -> "Predictor":
         """A predictor for weights at hand, as `config.inference` describes it."""
         settings = config.inference
         return cls(
             make_model(config),
             variables,
-            modalities,
-            preparation,
+            record.modalities,
+            record.preparation,
+            record.extents,
             tuple(settings.window),
             settings.overlap,
             settings.batch_size,
@@ -90,8 +112,12 @@ class Predictor:
         """The most probable class of each voxel of a prepared image."""
         return self.probabilities(image).argmax(axis=-1).astype(np.uint8)
 
-    def segment(self, volume: Volume) -> UInt8[np.ndarray, "x y z"]:
-        """The label map of a scan as read, on its whole RAS grid; background outside the crop.
+    def segment(
+        self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
+    ) -> Segmentation:
+        """Label a scan as read, given its brain mask or none, on its whole RAS grid.
+
+        Outside the crop around the brain all is background.
 
         Raises:
             InputError: the scan has another number of modalities, is empty or constant.
@@ -101,8 +127,19 @@ class Predictor:
                 f"{volume.path} comes with {volume.data.shape[-1]} image(s), expected "
                 f"{len(self.modalities)} ({', '.join(self.modalities)}) as in training."
             )
-        prepared = prepare_volume(volume, self.preparation)
-        return uncrop(self.label_map(prepared.image), prepared.box, volume.shape)
+        prepared = prepare_volume(volume, self.preparation, mask)
+        label_map = restore_label_map(self.probabilities(prepared.image), prepared, volume.shape)
+        return Segmentation(label_map, self._mismatches(volume, prepared.extent))
+
+    def _mismatches(self, volume: Volume, extent: str) -> tuple[str, ...]:
+        """What of a scan the network has not seen in training, a sentence each."""
+        if not self.extents or extent in self.extents:
+            return ()
+        return (
+            f"{volume.path} looks like a {extent}, but the network was trained on "
+            f"{' and '.join(_SHOWN[name] for name in self.extents)}: expect errors, and "
+            f"{_ADVICE[extent]}.",
+        )
 
 
 def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:

@@ -11,10 +11,10 @@ def dice_per_tissue(
 ) -> dict[str, float]:
     """The Dice coefficient of each tissue, `2 |P and T| / (|P| + |T|)` (Dice, Ecology 26, 1945).
 
-    Voxels whose truth is `IGNORE` are left out. A tissue that is in neither label map has no Dice:
-    NaN.
+    Voxels that are `IGNORE` in either label map are left out. A tissue that is in neither label map
+    has no Dice: NaN.
     """
-    counted = truth != IGNORE
+    counted = (truth != IGNORE) & (prediction != IGNORE)
     # One pass: entry (i, j) counts the voxels predicted i whose truth is j.
     pairs = prediction[counted].astype(np.intp) * len(CLASS_NAMES) + truth[counted]
     confusion = np.bincount(pairs, minlength=len(CLASS_NAMES) ** 2).reshape(len(CLASS_NAMES), -1)

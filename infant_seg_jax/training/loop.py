@@ -17,7 +17,7 @@ from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import progress, say
 from infant_seg_jax.training import checkpoints
 from infant_seg_jax.training.parallel import choose_devices, map_step, shard
-from infant_seg_jax.training.run_folder import MetricsLog, start_run
+from infant_seg_jax.training.run_folder import MetricsLog, record_of, start_run
 from infant_seg_jax.training.schedules import learning_rate, make_optimizer
 from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
@@ -131,7 +131,7 @@ def _validate(
         return math.nan
     # On one device, for replicated weights would have every device predict the same windows.
     variables = jax.device_put(state.variables, jax.local_devices()[0])
-    predictor = Predictor.from_config(config, variables, prepared.modalities, prepared.preparation)
+    predictor = Predictor.from_config(config, variables, record_of(prepared))
     summary = score_cases(predictor, cases).summary()
     mean = summary.pop("mean")[0]
     tissues = {f"dice_{tissue}": dice for tissue, (dice, _) in summary.items()}

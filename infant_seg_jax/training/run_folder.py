@@ -21,11 +21,11 @@ from tensorboardX import SummaryWriter
 
 from infant_seg_jax.config import Config, flatten, load_config
 from infant_seg_jax.data.prepared import PreparedSet
-from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.preprocessing import Preparation, preparation_from_record
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, write_json
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 _LIBRARIES = ("infant_seg_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -35,6 +35,12 @@ class RunRecord:
 
     modalities: tuple[str, ...]
     preparation: Preparation
+    extents: tuple[str, ...]
+
+
+def record_of(prepared: PreparedSet) -> RunRecord:
+    """What a network that trains on `prepared` needs to know of it."""
+    return RunRecord(prepared.modalities, prepared.preparation, prepared.extents)
 
 
 def start_run(
@@ -66,8 +72,7 @@ def start_run(
         workdir / "run.json",
         {
             "record_version": RECORD_VERSION,
-            "modalities": list(prepared.modalities),
-            "preparation": asdict(prepared.preparation),
+            **asdict(record_of(prepared)),
             "subjects": subjects,
             "versions": {"python": platform.python_version()}
             | {library: version(library) for library in _LIBRARIES},
@@ -98,9 +103,12 @@ def read_run(run: Path) -> tuple[Config, RunRecord]:
             )
         record = RunRecord(
             tuple(str(name) for name in content["modalities"]),
-            Preparation(**content["preparation"]),
+            preparation_from_record(content["preparation"]),
+            tuple(str(name) for name in content["extents"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{run / 'run.json'} is damaged ({error!r}).") from error
     return load_config(run / "config.json"), record
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infant_seg_jax.data.labels import TISSUE_SCHEMA
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_box, prefetch
-from infant_seg_jax.data.prepared import prepare
+from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.data.sources import SourceCase
+from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.errors import InputError
 
 PATCH = (8, 6, 4)
@@ -41,15 +41,8 @@ def cases(tmp_path_factory):
         classes = np.where(brain, rng.integers(1, 4, shape), 0).astype(np.uint8)
         nib.save(nib.Nifti1Image(classes, np.eye(4)), labels)
         found.append(SourceCase(f"case{seed}", f"case{seed}", tuple(images), labels))
-    prepared = prepare(
-        found,
-        folder / "set",
-        source="toys",
-        schema=TISSUE_SCHEMA,
-        modalities=("T1w", "T2w"),
-        preparation=Preparation(margin_mm=3.0),
-        workers=1,
-    )
+    dataset = Dataset("toys", folder, ("T1w", "T2w"), TISSUE_SCHEMA, tuple(found))
+    prepared = prepare(dataset, folder / "set", preparation=Preparation(margin_mm=3.0), workers=1)
     return prepared.cases
 
 

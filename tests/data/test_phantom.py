@@ -246,7 +246,8 @@ def test_noise_and_bias_have_their_strengths() -> None:
 def test_cohort_is_found_by_its_source(tmp_path: Path) -> None:
     folder = tmp_path / "cohort"
     subjects = write_cohort(folder, (7, 8), INFANT_T1, INFANT, "infant", shape=SMALL)
-    cases = SOURCES["phantom"].find(folder)
+    dataset = SOURCES["phantom"].open(folder)
+    cases = dataset.cases
     assert [case.case_id for case in cases] == ["sub-infant007", "sub-infant008"]
     assert subjects == [case.images[0].parent for case in cases]
     phantom = render_phantom(8, INFANT_T1, INFANT, SMALL)
@@ -259,8 +260,7 @@ def test_cohort_is_found_by_its_source(tmp_path: Path) -> None:
         assert image.affine is not None
         assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
         np.testing.assert_allclose(image.affine, phantom.affine, rtol=1e-6)
-    schema = SOURCES["phantom"].schema
-    classes = schema.to_classes(np.asarray(labels.dataobj), "labels")
+    classes = dataset.schema.to_classes(np.asarray(labels.dataobj), "labels")
     np.testing.assert_array_equal(classes, phantom.label_map)
 
 
@@ -288,11 +288,11 @@ def test_source_names_the_missing_file(tmp_path: Path, missing: str) -> None:
     for kind in {"T1w", "dseg"} - {missing}:
         (subject / f"sub-001_{kind}.nii.gz").touch()
     with pytest.raises(InputError, match=f"sub-001_{missing}.nii.gz"):
-        SOURCES["phantom"].find(tmp_path)
+        SOURCES["phantom"].open(tmp_path)
 
 
 def test_source_refuses_folders_without_phantoms(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no phantom"):
-        SOURCES["phantom"].find(tmp_path)
+        SOURCES["phantom"].open(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
-        SOURCES["phantom"].find(tmp_path / "absent")
+        SOURCES["phantom"].open(tmp_path / "absent")

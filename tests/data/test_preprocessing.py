@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from infant_seg_jax.data.nifti import Grid
+from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.preprocessing import (
     Preparation,
     brain_mask,

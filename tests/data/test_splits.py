@@ -5,16 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.sources import SourceCase
-from infant_seg_jax.data.splits import SPLITS, check_folds, make_fold, read_folds
+from infant_seg_jax.data.splits import SPLITS, check_folds, make_folds, read_folds
 from infant_seg_jax.errors import InputError
 
 PARTICIPANTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 
 
-def case(case_id, participant=None, labelled=True, split=None):
+def case(case_id, participant=None, labelled=True, split=None, months=None):
     labels = Path("labels.nii") if labelled else None
-    return SourceCase(case_id, participant or case_id, (Path("t1.nii"),), labels, split)
+    age = None if months is None else Age(float(months), "months")
+    images = (Path("t1.nii"),)
+    return SourceCase(case_id, participant or case_id, images, labels, age=age, split=split)
+
+
+def make_fold(cases, seed):
+    (fold,) = make_folds(cases, seed)
+    return fold
 
 
 def test_the_sources_own_split_is_kept():
@@ -65,6 +73,65 @@ def test_seed_changes_the_draw_and_order_of_cases_does_not():
     assert len({fold["test"] for fold in folds}) > 1
     again = make_fold(cases[::-1], seed=0)
     assert all(set(again[name]) == set(folds[0][name]) for name in SPLITS)
+
+
+def test_what_the_source_keeps_for_testing_is_not_drawn():
+    cases = [case(f"{number:02}") for number in range(10)]
+    cases += [case("t1", split="test"), case("t2", labelled=False, split="test")]
+    fold = make_fold(cases, seed=1)
+    assert fold["test"] == ("t1", "t2")
+    assert (len(fold["train"]), len(fold["validation"])) == (8, 2)
+    assert all(fold["test"] == ("t1", "t2") for fold in make_folds(cases, 0, 5))
+
+
+@given(
+    sessions=st.lists(
+        st.tuples(st.integers(0, 12), st.booleans(), st.none() | st.integers(0, 24)),
+        min_size=1,
+        max_size=40,
+    ),
+    count=st.integers(2, 6),
+)
+def test_each_participant_validates_once_in_k_folds(sessions, count):
+    cases = [
+        case(f"s{number}", f"p{participant}", labelled, months=months)
+        for number, (participant, labelled, months) in enumerate(sessions)
+    ]
+    labelled = {c.case_id for c in cases if c.labels}
+    participant = {c.case_id: c.participant for c in cases}
+    people = {c.participant for c in cases if c.labels}
+    if len(people) < count:
+        with pytest.raises(InputError, match=f"{len(people)} labelled participants cannot make"):
+            make_folds(cases, 0, count)
+        return
+    folds = make_folds(cases, 0, count)
+    assert folds == make_folds(cases, 0, count)
+    check_folds(folds, Path("splits.json"), participant, labelled)
+    validated = [id_ for fold in folds for id_ in fold["validation"]]
+    assert sorted(validated) == sorted(labelled)
+    sizes = [len({participant[id_] for id_ in fold["validation"]}) for fold in folds]
+    assert len(folds) == count and max(sizes) - min(sizes) <= 1
+    for fold in folds:
+        assert set(fold["train"]) == labelled - set(fold["validation"])
+
+
+def test_folds_pool_what_the_source_trains_and_validates_on():
+    cases = [case(f"{n}", split="train" if n < 4 else "validation") for n in range(6)]
+    folds = make_folds([*cases, case("t", split="test")], 0, 3)
+    assert sorted(id_ for fold in folds for id_ in fold["validation"]) == list("012345")
+    assert all(fold["test"] == ("t",) for fold in folds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ages_are_spread_evenly_over_the_splits(seed):
+    cases = [case(f"{months:02}", months=months) for months in range(25)]
+    groups = [fold["validation"] for fold in make_folds(cases[::-1], seed, 5)]
+    groups += [make_fold(cases, seed)[name] for name in ("validation", "test")]
+    for group in groups:
+        # One of each fifth of all ages, or nearly: a draw without strata misses one in 88%.
+        ages = sorted(int(id_) for id_ in group)
+        assert len(ages) == 5
+        assert all(abs(age - (5 * i + 2)) <= 4 for i, age in enumerate(ages)), ages
 
 
 def test_folds_are_read_from_json(tmp_path):

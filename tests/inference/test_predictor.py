@@ -8,12 +8,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_images, write_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.outputs import find_scans
+from infant_seg_jax.inference.outputs import Scan, find_scans, mask_of
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.state import init_variables
@@ -34,6 +35,7 @@ def predictor() -> Predictor:
         variables=init_variables(model, 1, seed=0),
         modalities=("T1w",),
         preparation=Preparation(),
+        extents=("brain",),
         window=(32, 32, 32),
         overlap=0.25,
         batch_size=2,
@@ -55,12 +57,12 @@ def test_a_label_map_lies_where_the_scan_lies(
 ) -> None:
     phantom = render_phantom(3, shape=(32, 36, 30))
     reference = read_image(save(tmp_path / "ras.nii.gz", phantom.image, phantom.affine))
-    expected = predictor.segment(reference)
+    expected = predictor.segment(reference).label_map
     assert len(np.unique(expected)) > 1
 
     scan = save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine, codes)
     volume = read_image(scan)
-    write_label_map(tmp_path / "out.nii.gz", predictor.segment(volume), volume.native)
+    write_label_map(tmp_path / "out.nii.gz", predictor.segment(volume).label_map, volume.native)
     written, original = (
         nib.Nifti1Image.from_filename(tmp_path / "out.nii.gz"),
         nib.Nifti1Image.from_filename(scan),
@@ -81,10 +83,60 @@ def test_everything_outside_the_crop_is_background(predictor: Predictor, tmp_pat
     large = read_image(save(tmp_path / "large.nii.gz", large_image, affine))
     # The crop's margin reaches as far in the larger volume as it can in the smaller one only
     # where there is room, so compare what both crops hold: the brain and what is around it.
-    label_map = predictor.segment(large)
+    label_map = predictor.segment(large).label_map
     assert label_map.shape == large_image.shape
     assert not label_map[:8].any() and not label_map[:, 60:].any()
-    assert predictor.segment(small).any()
+    assert predictor.segment(small).label_map.any()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PSL", "IRA"])
+def test_prediction_at_another_voxel_size_comes_back(
+    predictor: Predictor, tmp_path: Path, codes: str
+) -> None:
+    phantom = render_phantom(3, shape=(32, 36, 30))
+    scan = save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine, codes)
+    volume = read_image(scan)
+    coarse = replace(predictor, preparation=Preparation(spacing_mm=1.25))
+    found = coarse.segment(volume).label_map
+    assert found.shape == volume.shape
+    # Its own grid differs, so the nonsense does; but it is where the brain is, in the same space.
+    prepared = prepare_volume(volume, coarse.preparation)
+    probabilities = coarse.probabilities(prepared.image)
+    centre = np.argwhere(found).mean(axis=0)
+    expected = np.argwhere(probabilities.argmax(-1)).mean(axis=0)
+    np.testing.assert_allclose(
+        apply_affine(volume.affine, centre), apply_affine(prepared.affine, expected), atol=1.0
+    )
+
+
+def test_head_is_noticed_by_a_network_that_knows_brains(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    phantom = render_phantom(3, shape=(32, 32, 32))
+    air = np.random.default_rng(0).rayleigh(20.0, phantom.image.shape).astype(np.float32)
+    path = save(tmp_path / "head.nii.gz", phantom.image + air, phantom.affine)
+    head = read_image(path)
+    (notice,) = predictor.segment(head).notices
+    assert notice == (
+        f"{path} looks like a head, but the network was trained on skull-stripped scans: expect "
+        "errors, and strip the skull first or give a brain mask with --mask."
+    )
+    assert replace(predictor, extents=("brain", "head")).segment(head).notices == ()
+    # With its mask, the head is the stripped scan again.
+    brain = read_image(save(tmp_path / "brain.nii.gz", phantom.image, phantom.affine))
+    mask = phantom.image != 0
+    blanked = predictor.segment(brain, mask)
+    assert blanked.notices == ()
+    noisy = replace(head, data=np.where(mask[..., None], brain.data, head.data))
+    np.testing.assert_array_equal(predictor.segment(noisy, mask).label_map, blanked.label_map)
+    (notice,) = replace(predictor, extents=("head",)).segment(brain).notices
+    assert "looks like a brain, but the network was trained on whole heads" in notice
+
+
+def test_masks_are_found_by_the_names_of_scans(tmp_path: Path) -> None:
+    scan = Scan((tmp_path / "sub-1_T1w.nii.gz",), tmp_path / "out.nii.gz")
+    assert mask_of(scan, "masks/{}_mask.nii.gz") == Path("masks/sub-1_T1w_mask.nii.gz")
+    assert mask_of(scan, "mask.nii.gz") == Path("mask.nii.gz")
 
 
 def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:

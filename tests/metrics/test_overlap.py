@@ -16,12 +16,12 @@ INDICES: dict[str, int] = {"CSF": CSF, "GM": GM, "WM": WM}
 
 @st.composite
 def label_maps(draw, count=2, ignore=False):
-    """Label maps of one shape; the last one with ignored voxels, if asked for."""
+    """Label maps of one shape, with ignored voxels if asked for."""
     shape = draw(array_shapes(min_dims=3, max_dims=3, max_side=5))
     classes = st.integers(0, 3)
     maps = [draw(arrays(np.uint8, shape, elements=classes)) for _ in range(count)]
-    if ignore:
-        maps[-1][draw(arrays(bool, shape))] = IGNORE
+    for label_map in maps if ignore else []:
+        label_map[draw(arrays(bool, shape))] = IGNORE
     return maps
 
 
@@ -34,9 +34,9 @@ def test_equals_arithmetic_on_sets_of_voxels(maps, dtype):
     prediction, truth = (label_map.astype(dtype) for label_map in maps)
     dice = dice_per_tissue(prediction, truth)
     assert tuple(dice) == TISSUES
-    left_out = voxels(truth, IGNORE)
+    left_out = voxels(truth, IGNORE) | voxels(prediction, IGNORE)
     for name, index in INDICES.items():
-        ours, theirs = voxels(prediction, index) - left_out, voxels(truth, index)
+        ours, theirs = (voxels(label_map, index) - left_out for label_map in (prediction, truth))
         if ours or theirs:
             expected = 2 * len(ours & theirs) / (len(ours) + len(theirs))
             assert dice[name] == pytest.approx(expected)

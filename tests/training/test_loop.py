@@ -10,7 +10,7 @@ import pytest
 
 from infant_seg_jax.config import Config, default_config, load_config
 from infant_seg_jax.data.phantom import write_cohort
-from infant_seg_jax.data.prepared import prepare
+from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.evaluation import evaluate_run
@@ -25,13 +25,7 @@ from infant_seg_jax.training.state import TrainState
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     write_cohort(folder / "scans", range(5), shape=(32, 32, 32))
-    prepare(
-        PHANTOM.find(folder / "scans"),
-        folder / "prepared",
-        source=PHANTOM.name,
-        schema=PHANTOM.schema,
-        modalities=PHANTOM.modalities,
-    )
+    prepare(PHANTOM.open(folder / "scans"), folder / "prepared")
     return folder / "prepared"
 
 

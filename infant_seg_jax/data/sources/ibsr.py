@@ -12,8 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from infant_seg_jax.data.labels import IBSR_SCHEMA
-from infant_seg_jax.data.sources.source import Source, SourceCase
+from infant_seg_jax.data.schemas import IBSR_SCHEMA
+from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
 from infant_seg_jax.errors import InputError
 
 _SCAN = re.compile(r"(?P<id>IBSR_\d+)(?P<kind>|_ana_strip)(?P<ending>\.nii(\.gz)?)")
@@ -21,15 +21,13 @@ _LABELS = {"": "_seg", "_ana_strip": "_segTRI_ana"}
 _SPLITS = {"Training_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
 
 
-def find(folder: Path) -> tuple[SourceCase, ...]:
-    """The subjects below `folder`, sorted by id.
+def find(folder: Path, query: Query) -> Dataset:
+    """The subjects below `folder`.
 
     Raises:
-        InputError: the folder is missing or holds no subject, or a subject's label map is missing
-            or the subject is there twice.
+        InputError: the folder holds no subject, or a subject's label map is missing or the subject
+            is there twice.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
     cases: dict[str, SourceCase] = {}
     for path in sorted(folder.rglob("IBSR_*.nii*")):
         if match := _SCAN.fullmatch(path.name):
@@ -45,7 +43,8 @@ def find(folder: Path) -> tuple[SourceCase, ...]:
             f"{folder} holds no IBSR subject, expected IBSR_NN/IBSR_NN_ana_strip.nii.gz (the "
             "original release) or Training_Set/IBSR_NN/IBSR_NN.nii.gz somewhere below it."
         )
-    return tuple(cases[case_id] for case_id in sorted(cases))
+    found = tuple(cases[case_id] for case_id in sorted(cases))
+    return Dataset("ibsr", folder, ("T1w",), query.schema or IBSR_SCHEMA, found)
 
 
 def _case(scan: Path, match: re.Match[str]) -> SourceCase:
@@ -58,7 +57,7 @@ def _case(scan: Path, match: re.Match[str]) -> SourceCase:
         if split != "test":
             raise InputError(f"{scan} has no label map, expected {labels}.")
         labels = None
-    return SourceCase(case_id, case_id, (scan,), labels, split)
+    return SourceCase(case_id, case_id, (scan,), labels, split=split)
 
 
-IBSR = Source("ibsr", find, IBSR_SCHEMA, ("T1w",))
+IBSR = Source("ibsr", "IBSR's 18 adults", find)

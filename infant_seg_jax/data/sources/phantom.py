@@ -6,27 +6,24 @@ folder given.
 
 from pathlib import Path
 
-from infant_seg_jax.data.labels import TISSUE_SCHEMA
-from infant_seg_jax.data.sources.source import Source, SourceCase
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
 from infant_seg_jax.errors import InputError
 
 
-def find(folder: Path) -> tuple[SourceCase, ...]:
-    """The subjects in `folder`, sorted by id.
+def find(folder: Path, query: Query) -> Dataset:
+    """The subjects in `folder`.
 
     Raises:
-        InputError: the folder is missing or holds no subject, or a subject's scan or label map is
-            missing.
+        InputError: the folder holds no subject, or a subject's scan or label map is missing.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
     cases = tuple(_case(subject) for subject in sorted(folder.glob("sub-*/")))
     if not cases:
         raise InputError(
             f"{folder} holds no phantom, expected sub-NAME/sub-NAME_T1w.nii.gz with "
             "sub-NAME/sub-NAME_dseg.nii.gz right below it."
         )
-    return cases
+    return Dataset("phantom", folder, ("T1w",), query.schema or TISSUE_SCHEMA, cases)
 
 
 def _case(subject: Path) -> SourceCase:
@@ -38,4 +35,4 @@ def _case(subject: Path) -> SourceCase:
     return SourceCase(name, name, (scan,), labels)
 
 
-PHANTOM = Source("phantom", find, TISSUE_SCHEMA, ("T1w",))
+PHANTOM = Source("phantom", "the demo's phantoms", find)

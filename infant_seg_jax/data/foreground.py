@@ -1,0 +1,131 @@
+"""Where the brain is in a skull-stripped scan, where the head is in any other, and which it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from scipy import ndimage
+
+from infant_seg_jax.data.cropping import crop_box
+
+BRAIN, HEAD = "brain", "head"
+
+MAX_BRAIN_ML = 2200.0
+"""More than this, ventricles and sulci included, is no brain: men's intracranial volumes reach
+about 2,000 ml."""
+
+_SPECK = 0.01
+_CONSTANT = 0.5
+_CUT = 0.25
+_AIR = 20, 0.1, 90
+
+
+@dataclass(frozen=True, eq=False)
+class Foreground:
+    """What is not air.
+
+    Attributes:
+        mask: the brain of a stripped scan, or else the head; without holes.
+        extent: `"brain"` or `"head"`.
+    """
+
+    mask: Bool[np.ndarray, "x y z"]
+    extent: str
+
+
+def find_foreground(
+    data: Float32[np.ndarray, "x y z c"], spacing: tuple[float, float, float]
+) -> Foreground:
+    """Tell the brain, or the head, from the air around it; `spacing` is in mm.
+
+    Around a stripped brain there is one value, mostly 0, and the brain is all that differs from
+    it. A scan is of a head if the air around it is not of one value, if there is more of it than of
+    any brain, or if it is cut off by a face of the volume, as necks are and brains hardly ever. In
+    a head's noise, air is what lies below Otsu's threshold (IEEE Trans. SMC 9, 1979).
+
+    A voxel is foreground if it is so in any channel. Enclosed holes are filled, since fluid in the
+    ventricles may well have the air's value, and specks are dropped: parts that touch the rest by
+    no face and have under 1% of the largest part's voxels. Of a scan with one value everywhere
+    nothing is foreground.
+    """
+    found = [_of_channel(data[..., channel], spacing) for channel in range(data.shape[-1])]
+    mask = found[0].mask
+    for other in found[1:]:
+        mask = mask | other.mask
+    extent = HEAD if any(one.extent == HEAD for one in found) else BRAIN
+    return Foreground(without_specks(mask), extent)
+
+
+def _of_channel(
+    data: Float32[np.ndarray, "x y z"], spacing: tuple[float, float, float]
+) -> Foreground:
+    air, share = _value_on_faces(data)
+    constant = share >= _CONSTANT
+    mask = data != air if constant else np.ones(data.shape, bool)
+    if not mask.any():
+        return Foreground(mask, BRAIN)
+    if constant:
+        mask = without_specks(mask)
+        ml = np.count_nonzero(mask) * float(np.prod(spacing)) / 1000
+        if ml <= MAX_BRAIN_ML and not _is_cut(mask):
+            return Foreground(mask, BRAIN)
+    values = data[mask]
+    percent, factor, high = _AIR
+    if not constant or np.percentile(values, percent) - air < factor * (
+        np.percentile(values, high) - air
+    ):
+        mask = mask & (data > otsu_threshold(values))
+    return Foreground(mask, HEAD)
+
+
+def without_specks(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Fill enclosed holes, and drop parts with under 1% of the largest part's voxels."""
+    cleaned = np.zeros_like(mask)
+    if not mask.any():
+        return cleaned
+    box = crop_box(mask, 0.0, (1.0, 1.0, 1.0))  # what follows is far quicker on a part
+    filled = ndimage.binary_fill_holes(mask[box])
+    parts, _ = ndimage.label(filled)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    cleaned[box] = (sizes >= _SPECK * sizes.max())[parts]
+    return cleaned
+
+
+def otsu_threshold(values: Float32[np.ndarray, " n"], bins: int = 256) -> float:
+    """The threshold with the largest variance between the values below it and above it.
+
+    Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9, 1979; on a histogram that ends at
+    the 99.9th percentile, so that single bright voxels do not make its bins coarse.
+    """
+    low, high = float(values.min()), float(np.percentile(values, 99.9))
+    counts, edges = np.histogram(np.clip(values, low, high), bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = sums / below - (sums[-1] - sums) / above
+        variance = np.nan_to_num(below.astype(np.float64) * above * apart**2)
+    return float(edges[1 + int(np.argmax(variance))])
+
+
+def _value_on_faces(data: Float32[np.ndarray, "x y z"]) -> tuple[float, float]:
+    """The commonest value on the six faces of a volume, and its share of their voxels."""
+    faces = np.concatenate([data.take([0, -1], axis=axis).ravel() for axis in range(3)])
+    values, counts = np.unique(faces, return_counts=True)
+    commonest = int(np.argmax(counts))
+    return float(values[commonest]), float(counts[commonest] / faces.size)
+
+
+def _is_cut(mask: Bool[np.ndarray, "x y z"]) -> bool:
+    """Whether a face of the volume cuts off more than a quarter of the largest parallel section.
+
+    A brain that fills its volume touches the faces with its poles only.
+    """
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        areas = np.count_nonzero(mask, axis=others)
+        if max(areas[0], areas[-1]) > _CUT * areas.max():
+            return True
+    return False

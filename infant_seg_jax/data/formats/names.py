@@ -1,0 +1,57 @@
+"""Which files hold volumes, by the endings of their names."""
+
+from pathlib import Path
+
+from infant_seg_jax.errors import InputError
+
+ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr.gz", ".hdr")
+"""What a file that holds a volume ends with; a pair of `.hdr` and `.img` is its `.hdr`."""
+ENDINGS_IN_WORDS = ".nii, .nii.gz, .mgh, .mgz or .hdr with .img"
+
+_VOXELS = (".img.gz", ".img")
+
+
+def ending_of(path: Path) -> str | None:
+    """The ending of a volume's name in lower case, those of `.img` files too; None for others."""
+    name = path.name.lower()
+    return next((ending for ending in (*ENDINGS, *_VOXELS) if name.endswith(ending)), None)
+
+
+def stem(path: Path) -> str:
+    """A file's name without the ending that makes it a volume."""
+    return path.name[: len(path.name) - len(ending_of(path) or "")]
+
+
+def parts(path: Path) -> tuple[Path, Path]:
+    """The file of a volume's header and that of its voxels: the same one, save for a pair.
+
+    Either file of a pair may be given; one of the two may be compressed and the other not.
+
+    Raises:
+        InputError: a file is missing, or the name is not that of a volume.
+    """
+    ending = ending_of(path)
+    if ending is None:
+        raise InputError(f"{path} is not a volume by its name, expected {ENDINGS_IN_WORDS}.")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    if ending.startswith(".hdr"):
+        return path, _other_half(path, ".img")
+    if ending.startswith(".img"):
+        return _other_half(path, ".hdr"), path
+    return path, path
+
+
+def _other_half(path: Path, kind: str) -> Path:
+    endings = (kind, kind + ".gz")
+    if path.name.lower().endswith(".gz"):
+        endings = endings[::-1]
+    for ending in endings:
+        for spelling in (ending, ending.upper()):
+            candidate = path.with_name(stem(path) + spelling)
+            if candidate.is_file():
+                return candidate
+    raise InputError(
+        f"{path} is one half of a pair and the other is missing, expected "
+        f"{path.with_name(stem(path) + endings[0])}: keep both in one folder."
+    )

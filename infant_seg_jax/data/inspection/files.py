@@ -1,0 +1,204 @@
+"""What one file holds, and what is odd about it."""
+
+import hashlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped
+
+from infant_seg_jax.data.ages import Age
+from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.foreground import BRAIN, find_foreground
+from infant_seg_jax.data.formats.grid import Grid, times
+from infant_seg_jax.data.formats.reader import read_layout
+from infant_seg_jax.data.inspection.kinds import Counts, kind_of
+from infant_seg_jax.data.inspection.meanings import (
+    guess_schema,
+    name_labels,
+    tissue_volumes,
+    unnamed,
+)
+from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, LabelValue, Remark
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
+from infant_seg_jax.data.volumes import LabelMap, read_image, spacing_of
+
+_MM = 0.25, 2.5
+_MOST_ANISOTROPY = 2.5
+_MOST_COSINE = 0.01
+_FARTHEST_MM = 300.0
+_OUTLIER = 10.0
+
+
+def inspect_file(
+    path: Path, schema: LabelSchema | None = None, age: Age | None = None
+) -> FileReport:
+    """Inspect one file.
+
+    Args:
+        path: the file; of a pair, either of the two.
+        schema: what the values of a label map mean; by default the schema that fits best.
+        age: at the scan, by which volumes are judged.
+
+    Raises:
+        InputError: as `read_image`: the file cannot be read, or is empty.
+    """
+    return examine(path, schema, age)[0]
+
+
+def examine(
+    path: Path, schema: LabelSchema | None, age: Age | None
+) -> tuple[FileReport, LabelMap]:
+    """As `inspect_file`, with the outline: 1 where there is no background, on the RAS+ grid."""
+    layout = read_layout(path)
+    volume = read_image(path)
+    data, voxel_ml = volume.data[..., 0], float(np.prod(volume.spacing)) / 1000
+    kind, counts = kind_of(data)
+    remarks = [*(Remark("header", notice) for notice in volume.notices)]
+    remarks += _remarks_on_grid(layout.grid, path)
+
+    extent, found, labels = "", None, ()
+    if kind == SCAN:
+        foreground = find_foreground(volume.data, volume.spacing)
+        inside, extent = foreground.mask, foreground.extent
+        remarks += _remarks_on_scan(data, inside, extent, voxel_ml, age, path)
+    else:
+        inside = data != 0
+        if kind == LABEL_MAP:
+            found = schema or guess_schema(counts, voxel_ml, age)
+        labels = name_labels(counts, voxel_ml, found)
+    if kind == LABEL_MAP:
+        remarks += _remarks_on_labels(labels, found, age, path)
+
+    box = crop_box(inside, 0.0, volume.spacing) if inside.any() else (slice(0),) * 3
+    report = FileReport(
+        path=path,
+        kind=kind,
+        shape=layout.grid.shape,
+        spacing=spacing_of(layout.grid.affine),
+        axes="".join(map(str, nib.aff2axcodes(layout.grid.affine))),
+        dtype=layout.dtype.name,
+        scale=layout.scale,
+        low=float(data.min()),
+        high=float(data.max()),
+        outline_ml=np.count_nonzero(inside) * voxel_ml,
+        extent=extent,
+        labels=labels,
+        schema=found.name if found else "",
+        schema_assumed=found is not None and schema is None,
+        age=age,
+        voxels_sha256=_sha256(data[box]),
+        outline_sha256=_sha256(inside[box]),
+        remarks=tuple(remarks),
+    )
+    outline = LabelMap(inside.view(np.uint8), volume.affine, volume.native, path)
+    return report, outline
+
+
+def _remarks_on_grid(grid: Grid, path: Path) -> list[Remark]:
+    remarks = []
+    affine, spacing = grid.affine, spacing_of(grid.affine)
+    low, high = _MM
+    if not low <= min(spacing) <= max(spacing) <= high or (
+        max(spacing) > _MOST_ANISOTROPY * min(spacing)
+    ):
+        sizes = times(round(size, 3) for size in spacing)
+        sentence = (
+            f"{path} has voxels of {sizes} mm, expected {low:g} to {high:g} mm and no side more "
+            f"than {_MOST_ANISOTROPY:g} times another: is that right?"
+        )
+        remarks.append(Remark("spacing", sentence))
+    axes = affine[:3, :3] / np.array(spacing)
+    cosine = np.abs(axes.T @ axes - np.eye(3)).max()
+    if cosine > _MOST_COSINE:
+        sentence = (
+            f"{path} has axes {90 - np.degrees(np.arcsin(min(cosine, 1))):.0f} degrees apart, "
+            "expected right angles: other tools may read it otherwise, resample it to a grid with "
+            "them."
+        )
+        remarks.append(Remark("affine", sentence))
+    if np.array_equal(affine, np.eye(4)):
+        sentence = (
+            f"{path} has the identity as its affine, as files have that lost their orientation and "
+            "voxel size: check in a viewer that left is left and that voxels are 1 mm wide."
+        )
+        remarks.append(Remark("affine", sentence))
+    centre = (affine @ [*((np.array(grid.shape) - 1) / 2), 1])[:3]
+    if np.linalg.norm(centre) > _FARTHEST_MM:
+        sentence = (
+            f"{path} has its centre {np.linalg.norm(centre):.0f} mm from the origin of its "
+            f"coordinates, expected at most {_FARTHEST_MM:.0f}: is the affine this scan's own?"
+        )
+        remarks.append(Remark("affine", sentence))
+    return remarks
+
+
+def _remarks_on_scan(
+    data: Float32[np.ndarray, "x y z"],
+    inside: Bool[np.ndarray, "x y z"],
+    extent: str,
+    voxel_ml: float,
+    age: Age | None,
+    path: Path,
+) -> list[Remark]:
+    values = data[inside]
+    if not values.size:
+        return [Remark("intensities", f"{path} shows nothing that stands out from the air.")]
+    remarks = []
+    middle, high = (float(value) for value in np.percentile(values, (50, 99.9)))
+    far = values > middle + _OUTLIER * (high - middle)
+    if high > middle and far.any():
+        count = np.count_nonzero(far)
+        sentence = (
+            f"{path} has {count} voxel{'s' * (count > 1)} up to {values.max():.6g} where 99.9% are "
+            f"at most {high:.6g}, as wrapped or broken voxels are, and they distort normalisation: "
+            "prepare it with --clip_percentiles=0,99.9."
+        )
+        remarks.append(Remark("intensities", sentence))
+    odd = implausible_brain(inside.sum() * voxel_ml, age) if extent == BRAIN else ""
+    if odd:
+        sentence = (
+            f"{path} is far from plausible {_at(age)}: {odd}; check its voxel size, its age and "
+            "whether it is stripped to the brain."
+        )
+        remarks.append(Remark("volumes", sentence))
+    return remarks
+
+
+def _remarks_on_labels(
+    labels: tuple[LabelValue, ...], schema: LabelSchema | None, age: Age | None, path: Path
+) -> list[Remark]:
+    remarks = []
+    unknown = unnamed(labels)
+    if unknown:
+        values = _some([f"{label.value} ({label.ml:.3g} ml)" for label in unknown])
+        where = f"the schema '{schema.name}'" if schema else "every schema that has a name"
+        sentence = (
+            f"{path} holds values outside {where}: {values}; say what they mean with "
+            "--schema=NAME, or with --schema=FILE, a file with lines such as '7: GM'."
+        )
+        remarks.append(Remark("labels", sentence))
+    odd = implausible_tissues(tissue_volumes(labels), age) if schema else ()
+    if schema and odd:
+        sentence = (
+            f"{path} is far from plausible {_at(age)}: {', '.join(odd)}; check its voxel size, its "
+            f"age and whether its values are those of the schema '{schema.name}'."
+        )
+        remarks.append(Remark("volumes", sentence))
+    return remarks
+
+
+def _at(age: Age | None) -> str:
+    return "at any age" if age is None else f"at {age}"
+
+
+def _some(texts: list[str], limit: int = 8) -> str:
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
+def _sha256(array: Shaped[np.ndarray, "x y z"]) -> str:
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

@@ -1,0 +1,255 @@
+"""From a dataset to a prepared set, case by case; what was finished is not done again."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infant_seg_jax.data.bias import check_bias_library
+from infant_seg_jax.data.formats.names import parts
+from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema, count_classes
+from infant_seg_jax.data.prepared import FORMAT, MANIFEST, SPLITS_FILE, PreparedSet, open_prepared
+from infant_seg_jax.data.preprocessing import Preparation, prepare_labels, prepare_volume
+from infant_seg_jax.data.sources import Dataset, SourceCase
+from infant_seg_jax.data.splits import make_folds
+from infant_seg_jax.data.volumes import (
+    check_same_grid,
+    read_images,
+    read_label_map,
+    read_mask,
+    spacing_of,
+)
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_folder, make_folder, read_json, sha256, write_json
+from infant_seg_jax.progress import progress, say
+
+_UNFINISHED, _CASE = "unfinished.json", "case.json"
+_LIBRARIES = ("infant_seg_jax", "nibabel", "numpy", "scipy")
+
+
+def prepare(
+    dataset: Dataset,
+    output: Path,
+    *,
+    preparation: Preparation = Preparation(),  # noqa: B008 (frozen)
+    seed: int = 0,
+    folds: int = 1,
+    strict: bool = False,
+    workers: int | None = None,
+) -> PreparedSet:
+    """Prepare a dataset's cases into the folder `output`.
+
+    A case is written aside and renamed. If the work is interrupted, the same call goes on with the
+    cases that are missing; cases whose files have changed since are prepared again. The same
+    inputs give the same bytes.
+
+    Args:
+        dataset: cases without labels can be predicted, not trained on.
+        output: is made, or holds the beginnings of the same preparation.
+        preparation: its parameters.
+        seed: draws the split where the source has none.
+        folds: how many; see `make_folds`.
+        strict: refuse a case whose images are not on one grid, instead of resampling the others to
+            the first's.
+        workers: subjects prepared at a time (threads: decompression and NumPy release the lock).
+
+    Raises:
+        InputError: two cases share an id or a scan, a case lacks a modality, a file cannot be used,
+            or `output` holds something else, such as a preparation with other parameters.
+    """
+    _check_cases(dataset.cases, dataset.modalities)
+    if preparation.bias_correction:
+        check_bias_library()
+    drawn = make_folds(dataset.cases, seed, folds)
+    parameters = _parameters(dataset, preparation, seed, folds)
+    _begin(output, parameters)
+    one = partial(_finish_case, dataset=dataset, preparation=preparation, strict=strict)
+    entries: list[dict[str, Any]] = []
+    try:
+        with (
+            ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool,
+            progress("preparing", len(dataset.cases), unit="subject") as bar,
+        ):
+            try:
+                for entry in pool.map(lambda case: one(case, output / case.case_id), dataset.cases):
+                    _check_is_new(entry, entries)
+                    entries.append(entry)
+                    for notice in entry["notices"]:
+                        say(notice)
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except InputError:
+        if not any(output.glob(f"*/{_CASE}")):  # nothing that would be worth going on with
+            shutil.rmtree(output)
+        raise
+    if not (output / SPLITS_FILE).exists():  # it may have been edited
+        write_json(output / SPLITS_FILE, drawn)
+    write_json(output / MANIFEST, {**parameters, "cases": entries})
+    (output / _UNFINISHED).unlink(missing_ok=True)
+    prepared = open_prepared(output)
+    if len(prepared.extents) > 1:
+        heads = [case.case_id for case in prepared.cases if case.extent == "head"]
+        say(
+            f"{len(heads)} of {len(prepared.cases)} cases show a head and the others a brain alone "
+            f"({heads[0]} is a head): a network does better on one kind."
+        )
+    return prepared
+
+
+def _parameters(
+    dataset: Dataset, preparation: Preparation, seed: int, folds: int
+) -> dict[str, Any]:
+    """All that decides what a set holds, but the voxels of its inputs."""
+    table = {str(source): target for source, target in dataset.schema.table.items()}
+    return {
+        "format": FORMAT,
+        "software": {library: version(library) for library in _LIBRARIES},
+        "source": dataset.source,
+        "schema": {"name": dataset.schema.name, "table": table},
+        "class_names": list(CLASS_NAMES),
+        "modalities": list(dataset.modalities),
+        "preparation": asdict(preparation)
+        | {"clip_percentiles": list(preparation.clip_percentiles)},  # as JSON gives it back
+        "splits": {"seed": seed, "folds": folds},
+        "case_ids": [case.case_id for case in dataset.cases],
+    }
+
+
+def _begin(output: Path, parameters: Mapping[str, Any]) -> None:
+    """Make the folder, or check that what it holds is the beginning, or all, of the same set."""
+    records = [output / name for name in (_UNFINISHED, MANIFEST) if (output / name).is_file()]
+    if not records:
+        make_folder(output)
+        write_json(output / _UNFINISHED, parameters)
+        return
+    before = read_json(records[0])
+    before = before if isinstance(before, dict) else {}
+    changed = [
+        f"{key}: {before.get(key)!r}, not {value!r}"
+        for key, value in parameters.items()
+        if before.get(key) != value
+    ]
+    if changed:
+        said = "; ".join(part if len(part) < 300 else part[:300] + "..." for part in changed)
+        raise InputError(
+            f"{output} holds a set that was prepared otherwise ({said}): name another output, or "
+            "delete that one first."
+        )
+    for left in output.glob(".writing-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for case in cases:
+        if case.case_id in seen:
+            raise InputError(f"Two cases share the id {case.case_id}, expected one id for each.")
+        seen.add(case.case_id)
+        if not case.case_id or Path(case.case_id).name != case.case_id or case.case_id[0] == ".":
+            raise InputError(f"The case id {case.case_id!r} cannot name a folder: rename the case.")
+        if len(case.images) != len(modalities):
+            raise InputError(
+                f"The case {case.case_id} has {len(case.images)} images, expected "
+                f"{len(modalities)}: {', '.join(modalities)}."
+            )
+
+
+def _check_is_new(entry: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
+    """One scan under two participants' names would leak from one split into another."""
+    path, digest = _voxels_of(entry)
+    for other in others:
+        other_path, other_digest = _voxels_of(other)
+        if digest == other_digest and other["participant"] != entry["participant"]:
+            raise InputError(
+                f"{path} and {other_path} are the same file, but of the participants "
+                f"{entry['participant']} and {other['participant']}, expected each scan once: "
+                "remove one of the two."
+            )
+
+
+def _voxels_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """The first image's file and digest; of a pair, those of its voxels, not of its header."""
+    path, digest = next(
+        item for item in entry["sources"].items() if not item[0].endswith((".hdr", ".hdr.gz"))
+    )
+    return path, digest
+
+
+def _finish_case(
+    case: SourceCase, folder: Path, *, dataset: Dataset, preparation: Preparation, strict: bool
+) -> dict[str, Any]:
+    """The case's entry in the manifest; its arrays are written unless they are there already."""
+    masks = [case.mask] if case.mask and preparation.brain_masks else []
+    paths = [*case.images, *([case.labels] if case.labels else []), *masks]
+    sources = {
+        _relative(file, dataset.folder): sha256(file) for path in paths for file in parts(path)
+    }
+    identity = {
+        "id": case.case_id,
+        "participant": case.participant,
+        "age": asdict(case.age) if case.age else None,
+        "sources": sources,
+    }
+    if (folder / _CASE).is_file():
+        entry = read_json(folder / _CASE)
+        if isinstance(entry, dict) and all(entry.get(key) == identity[key] for key in identity):
+            return entry
+        shutil.rmtree(folder)
+    with atomic_folder(folder) as aside:
+        entry = identity | _prepare_case(case, aside, dataset.schema, preparation, strict)
+        write_json(aside / _CASE, entry)
+    return entry
+
+
+def _prepare_case(
+    case: SourceCase, folder: Path, schema: LabelSchema, preparation: Preparation, strict: bool
+) -> dict[str, Any]:
+    """Write the arrays of one case; what is to be said of them."""
+    volume = read_images(case.images, strict)
+    notices = list(volume.notices)
+    mask = None
+    if case.mask and preparation.brain_masks:
+        mask = read_mask(case.mask, volume)
+    prepared = prepare_volume(volume, preparation, mask)
+    np.save(folder / "image.npy", prepared.image)
+    voxels = None
+    if case.labels is not None:
+        label_map = read_label_map(case.labels)
+        notices += label_map.notices
+        check_same_grid(label_map, volume)
+        classes = schema.to_classes(label_map.data, case.labels)
+        labels = prepare_labels(classes, prepared)
+        voxels = count_classes(labels)
+        if not any(voxels[name] for name in TISSUES):
+            raise InputError(
+                f"{case.labels} labels no tissue within the brain of {case.images[0]}, expected "
+                f"CSF, GM or WM by the schema '{schema.name}': {schema.describe()}."
+            )
+        np.save(folder / "labels.npy", labels)
+    return {
+        "image": f"{case.case_id}/image.npy",
+        "labels": None if case.labels is None else f"{case.case_id}/labels.npy",
+        "shape": list(prepared.shape),
+        "spacing_mm": list(spacing_of(prepared.affine)),
+        "affine": prepared.affine.tolist(),
+        "box": [[side.start, side.stop] for side in prepared.box],
+        "extent": prepared.extent,
+        "native_shape": list(volume.native.shape),
+        "native_affine": volume.native.affine.tolist(),
+        "voxels": voxels,
+        "notices": notices,
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

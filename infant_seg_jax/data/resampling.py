@@ -1,0 +1,115 @@
+"""From one grid to another: images linearly, label maps and probabilities by linear vote.
+
+A grid is a shape and an affine (voxel indices to RAS+ millimetres). What lies outside the grid that
+one comes from is 0 in an image and background in a label map.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Float32, Integer
+from scipy import ndimage
+
+from infant_seg_jax.data.formats.grid import Affine, Shape
+from infant_seg_jax.data.labels import BACKGROUND
+
+
+def grid_with_spacing(
+    shape: Shape, affine: Affine, spacing_mm: tuple[float, float, float]
+) -> tuple[Shape, Affine]:
+    """The grid of voxel size `spacing_mm` that covers the same field of view.
+
+    Axes and centre stay; the extent along an axis changes by at most half a new voxel at either
+    end, and there is at least one voxel.
+    """
+    old = np.linalg.norm(affine[:3, :3], axis=0)
+    new = np.asarray(spacing_mm, np.float64)
+    sizes = np.maximum(np.round(np.asarray(shape) * old / new), 1).astype(int)
+    resized = affine.copy()
+    resized[:3, :3] = affine[:3, :3] / old * new
+    centre = affine[:3, :3] @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
+    resized[:3, 3] = centre - resized[:3, :3] @ ((sizes - 1) / 2)
+    x, y, z = (int(size) for size in sizes)
+    return (x, y, z), resized
+
+
+def resample_image(
+    image: Float32[np.ndarray, "x y z c"], affine: Affine, shape: Shape, to_affine: Affine
+) -> Float32[np.ndarray, "X Y Z c"]:
+    """Interpolate each channel linearly on another grid."""
+    channels = [
+        _resample(image[..., channel], affine, shape, to_affine, 0.0)
+        for channel in range(image.shape[-1])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def resample_labels(
+    label_map: Integer[np.ndarray, "x y z"], affine: Affine, shape: Shape, to_affine: Affine
+) -> Integer[np.ndarray, "X Y Z"]:
+    """The label with the largest share of each new voxel, its share interpolated linearly.
+
+    Unlike the nearest neighbour's, borders stay smooth, and unlike interpolated ids, no label
+    appears that neither neighbour has. Of equal shares the smallest id wins. Works with one label
+    at a time: two float32 volumes of the new shape, whatever the number of labels.
+    """
+    ids = np.union1d(label_map, [BACKGROUND])
+    winners = resample_votes(
+        lambda index: (label_map == ids[index]).astype(np.float32),
+        len(ids),
+        int(np.searchsorted(ids, BACKGROUND)),
+        affine,
+        shape,
+        to_affine,
+    )
+    return ids.astype(label_map.dtype)[winners]
+
+
+def resample_votes(
+    share: Callable[[int], Float[np.ndarray, "x y z"]],
+    count: int,
+    background: int,
+    affine: Affine,
+    shape: Shape,
+    to_affine: Affine,
+) -> Integer[np.ndarray, "X Y Z"]:
+    """Which of `count` volumes is largest at each voxel of another grid, interpolated linearly.
+
+    `share(index)` gives one of them, a class's probability say; that of `background` is 1 outside
+    of its grid. Of equal ones the first wins.
+    """
+    best = _resample(share(0), affine, shape, to_affine, float(background == 0))
+    winners = np.zeros(shape, np.uint8 if count <= 256 else np.int32)
+    for index in range(1, count):
+        other = _resample(share(index), affine, shape, to_affine, float(index == background))
+        better = other > best
+        winners[better] = index
+        best[better] = other[better]
+    return winners
+
+
+def _resample(
+    array: Float[np.ndarray, "x y z"],
+    affine: Affine,
+    shape: Shape,
+    to_affine: Affine,
+    outside: float,
+) -> Float32[np.ndarray, "X Y Z"]:
+    to_source = np.linalg.inv(affine) @ to_affine
+    # Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but
+    # for what float32 affines hold, do not smear zeros with traces of their neighbours.
+    matrix = np.round(to_source[:3, :3], 6)
+    diagonal = np.diag(matrix)
+    if np.allclose(matrix, np.diag(diagonal), rtol=0, atol=1e-9):
+        matrix = diagonal  # axes that stay parallel take a quicker way
+    return ndimage.affine_transform(
+        array,
+        matrix,
+        np.round(to_source[:3, 3], 4),
+        shape,
+        np.float32,
+        order=1,
+        mode="grid-constant",
+        cval=outside,
+        prefilter=False,
+    )

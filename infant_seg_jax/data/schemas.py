@@ -1,0 +1,189 @@
+"""The label schemas that have names, and those that a person writes in a small file."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infant_seg_jax.data.labels import (
+    BACKGROUND,
+    CSF,
+    GM,
+    IGNORE,
+    WM,
+    LabelSchema,
+    class_of_name,
+)
+from infant_seg_jax.errors import InputError
+
+_MAX_BYTES = 2**20
+_CLASSES = "background, CSF, GM, WM or ignore"
+
+TISSUE_SCHEMA = LabelSchema("tissues", {0: BACKGROUND, 1: CSF, 2: GM, 3: WM})
+"""Our own ids, which IBSR's three-tissue segmentation shares."""
+
+IBSR_SCHEMA = LabelSchema("ibsr", TISSUE_SCHEMA.table)
+
+ISEG_SCHEMA = LabelSchema("iseg", {0: BACKGROUND, 10: CSF, 150: GM, 250: WM})
+"""iSeg-2017 and iSeg-2019 (Wang et al., IEEE TMI 38, 2019)."""
+
+DRAWEM9_SCHEMA = LabelSchema(
+    "drawem9",
+    {
+        **{0: BACKGROUND, 1: CSF, 2: GM, 3: WM, 4: BACKGROUND, 5: CSF},
+        **{6: IGNORE, 7: GM, 8: IGNORE, 9: GM},
+    },
+)
+"""The nine tissues of dHCP's DrawEM (Makropoulos et al., NeuroImage 173, 2018): CSF, cortical GM,
+WM, background, ventricles, cerebellum, deep GM, brainstem, hippocampus and amygdala. Cerebellum and
+brainstem are not split into GM and WM there, so they are ignored."""
+
+DRAWEM9_CORE_SCHEMA = LabelSchema(
+    "drawem9-core", dict.fromkeys(range(10), BACKGROUND) | {1: CSF, 2: GM, 3: WM, 7: GM}
+)
+"""DrawEM's CSF (1), cortical GM (2), WM (3) and deep GM (7) alone; all else is background."""
+
+
+def _table(*rows: tuple[int, Iterable[int]]) -> dict[int, int]:
+    return {source: target for target, sources in rows for source in sources}
+
+
+DRAWEM87_SCHEMA = LabelSchema(
+    "drawem87",
+    _table(
+        (BACKGROUND, (0, 84, 85)),  # outside the skull, and inside it but unlabelled
+        (CSF, (83, 49, 50)),  # and the lateral ventricles
+        (GM, (*range(5, 17), *range(20, 40))),  # the lobes' cortex
+        (GM, (*range(1, 5), *range(40, 48), 86, 87)),  # hippocampus, amygdala, deep GM
+        (WM, (*range(51, 83), 48)),  # the lobes' WM, and the corpus callosum
+        (IGNORE, (17, 18, 19)),  # cerebellum, brainstem
+    ),
+)
+"""The 87 regions of dHCP's DrawEM (Gousias et al., NeuroImage 62, 2012, with tissues split)."""
+
+FREESURFER_SCHEMA = LabelSchema(
+    "freesurfer",
+    _table(
+        (BACKGROUND, (0,)),
+        (CSF, (24, 4, 43, 5, 44, 14, 15, 72, 31, 63)),  # sulcal, ventricles, choroid plexus
+        (GM, (3, 42, 8, 47)),  # cortex of cerebrum and cerebellum
+        (GM, (9, 10, 11, 12, 13, 17, 18, 26, 27, 48, 49, 50, 51, 52, 53, 54, 58, 59)),  # deep
+        (GM, (*range(1000, 1036), *range(2000, 2036), 172)),  # aparc's parcels; vermis
+        (WM, (2, 41, 7, 46, 77, 78, 79, *range(251, 256), 85)),  # with callosum, optic chiasm
+        (WM, (16, 173, 174, 175)),  # brainstem
+        (IGNORE, (28, 60, 30, 62, 80, 81, 82)),  # ventral DC is of both; vessels; non-WM lesions
+    ),
+)
+"""FreeSurfer's aseg and aparc+aseg (Fischl et al., Neuron 33, 2002), infant FreeSurfer's vermis
+(172) and SynthSeg's CSF (24). Without 24, a label map holds no sulcal CSF."""
+
+SCHEMAS = {
+    schema.name: schema
+    for schema in (
+        *(TISSUE_SCHEMA, IBSR_SCHEMA, ISEG_SCHEMA, DRAWEM9_SCHEMA, DRAWEM9_CORE_SCHEMA),
+        *(DRAWEM87_SCHEMA, FREESURFER_SCHEMA),
+    )
+}
+
+
+def find_schema(name: str) -> LabelSchema:
+    """A schema by its name, or from a YAML or JSON file.
+
+    The file maps ids to classes, `{0: background, 7: GM, 9: ignore}`, right away or below the key
+    `table`, beside which `name` names the schema (the file's name does otherwise).
+
+    Raises:
+        InputError: there is no such name or file, or the file holds something else.
+    """
+    if name in SCHEMAS:
+        return SCHEMAS[name]
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(
+            f"There is no label schema '{name}', expected one of {', '.join(SCHEMAS)}, or a YAML "
+            "or JSON file that maps label ids to classes."
+        )
+    content = _read_mapping(path)
+    table = content.get("table", content)
+    if not isinstance(table, dict) or not table:
+        raise InputError(f"{path} has no table, expected lines such as '7: GM' below 'table:'.")
+    return LabelSchema(
+        str(content.get("name", path.stem)),
+        {_id(key, path): _class(key, value, path) for key, value in table.items()},
+    )
+
+
+def parse_changes(text: str) -> dict[int, int]:
+    """Changes to a schema as written on a command line, `6:GM,8:WM`.
+
+    Raises:
+        InputError: it is written otherwise or names another class.
+    """
+    changes = {}
+    for part in filter(None, text.split(",")):
+        source, colon, target = part.partition(":")
+        if not colon:
+            raise InputError(f"'{part}' changes no label, expected ID:CLASS as in 6:GM.")
+        changes[_id(source, part)] = _class(source, target, part)
+    return changes
+
+
+def schema_of_names(name: str, labels: dict[int, str], path: Path) -> LabelSchema:
+    """The schema of a dataset that names its labels itself.
+
+    Args:
+        name: names the schema.
+        labels: the name of each id.
+        path: where they were read.
+
+    Raises:
+        InputError: a name is none that we know; the sentence lists them.
+    """
+    table = {index: class_of_name(label) for index, label in labels.items()}
+    unknown = [f"{index} {labels[index]}" for index, target in table.items() if target is None]
+    if unknown:
+        raise InputError(
+            f"{path} names labels that could be any tissue ({', '.join(unknown[:10])}), expected "
+            f"names such as {_CLASSES}: say what they mean with --schema=FILE, a file with lines "
+            "such as '7: GM'."
+        )
+    return LabelSchema(
+        name, {index: target for index, target in table.items() if target is not None}
+    )
+
+
+def _read_mapping(path: Path) -> dict[Any, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes, expected a small table.")
+        text = path.read_text(encoding="utf-8")
+        # JSON first: all of it is YAML save for tabs, but its parser is the stricter one.
+        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is no label schema ({' '.join(str(error).split())}), expected YAML or JSON "
+            "with lines such as '7: GM'."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no table, expected lines such as '7: GM'.")
+    return content
+
+
+def _id(key: Any, where: Path | str) -> int:
+    try:
+        return int(str(key))
+    except ValueError as error:
+        raise InputError(f"{where} has the label id '{key}', expected a whole number.") from error
+
+
+def _class(key: Any, value: Any, where: Path | str) -> int:
+    target = class_of_name(value) if isinstance(value, str) else None
+    if target is None:
+        raise InputError(
+            f"{where} says that {key} is '{value}', expected {_CLASSES} (or a name for one)."
+        )
+    return target

@@ -1,0 +1,33 @@
+"""Whose scan, label map or mask a file is, by its name."""
+
+import re
+from pathlib import Path
+
+from infant_seg_jax.data.formats.names import stem
+from infant_seg_jax.data.sources.bids_names import parse_entities
+
+_IMAGES_OF_NNUNET = re.compile(r"images(?:Tr|Ts|Va)")
+_CHANNEL = re.compile(r"_\d{4}")
+_WHAT = {
+    *("t1", "t2", "t1w", "t2w", "pd", "pdw", "flair", "img", "image", "scan", "ana", "anat"),
+    *("brain", "strip", "stripped", "restore", "n4", "head"),
+    *("mask", "brainmask", "seg", "dseg", "segtri", "segmentation", "aseg", "aparc+aseg"),
+    *("label", "labels", "tissue", "drawem", "bet"),
+}
+
+
+def subject_of(path: Path) -> str:
+    """What a file's name shares with those of the same head: without all that says what it is.
+
+    `sub-01_ses-02` of every BIDS name with these, `001` of `img_001.nii.gz` and `mask_001.nii.gz`,
+    `ibsr_01` of `IBSR_01_segTRI_ana.nii.gz`; upper and lower case are alike. A file whose name says
+    nothing else, `T1.nii.gz`, has its folder's.
+    """
+    name = stem(path)
+    if name.startswith("sub-"):
+        entities = parse_entities(name)
+        return "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
+    if _IMAGES_OF_NNUNET.fullmatch(path.parent.name) and _CHANNEL.fullmatch(name[-5:]):
+        name = name[:-5]
+    words = [word for word in re.split(r"[ _.-]+", name.lower()) if word not in _WHAT]
+    return "_".join(filter(None, words)) or path.absolute().parent.name.lower()

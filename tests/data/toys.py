@@ -1,0 +1,54 @@
+"""A toy dataset of two modalities, for the tests of prepared sets."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.prepared import PreparedSet
+from infant_seg_jax.data.preparing import prepare
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.sources import Dataset, SourceCase
+
+SHAPE = (16, 14, 12)
+SCHEMA = LabelSchema("toy", {0: 0, 10: 1, 150: 2, 250: 3, 99: 255})
+AFFINE = np.array([[0.9, 0, 0, -20], [0, 1.5, 0.1, 3], [0, -0.1, 1.1, 5], [0, 0, 0, 1]])
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A block of noise, labelled in slabs along x; one voxel of it background, one ignored."""
+    scans = np.zeros((2, *SHAPE), np.float32)
+    labels = np.zeros(SHAPE, np.int16)
+    inside = (slice(3, 12), slice(4, 10), slice(2, 11))
+    scans[:, *inside] = np.random.default_rng(seed).gamma(4, 25, (2, 9, 6, 9)) + 1
+    labels[inside] = np.repeat([10, 150, 250], 3)[:, None, None]
+    labels[3, 4, 2], labels[11, 9, 10] = 0, 99
+    return scans, labels
+
+
+def make_cases(folder: Path) -> list[SourceCase]:
+    """Two sessions of one baby, one of two others, one of them without labels."""
+    found = []
+    for seed, (case_id, participant) in enumerate(
+        [("a_1", "a"), ("a_2", "a"), ("b_1", "b"), ("c_1", "c")]
+    ):
+        scans, ids = brain(seed)
+        own = folder / case_id
+        images = (save(own / "T1w.nii.gz", scans[0]), save(own / "T2w.nii", scans[1]))
+        labels = save(own / "labels.nii.gz", ids) if case_id != "c_1" else None
+        found.append(SourceCase(case_id, participant, images, labels))
+    return found
+
+
+def prepare_toys(cases: list[SourceCase], output: Path, **changes: Any) -> PreparedSet:
+    """Prepare them; their files lie in the folder `input` beside the output."""
+    dataset = Dataset("toys", output.parent / "input", ("T1w", "T2w"), SCHEMA, tuple(cases))
+    return prepare(dataset, output, **{"preparation": Preparation(margin_mm=2.0), **changes})
