@@ -1,4 +1,8 @@
-"""The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`."""
+"""The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`.
+
+A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS`, as in
+"PATH...", takes one argument or more beside its flags, and has `run(values, arguments)`.
+"""
 
 import re
 import sys
@@ -14,6 +18,7 @@ from infant_seg_jax.errors import InputError
 
 PROGRAM = "infant-seg"
 COMMANDS = {
+    "inspect": "look at scans and label maps: what is there, and what is odd",
     "prepare": "turn a dataset of scans and label maps into a prepared set",
     "train": "train, or fine-tune, on a prepared set",
     "predict": "label scans with a trained network",
@@ -37,17 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in rest):
         print(_help(name, command))
         return
-    app.run(lambda values: _run(name, command, values), sys.argv, flags_parser=_parser(command))
+    app.run(lambda parsed: _run(name, command, *parsed), sys.argv, flags_parser=_parser(command))
 
 
-def _parser(command: ModuleType) -> Callable[[Sequence[str]], flags.FlagValues]:
-    def parse(argv: Sequence[str]) -> flags.FlagValues:
+def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
+    wanted = getattr(command, "ARGUMENTS", "")
+
+    def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         flags.FLAGS(argv[:1])  # absl's own flags; the command's are its own, not global.
         values = flags.FlagValues()
+        values.set_gnu_getopt(bool(wanted))  # flags may follow arguments
         try:
             check_overrides(argv)
             command.define_flags(values)
-            rest = values(argv)
+            arguments = values(argv)[1:]
             if "config" in values:
                 _ = values.config.keys  # A config that failed to load says so only when used.
         except InputError as error:
@@ -60,20 +68,22 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], flags.FlagValues]:
             # What ml_collections raises for a config that is missing or an override that is wrong.
             said = " ".join(str(error).replace("\\n", " ").split())
             _fail(said.strip("\"'"), USAGE_STATUS)
-        if len(rest) > 1:
+        if wanted and not arguments:
+            _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
+        if arguments and not wanted:
             _fail(
-                f"'{rest[1]}' is not a flag; write --name=value, and see `{argv[0]} --help`.",
+                f"'{arguments[0]}' is not a flag; write --name=value, and see `{argv[0]} --help`.",
                 USAGE_STATUS,
             )
-        return values
+        return values, arguments
 
     return parse
 
 
-def _run(name: str, command: ModuleType, values: flags.FlagValues) -> None:
+def _run(name: str, command: ModuleType, values: flags.FlagValues, arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax and JAX narrate, and warn of what we intend.
     try:
-        command.run(values)
+        command.run(values, *([arguments] if arguments else []))
     except InputError as error:
         _fail(f"{name}: {error}", 1)
     except KeyboardInterrupt:

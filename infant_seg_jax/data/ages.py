@@ -1,6 +1,5 @@
 """How old someone was at a scan, in the unit that the dataset gives."""
 
-import math
 from dataclasses import dataclass
 
 from infant_seg_jax.errors import InputError
@@ -17,6 +16,7 @@ _MONTHS = {
     "years": 12.0,
 }
 AGE_UNITS = tuple(_MONTHS)
+_OLDEST = 150 * 12
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Age:
     def __post_init__(self) -> None:
         if self.unit not in _MONTHS:
             raise InputError(f"'{self.unit}' is no unit of age, expected {', '.join(AGE_UNITS)}.")
-        if not 0 <= self.value <= 200 * 366:
-            raise InputError(f"{self.value:g} {self.unit} is no age.")
+        if not 0 <= self.value * _MONTHS[self.unit] <= _OLDEST:
+            raise InputError(f"{self.value:g} {self.unit} is no age, expected 0 to 150 years.")
 
     @property
     def months(self) -> float:
@@ -48,9 +48,8 @@ class Age:
 
 
 def parse_age(text: str, unit: str) -> Age | None:
-    """An age as a table gives it; None where it gives none, as in `n/a`, or no number."""
+    """An age as a table gives it; None where it gives none, as in `n/a`, or no plausible number."""
     try:
-        value = float(text)
+        return Age(float(text), unit)
     except ValueError:
         return None
-    return Age(value, unit) if math.isfinite(value) and value >= 0 else None

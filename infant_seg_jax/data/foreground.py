@@ -16,8 +16,7 @@ about 2,000 ml."""
 
 _SPECK = 0.01
 _CONSTANT = 0.5
-_CUT = 0.25
-_AIR = 20, 0.1, 90
+_CUT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +38,11 @@ def find_foreground(
     """Tell the brain, or the head, from the air around it; `spacing` is in mm.
 
     Around a stripped brain there is one value, mostly 0, and the brain is all that differs from
-    it. A scan is of a head if the air around it is not of one value, if there is more of it than of
-    any brain, or if it is cut off by a face of the volume, as necks are and brains hardly ever. In
-    a head's noise, air is what lies below Otsu's threshold (IEEE Trans. SMC 9, 1979).
+    it. A scan is of a head if the air around it is not of one value, if what differs is larger than
+    any brain, or if it ends in a plane, as necks do and brains hardly ever.
+
+    The head is what is brighter than Otsu's threshold, and all that lies between such voxels along
+    two axes or more: bone and fluid may be as dark as air, but have skin or fat on either side.
 
     A voxel is foreground if it is so in any channel. Enclosed holes are filled, since fluid in the
     ventricles may well have the air's value, and specks are dropped: parts that touch the rest by
@@ -60,22 +61,14 @@ def _of_channel(
     data: Float32[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Foreground:
     air, share = _value_on_faces(data)
-    constant = share >= _CONSTANT
-    mask = data != air if constant else np.ones(data.shape, bool)
-    if not mask.any():
-        return Foreground(mask, BRAIN)
-    if constant:
-        mask = without_specks(mask)
+    if share >= _CONSTANT:
+        mask = without_specks(data != air)
         ml = np.count_nonzero(mask) * float(np.prod(spacing)) / 1000
-        if ml <= MAX_BRAIN_ML and not _is_cut(mask):
+        if not mask.any() or (ml <= MAX_BRAIN_ML and not _is_cut(mask)):
             return Foreground(mask, BRAIN)
-    values = data[mask]
-    percent, factor, high = _AIR
-    if not constant or np.percentile(values, percent) - air < factor * (
-        np.percentile(values, high) - air
-    ):
-        mask = mask & (data > otsu_threshold(values))
-    return Foreground(mask, HEAD)
+    bright = without_specks(data > otsu_threshold(data[::2, ::2, ::2].ravel()))
+    x, y, z = (_between(bright, axis) for axis in range(3))
+    return Foreground((x & y) | (x & z) | (y & z), HEAD)
 
 
 def without_specks(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
@@ -119,13 +112,20 @@ def _value_on_faces(data: Float32[np.ndarray, "x y z"]) -> tuple[float, float]:
 
 
 def _is_cut(mask: Bool[np.ndarray, "x y z"]) -> bool:
-    """Whether a face of the volume cuts off more than a quarter of the largest parallel section.
+    """Whether the mask's outermost section along an axis is large, next to its largest section.
 
-    A brain that fills its volume touches the faces with its poles only.
+    Of a ball `n` voxels across it is 4 / n of that at most; a tenth is what we add.
     """
     for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        areas = np.count_nonzero(mask, axis=others)
-        if max(areas[0], areas[-1]) > _CUT * areas.max():
+        areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
+        areas = areas[areas > 0]
+        if max(areas[0], areas[-1]) > (_CUT + 4 / areas.size) * areas.max():
             return True
     return False
+
+
+def _between(mask: Bool[np.ndarray, "x y z"], axis: int) -> Bool[np.ndarray, "x y z"]:
+    """What has the mask on either side along an axis."""
+    before = np.logical_or.accumulate(mask, axis=axis)
+    after = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
+    return before & after

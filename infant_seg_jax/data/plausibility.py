@@ -88,9 +88,7 @@ def implausible_tissues(volumes: Mapping[str, float], age: Age | None) -> tuple[
         low, high = plausible_range(GM_SHARE, age)
         share = gray / (gray + white)
         if not low <= share <= high:
-            found.append(
-                f"GM {share:.0%} of GM and WM together (expected {low:.0%} to {high:.0%})"
-            )
+            found.append(f"GM {share:.0%} of GM and WM together (expected {low:.0%} to {high:.0%})")
     return tuple(filter(None, found))
 
 

@@ -53,10 +53,11 @@ def _table(*rows: tuple[int, Iterable[int]]) -> dict[int, int]:
 DRAWEM87_SCHEMA = LabelSchema(
     "drawem87",
     _table(
-        (BACKGROUND, (0, 84, 85)),  # outside the skull, and inside it but unlabelled
+        (BACKGROUND, (0, 84)),  # outside the skull
         (CSF, (83, 49, 50)),  # and the lateral ventricles
         (GM, (*range(5, 17), *range(20, 40))),  # the lobes' cortex
-        (GM, (*range(1, 5), *range(40, 48), 86, 87)),  # hippocampus, amygdala, deep GM
+        # Hippocampus, amygdala, deep GM; 85, "intracranial background", is deep GM to DrawEM too.
+        (GM, (*range(1, 5), *range(40, 48), 85, 86, 87)),
         (WM, (*range(51, 83), 48)),  # the lobes' WM, and the corpus callosum
         (IGNORE, (17, 18, 19)),  # cerebellum, brainstem
     ),

@@ -175,7 +175,7 @@ def test_real_infants_keep_their_grid(
         folder = real_data / "infant_bids" / subject / "ses-V01" / "anat"
         scan = folder / f"{subject}_ses-V01_{modality}.nii.gz"
         volume = read_image(scan)
-        label_map = replace(predictor, window=(96, 96, 96), overlap=0.0).segment(volume)
+        label_map = replace(predictor, window=(96, 96, 96), overlap=0.0).segment(volume).label_map
         write_label_map(tmp_path / "out.nii.gz", label_map, volume.native)
         written = nib.Nifti1Image.from_filename(tmp_path / "out.nii.gz")
         original = nib.Nifti1Image.from_filename(scan)

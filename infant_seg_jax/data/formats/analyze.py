@@ -1,12 +1,10 @@
-"""Analyze 7.5 pairs, `.hdr` with `.img`, and SPM's variants with an origin, a scale and a `.mat`.
+"""Analyze 7.5 pairs, `.hdr` with `.img`, and SPM's variants with an origin and a scale.
 
 Analyze does not store left and right. As SPM and nibabel do, the first axis of a transverse volume
 is taken to grow to the left (LAS, the radiological convention), and a notice always says so.
 https://web.archive.org/web/2007/http://www.mayo.edu/bir/PDF/ANALYZE75.pdf
 """
 
-import gzip
-import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +22,6 @@ from infant_seg_jax.data.formats.grid import (
     check_spacing,
 )
 from infant_seg_jax.data.formats.names import stem
-from infant_seg_jax.data.formats.spm_mat import read_matrices
 from infant_seg_jax.errors import InputError
 
 _ORIENT = 252
@@ -35,14 +32,13 @@ _TYPES = {
     **{130: "i1", 132: "u2", 136: "u4"},  # SPM's
     **{256: "i1", 512: "u2", 768: "u4"},  # NIfTI's, which some programs write
 }
-_MAX_MAT = 2**14
 
 
 def parse_analyze(block: bytes, path: Path) -> Layout:
-    """Judge a header by its bytes, and by SPM's `.mat` beside `path` if there is one.
+    """Judge a header by its bytes.
 
     Raises:
-        InputError: it is not Analyze, or not usable.
+        InputError: it is not Analyze, or not usable, or SPM's orientation lies beside it.
     """
     size = nib.Spm2AnalyzeHeader.sizeof_hdr
     if size not in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")) or (
@@ -80,13 +76,12 @@ def parse_analyze(block: bytes, path: Path) -> Layout:
 
 
 def _affine(header: nib.Spm2AnalyzeHeader, orient: int, path: Path) -> tuple[Affine, str]:
-    for mat in (path.with_name(stem(path) + ending) for ending in (".mat", ".mat.gz")):
-        if mat.is_file():
-            affine = check_affine(_spm_affine(mat, path), mat)
-            return affine, (
-                f"{path} is an Analyze file, which does not store left and right: {mat} says that "
-                f"its axes grow to {axes_in_words(affine)}."
-            )
+    mat = path.with_name(stem(path) + ".mat")
+    if mat.is_file():
+        raise InputError(
+            f"{path} has its orientation in SPM's {mat.name} beside it, which is not read: convert "
+            "it to NIfTI with SPM, or move that file away if it is of no account."
+        )
     if orient not in _AXES:
         raise InputError(
             f"{path} has the Analyze orientation {orient}, expected 0 (transverse), 1 (coronal) or "
@@ -102,23 +97,3 @@ def _affine(header: nib.Spm2AnalyzeHeader, orient: int, path: Path) -> tuple[Aff
         f"{path} is an Analyze file, which does not store left and right: its axes are assumed to "
         f"grow to {axes_in_words(affine)}, the radiological convention."
     )
-
-
-def _spm_affine(mat: Path, path: Path) -> Affine:
-    """The affine of an SPM `.mat`: `mat`, or `M`, which lacks the flip of the first axis.
-
-    Both count voxels from 1.
-    """
-    try:
-        with gzip.open(mat) if mat.name.endswith(".gz") else open(mat, "rb") as file:
-            matrices = read_matrices(file.read(_MAX_MAT))
-        if "mat" not in matrices and "M" not in matrices:
-            raise ValueError("it has no such matrix")
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(
-            f"{mat} beside {path} is not SPM's orientation of it ({error}), expected a 4x4 "
-            "matrix named mat or M: move it away, or convert the scan to NIfTI."
-        ) from error
-    affine = matrices["mat"] if "mat" in matrices else np.diag([-1.0, 1, 1, 1]) @ matrices["M"]
-    affine[:, 3] += affine[:, :3].sum(axis=1)
-    return affine

@@ -77,7 +77,8 @@ def write_nifti(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -
     """Write an array in its own dtype on `grid`, whole or not at all.
 
     Affine, units and form codes are the grid's, bit for bit, and so is the version of NIfTI. A
-    grid that was not read from NIfTI becomes NIfTI-1 with its affine as the sform.
+    grid that was not read from NIfTI becomes NIfTI-1 (NIfTI-2 if an axis is too long for it) with
+    its affine as the sform.
 
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
@@ -89,11 +90,10 @@ def write_nifti(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -
         header = type(grid.header)()
         for field in _GEOMETRY_FIELDS:
             header[field] = grid.header[field]
-        header.set_data_dtype(array.dtype)
     version2 = isinstance(header, nib.Nifti2Header) or max(array.shape) > _NIFTI1_MAX_SIZE
     kind = nib.Nifti2Image if version2 else nib.Nifti1Image
     with atomic_path(path) as temporary:
-        nib.save(kind(array, grid.affine, header), temporary)
+        nib.save(kind(array, grid.affine, header, dtype=array.dtype), temporary)
 
 
 def _header(block: bytes, path: Path, pair: bool) -> nib.Nifti1Header:

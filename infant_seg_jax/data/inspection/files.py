@@ -47,9 +47,7 @@ def inspect_file(
     return examine(path, schema, age)[0]
 
 
-def examine(
-    path: Path, schema: LabelSchema | None, age: Age | None
-) -> tuple[FileReport, LabelMap]:
+def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[FileReport, LabelMap]:
     """As `inspect_file`, with the outline: 1 where there is no background, on the RAS+ grid."""
     layout = read_layout(path)
     volume = read_image(path)
@@ -149,7 +147,7 @@ def _remarks_on_scan(
     middle, high = (float(value) for value in np.percentile(values, (50, 99.9)))
     far = values > middle + _OUTLIER * (high - middle)
     if high > middle and far.any():
-        count = np.count_nonzero(far)
+        count = int(np.count_nonzero(far))
         sentence = (
             f"{path} has {count} voxel{'s' * (count > 1)} up to {values.max():.6g} where 99.9% are "
             f"at most {high:.6g}, as wrapped or broken voxels are, and they distort normalisation: "

@@ -51,6 +51,4 @@ def unnamed(labels: tuple[LabelValue, ...]) -> tuple[LabelValue, ...]:
 
 def tissue_volumes(labels: tuple[LabelValue, ...]) -> Mapping[str, float]:
     """The volume of each tissue in ml."""
-    return {
-        tissue: sum(label.ml for label in labels if label.name == tissue) for tissue in TISSUES
-    }
+    return {tissue: sum(label.ml for label in labels if label.name == tissue) for tissue in TISSUES}

@@ -229,7 +229,7 @@ def _table_of(file: BidsFile) -> Path | None:
         if applying:
             return max(applying)[1]
         if not folder.name.startswith(("sub-", "ses-")) and folder.name != "anat":
-            return None
+            break
     return None
 
 

@@ -52,7 +52,7 @@ def truncated(data: bytes, dtype: np.dtype, rng: np.random.Generator) -> bytes:
 
 
 def extended(data: bytes, dtype: np.dtype, rng: np.random.Generator) -> bytes:
-    return data + rng.bytes(rng.integers(1, 1000))
+    return data + rng.bytes(int(rng.integers(1, 1000)))
 
 
 def fields_replaced(data: bytes, dtype: np.dtype, rng: np.random.Generator) -> bytes:
@@ -114,8 +114,8 @@ def mutants(folder: Path, form: str, count: int, seed: int) -> Iterator[Path]:
         damaged = rng.integers(len(contents)) if rng.random() < 0.2 else 0
         for index, (data, target) in enumerate(contents):
             if index == damaged:
-                mutate = rng.choice(MUTATORS) if index == 0 else rng.choice((truncated, extended))
-                data = mutate(data, dtype, rng)
+                choices = MUTATORS if index == 0 else (truncated, extended)
+                data = choices[rng.integers(len(choices))](data, dtype, rng)
             target.write_bytes(compressed(data, rng) if name.endswith(("gz", "mgz")) else data)
         yield path
 

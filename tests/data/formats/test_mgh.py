@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +20,7 @@ def put_big(offset, form, *values):
 @pytest.mark.parametrize("name", ["scan.mgh", "scan.mgz"])
 @pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4"])
 def test_stored_types_mean_what_nibabel_reads(tmp_path, name, dtype):
-    array = ramp(dtype=dtype) - (0 if dtype == "u1" else 20)
+    array: Any = ramp(dtype=dtype) - (0 if dtype == "u1" else 20)
     path = tmp_path / name
     nib.save(nib.MGHImage(array.astype(dtype), affine_of(degrees=(100, 30, -8))), path)
 

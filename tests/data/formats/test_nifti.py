@@ -86,6 +86,16 @@ def test_a_pair_is_written_back_as_one_file(tmp_path, kind):
     assert written.affine.tobytes() == load(path).affine.tobytes()
 
 
+@pytest.mark.parametrize("name, kind", [("a.nii", nib.Nifti1Image), ("a.mgz", nib.MGHImage)])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8", "u8", "f4", "f8"])
+def test_arrays_are_written_in_their_own_type(tmp_path, name, kind, dtype):
+    grid = read_layout(save(tmp_path / name, ramp(), kind=kind)).grid
+    write_nifti(tmp_path / "out.nii.gz", ramp(dtype=dtype), grid)
+    written = load(tmp_path / "out.nii.gz")
+    assert written.get_data_dtype() == np.dtype(dtype)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), ramp())
+
+
 def test_a_shape_beyond_nifti_1_is_written_as_nifti_2(tmp_path):
     save(tmp_path / "scan.mgh", np.ones((40_000, 2, 1), np.uint8), kind=nib.MGHImage)
     grid = read_layout(tmp_path / "scan.mgh").grid

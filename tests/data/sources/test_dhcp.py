@@ -198,7 +198,7 @@ def test_sessions_without_a_table_have_no_age(release, tree):
 
 
 def test_cases_by_age(release):
-    cases = DHCP.open(release).of_ages(38, 42).cases
+    cases = DHCP.open(release).of_ages(38.0, 42.0).cases
     assert [case.case_id for case in cases] == ["sub-CC00B_ses-30"]
 
 
@@ -301,8 +301,8 @@ def test_no_release(tmp_path):
     with pytest.raises(InputError) as caught:
         DHCP.open(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} holds no dHCP session, expected derivatives/dhcp_anat_pipeline/sub-*/ses-*/anat "
-        "or sub-*/ses-*/anat below it."
+        f"{tmp_path} holds no dHCP session, expected derivatives/dhcp_anat_pipeline/sub-*/ses-*/"
+        "anat or sub-*/ses-*/anat below it."
     )
 
 
