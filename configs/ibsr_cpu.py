@@ -18,7 +18,7 @@ def get_config() -> Config:
     config.model.growth_rate = 12
     config.model.stem_features = 16
     config.model.dropout_rate = 0.0
-    config.loss = "cross_entropy_dice"
+    config.loss.name = "cross_entropy_dice"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.b1 = 0.9
     config.optimizer.l2 = 1e-5

@@ -19,11 +19,21 @@ else:
     Config = ConfigDict
 
 CHOICES = {
-    "loss": ("cross_entropy", "cross_entropy_dice"),
-    "optimizer.schedule": ("steps", "cosine"),
-    "parallel": ("auto", "jit", "pmap"),
+    "model.dtype": ("float32", "bfloat16"),
+    "loss.name": ("cross_entropy", "dice", "cross_entropy_dice", "focal"),
+    "optimizer.name": ("adam", "adamw", "sgd"),
+    "optimizer.schedule": ("steps", "cosine", "polynomial", "constant"),
+    "parallel": ("auto", "jit", "pmap", "shard_map"),
+    "init.weights": ("raw", "averaged"),
+    "init.input_channels": ("same", "sum", "spread"),
+    "init.batch_norm": ("update", "freeze", "reset"),
 }
 """The keys whose value is one of a few names."""
+
+_CHANCES = (
+    *("flip", "affine", "elastic", "gamma", "inversion", "bias_field", "gaussian_noise"),
+    *("rician_noise", "blur", "thick_slices", "drop_modality"),
+)
 
 
 def default_config() -> Config:
@@ -43,40 +53,98 @@ def default_config() -> Config:
     config.patch = ConfigDict()
     config.patch.shape = (64, 64, 64)  # Voxels along right, anterior, superior.
     config.patch.batch_size = 4  # Patches in a step, over all devices together.
+    config.patch.balanced = 0.0  # Share centred on a class drawn evenly; others on any brain voxel.
 
-    config.augmentation = ConfigDict()
-    config.augmentation.flip = 0.0  # Chance of mirroring left and right.
-    config.augmentation.gain = 0.0  # Intensities times 1 +- up to this.
-    config.augmentation.offset = 0.0  # Intensities plus or minus up to this, in brain SDs.
+    config.augmentation = _augmentation()
 
     config.model = ConfigDict()
     config.model.growth_rate = 16
     config.model.stem_features = 32
     config.model.block_layers = (4, 4, 4, 4)
     config.model.dropout_rate = 0.2
+    config.model.dtype = "float32"  # Of the computation; "bfloat16" for GPUs and TPUs.
+    config.model.remat = False  # Compute activations again on the way back: slower, less memory.
 
-    config.loss = "cross_entropy"  # Or "cross_entropy_dice": plus soft Dice of the tissues.
+    config.loss = ConfigDict()
+    config.loss.name = "cross_entropy"  # Or "dice", "cross_entropy_dice" (their sum), "focal".
+    config.loss.class_weights = (1.0, 1.0, 1.0, 1.0)  # Background, CSF, GM, WM.
+    config.loss.focal_gamma = 2.0
+    config.loss.deep_supervision = 0.0  # Weight of each upsampled map's own loss.
 
     config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # Or "adamw", "sgd" (with Nesterov momentum b1).
     config.optimizer.learning_rate = 2e-4
     config.optimizer.b1 = 0.97
     config.optimizer.b2 = 0.999
-    config.optimizer.l2 = 6e-4  # Added to the gradient (coupled), as in PyTorch's Adam.
-    config.optimizer.schedule = "steps"  # Or "cosine": from the learning rate down to nothing.
+    config.optimizer.l2 = 6e-4  # Joins the gradient, as in PyTorch; "adamw" decays by it instead.
+    config.optimizer.schedule = "steps"  # Or "cosine", "polynomial", "constant".
     config.optimizer.drops = (0.5, 0.75)  # "steps": divided by 10 at these shares of the run.
+    config.optimizer.power = 0.9  # "polynomial": falls as (1 - step / steps) to this power.
+    config.optimizer.warmup = 0  # Steps over which the rate first rises from 0.
+    config.optimizer.clip_norm = 0.0  # Gradients are scaled down to this norm; 0: never.
+    config.optimizer.accumulate = 1  # Batches whose gradients make one update.
+    config.average_decay = 0.0  # Of the moving average of the weights, 0.999 say; 0: none.
 
     config.steps = 20_000
     config.log_every = 50
-    config.validate_every = 1_000  # Also when a checkpoint is written; and at the end.
-    config.parallel = "auto"  # "pmap" over all devices, "jit" on one; "auto": by their number.
+    config.validate_every = 1_000  # And at the end; a checkpoint is written, too.
+    config.save_every = 0  # Checkpoints between validations; 0: none.
+    config.patience = 0  # Validations without a better mean Dice before stopping; 0: never.
+    config.parallel = "auto"  # "pmap" or "shard_map" over all devices, "jit" on one.
 
     config.inference = ConfigDict()
     config.inference.window = (64, 64, 64)
     config.inference.overlap = 0.5  # Share of a window that the next one covers again.
     config.inference.batch_size = 1
 
-    config.init = ConfigDict()
-    config.init.checkpoint = ""  # A run folder: start from its best weights and statistics.
+    config.init = _init()
+
+    config.trackers = ()  # "wandb", "mlflow": also logged there (extras of the same names).
+    return config
+
+
+def _augmentation() -> Config:
+    """None, as in the paper. Chances are per patch; a 0 switches an augmentation off."""
+    config: Config = ConfigDict()
+    config.flip = 0.0  # Chance of mirroring left and right.
+    config.affine = 0.0  # Chance of the four that follow, together.
+    config.rotation = 15.0  # Degrees about each axis, plus or minus up to this.
+    config.scale = 0.15  # Times 1 +- up to this, along each axis.
+    config.shear = 0.05
+    config.translation = 4.0  # Voxels.
+    config.elastic = 0.0  # Chance of a smooth deformation.
+    config.elastic_displacement = 3.0  # Voxels, SD at the points of a coarse grid.
+    config.elastic_spacing = 16.0  # Voxels between those points.
+    config.gain = 0.0  # Intensities times 1 +- up to this.
+    config.offset = 0.0  # Intensities plus or minus up to this, in brain SDs.
+    config.gamma = 0.0  # Chance; exponents between 1 / (1 + range) and 1 + range.
+    config.gamma_range = 0.5
+    config.inversion = 0.0  # Chance of bright for dark, as from adult to newborn T1.
+    config.bias_field = 0.0  # Chance of a smooth field.
+    config.bias_field_strength = 0.3  # SD of its logarithm.
+    config.gaussian_noise = 0.0  # Chance.
+    config.rician_noise = 0.0  # Chance.
+    config.noise_deviation = 0.1  # Of either, up to this, in brain SDs.
+    config.blur = 0.0  # Chance.
+    config.blur_deviation = 1.0  # Voxels, up to this.
+    config.thick_slices = 0.0  # Chance of slices up to so many voxels thick along one axis:
+    config.thickness = 4.0
+    config.drop_modality = 0.0  # Chance that one of several channels is missing.
+    return config
+
+
+def _init() -> Config:
+    """Where a run starts; patterns are regular expressions that a parameter's path must contain."""
+    config: Config = ConfigDict()
+    config.checkpoint = ""  # A run folder; empty: from scratch.
+    config.which = "best"  # Or "latest", or the number of a step.
+    config.weights = "raw"  # Or "averaged": the moving average that the run kept.
+    config.reinitialise = ()  # Patterns of parameters that start anew.
+    config.freeze = ()  # Patterns of parameters that stay as they are.
+    config.unfreeze_at = 0  # The step from which they learn after all; 0: never.
+    config.multipliers = ()  # Learning rates of parts, as ("0.1:stem", "0.5:block_0").
+    config.input_channels = "same"  # Another number: "sum" the first kernel, or "spread" it.
+    config.batch_norm = "update"  # Or "freeze" its statistics, or "reset" them at the start.
     return config
 
 
@@ -153,7 +221,8 @@ def _nearest(key: str) -> str:
 def _is_like(value: Any, default: Any) -> bool:
     """Whether a value from JSON has the type of the default, a whole number being a float too."""
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(_is_like(part, default[0]) for part in value)
+        part_like = default[0] if default else ""  # those that are empty hold names and patterns
+        return isinstance(value, tuple) and all(_is_like(part, part_like) for part in value)
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is type(default)
@@ -187,20 +256,44 @@ def check_config(config: Config) -> None:
         "at least 1",
         lambda value: value >= 1,
         *("patch.batch_size", "inference.batch_size", "model.growth_rate", "model.stem_features"),
-        *("steps", "log_every", "validate_every"),
+        *("steps", "log_every", "validate_every", "optimizer.accumulate"),
+        *("augmentation.elastic_spacing", "augmentation.thickness"),
     )
     require(
         "at least 0",
         lambda value: 0 <= value < math.inf,
         *("seed", "data.fold", "data.train_subjects", "augmentation.offset", "optimizer.l2"),
+        *("optimizer.power", "optimizer.warmup", "optimizer.clip_norm", "save_every", "patience"),
+        *("loss.focal_gamma", "loss.deep_supervision", "init.unfreeze_at"),
+        *(f"augmentation.{name}" for name in ("rotation", "translation", "gamma_range")),
+        *(f"augmentation.{name}" for name in ("elastic_displacement", "bias_field_strength")),
+        *(f"augmentation.{name}" for name in ("noise_deviation", "blur_deviation")),
     )
     require(
         "at least 0 and below 1",
         lambda value: 0 <= value < 1,
-        *("inference.overlap", "augmentation.gain", "model.dropout_rate"),
-        *("optimizer.b1", "optimizer.b2"),
+        *("inference.overlap", "augmentation.gain", "model.dropout_rate", "average_decay"),
+        *("optimizer.b1", "optimizer.b2", "augmentation.scale", "augmentation.shear"),
     )
-    require("a chance from 0 to 1", lambda value: 0 <= value <= 1, "augmentation.flip")
+    require(
+        "a chance from 0 to 1",
+        lambda value: 0 <= value <= 1,
+        "patch.balanced",
+        *(f"augmentation.{name}" for name in _CHANCES),
+    )
+    require(
+        "four numbers of at least 0, not all of them 0",
+        lambda weights: len(weights) == 4 and min(weights) >= 0 and 0 < sum(weights) < math.inf,
+        "loss.class_weights",
+    )
+    require(
+        '"best", "latest" or the number of a step',
+        lambda which: which in ("best", "latest") or which.isdecimal(),
+        "init.which",
+    )
+    require(
+        'of "wandb" and "mlflow"', lambda names: set(names) <= {"wandb", "mlflow"}, "trackers"
+    )
     require("above 0", lambda value: 0 < value < math.inf, "optimizer.learning_rate")
     require(
         "shares of the run between 0 and 1",

@@ -82,7 +82,7 @@ def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int])
     config.model.growth_rate = 10
     config.model.stem_features = 8
     config.model.dropout_rate = 0.0
-    config.loss = "cross_entropy_dice"
+    config.loss.name = "cross_entropy_dice"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.b1 = 0.9
     config.optimizer.l2 = 1e-5

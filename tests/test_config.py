@@ -34,15 +34,21 @@ REFUSED = [
     ("model.stem_features", 0, "at least 1"),
     ("model.dropout_rate", 1.0, "at least 0 and below 1"),
     ("model.dropout_rate", -0.2, "at least 0 and below 1"),
-    ("loss", "dice", "'cross_entropy' or 'cross_entropy_dice'"),
-    ("optimizer.schedule", "linear", "'steps' or 'cosine'"),
+    ("loss.name", "mse", "'cross_entropy' or 'dice' or 'cross_entropy_dice' or 'focal'"),
+    ("loss.class_weights", (1.0, 1.0, 1.0), "four numbers of at least 0, not all of them 0"),
+    ("loss.class_weights", (1.0, 1.0, 1.0, -1.0), "four numbers of at least 0, not all of them 0"),
+    ("loss.class_weights", (0.0,) * 4, "four numbers of at least 0, not all of them 0"),
+    ("optimizer.schedule", "linear", "'steps' or 'cosine' or 'polynomial' or 'constant'"),
+    ("optimizer.name", "lion", "'adam' or 'adamw' or 'sgd'"),
+    ("init.which", "last", '"best", "latest" or the number of a step'),
+    ("trackers", ("clearml",), 'of "wandb" and "mlflow"'),
     ("optimizer.learning_rate", 0.0, "above 0"),
     ("optimizer.learning_rate", float("nan"), "above 0"),
     ("optimizer.l2", -1e-4, "at least 0"),
     ("steps", 0, "at least 1"),
     ("log_every", 0, "at least 1"),
     ("validate_every", -1, "at least 1"),
-    ("parallel", "tpu", "'auto' or 'jit' or 'pmap'"),
+    ("parallel", "tpu", "'auto' or 'jit' or 'pmap' or 'shard_map'"),
 ]
 
 ACCEPTED = [
@@ -56,7 +62,9 @@ ACCEPTED = [
     ("optimizer.l2", 0.0),
     ("steps", 1),
     ("parallel", "jit"),
-    *(("loss", name) for name in LOSSES),
+    ("init.which", "300"),
+    ("trackers", ("mlflow",)),
+    *(("loss.name", name) for name in LOSSES),
 ]
 
 
@@ -129,7 +137,7 @@ def test_recipe_of_the_paper():
     assert config.model.block_layers == (4, 4, 4, 4) and config.model.dropout_rate == 0.2
     adam = config.optimizer
     assert (adam.learning_rate, adam.b1, adam.b2, adam.l2) == (2e-4, 0.97, 0.999, 6e-4)
-    assert adam.schedule == "steps" and config.loss == "cross_entropy"
+    assert adam.schedule == "steps" and config.loss.name == "cross_entropy"
 
 
 def test_missing_keys_keep_their_defaults(tmp_path):
@@ -164,8 +172,8 @@ def test_whole_number_is_taken_for_a_real_one(tmp_path):
             "sets config.patch.shape to 64, expected a value like (64, 64, 64).",
         ),
         (
-            {"loss": ["a", "b"]},
-            "sets config.loss to ['a', 'b'], expected a value like 'cross_entropy'.",
+            {"loss": {"name": ["a", "b"]}},
+            "sets config.loss.name to ['a', 'b'], expected a value like 'cross_entropy'.",
         ),
         ({"seed": {"a": 1}}, "sets config.seed to {'a': 1}, expected a value like 0."),
         ([1, 2], "holds list, expected a config's JSON object."),
@@ -207,6 +215,8 @@ def test_file_that_is_missing_or_no_json(tmp_path):
         {"model": {"block_layers": [4, "x"]}},
         {"optimizer": {"drops": ["a"]}},
         {"steps": True},
+        {"init": {"freeze": [1]}},
+        {"loss": "cross_entropy"},
         {"seed": -1},
         {"data": {"train_subjects": -1}},
         {"optimizer": {"b1": 1.5}},

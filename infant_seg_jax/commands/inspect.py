@@ -39,7 +39,7 @@ from infant_seg_jax.files import write_json
 ARGUMENTS = "PATH..."
 
 _WIDTH = 80
-_MOST_ALIKE = 3
+_MOST_ALIKE = 5
 _MOST_GRIDS = 20
 _ORDER = (*CLASS_NAMES[1:], name_of_class(IGNORE), CLASS_NAMES[0], "")
 
@@ -80,7 +80,7 @@ def _print_file(console: Console, file: FileReport) -> None:
     """A block: the path, then a line for each thing there is to know."""
     console.print(Text(str(file.path), style="bold"), soft_wrap=True)  # so that paths stay whole
     table = Table.grid(padding=(0, 2))
-    table.add_column(min_width=9)
+    table.add_column(min_width=11)
     table.add_column(overflow="fold")
     what = {
         SCAN: f"of a {file.extent}, {_ml(file.outline_ml)}",
@@ -99,10 +99,10 @@ def _print_file(console: Console, file: FileReport) -> None:
             labels = [label for label in file.labels if label.name == name and label.value != 0]
             if labels:
                 table.add_row(f"  {name or 'unknown'}", _volumes(labels))
-    _print_table(console, table)
     if file.remarks:
-        said = "1 warning" if len(file.remarks) == 1 else f"{len(file.remarks)} warnings"
-        console.print(Text(f"  {said}, see below", style="yellow"))
+        about = ", ".join(dict.fromkeys(remark.about for remark in file.remarks))
+        table.add_row("  warnings", f"{about}: see below", style="yellow")
+    _print_table(console, table)
     console.print()
 
 

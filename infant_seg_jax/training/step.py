@@ -29,7 +29,7 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
     batch)` and nothing else.
     """
     optimizer = make_optimizer(config.optimizer, config.steps)
-    loss_function = LOSSES[config.loss]
+    loss_function = LOSSES[config.loss.name]
     axis_name = model.axis_name
 
     def reduce(value: Array) -> Array:

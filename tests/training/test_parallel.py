@@ -29,7 +29,7 @@ def small_config(loss: str) -> Config:
     config.augmentation.flip = 0.5
     config.augmentation.gain = 0.2
     config.augmentation.offset = 0.2
-    config.loss = loss
+    config.loss.name = loss
     config.steps = 10
     return config
 

@@ -12,7 +12,7 @@ from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.foreground import BRAIN, find_foreground
 from infant_seg_jax.data.formats.grid import Grid, times
 from infant_seg_jax.data.formats.reader import read_layout
-from infant_seg_jax.data.inspection.kinds import Counts, kind_of
+from infant_seg_jax.data.inspection.kinds import kind_of
 from infant_seg_jax.data.inspection.meanings import (
     guess_schema,
     name_labels,
@@ -198,5 +198,5 @@ def _some(texts: list[str], limit: int = 8) -> str:
 
 def _sha256(array: Shaped[np.ndarray, "x y z"]) -> str:
     digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """What a label map's values mean: by the schema that is given, or else by the one that fits."""
 
+import math
 from collections.abc import Mapping
 
 from infant_seg_jax.data.ages import Age
@@ -51,4 +52,7 @@ def unnamed(labels: tuple[LabelValue, ...]) -> tuple[LabelValue, ...]:
 
 def tissue_volumes(labels: tuple[LabelValue, ...]) -> Mapping[str, float]:
     """The volume of each tissue in ml."""
-    return {tissue: sum(label.ml for label in labels if label.name == tissue) for tissue in TISSUES}
+    return {
+        tissue: math.fsum(label.ml for label in labels if label.name == tissue)
+        for tissue in TISSUES
+    }

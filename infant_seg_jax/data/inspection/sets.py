@@ -80,6 +80,8 @@ def find_volumes(paths: Iterable[Path]) -> tuple[Path, ...]:
     """
     found: dict[Path, None] = {}
     for path in paths:
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}.")
         if not path.is_dir():
             found[parts(path)[0]] = None
             continue

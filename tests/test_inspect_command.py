@@ -1,0 +1,167 @@
+"""`infant-seg inspect`, as a person runs it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infant_seg_jax.__main__ import main
+from infant_seg_jax.data.inspection import inspect_paths
+from infant_seg_jax.data.phantom import write_cohort
+from tests.data.volume_files import save
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "a folder" / ("of-a-long-name-" * 6)
+    write_cohort(folder, range(2), shape=(64, 76, 64), spacing=2.4)
+    return folder
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main_or_exit(0, "inspect", *arguments)
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+def main_or_exit(status: int, *arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert (stop.value.code or 0) == status or (status == 1 and isinstance(stop.value.code, str))
+
+
+def test_the_report_is_plain_text_in_80_columns_with_whole_paths(
+    scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = inspect(capsys, str(scans))
+    assert said.isascii() and "\x1b" not in said
+    for file in scans.rglob("*.nii.gz"):
+        assert str(file) in said.splitlines()
+    for line in said.splitlines():
+        assert len(line) <= 80 or line.startswith(str(scans))
+        assert line == line.rstrip()
+    assert "2 scans, 2 label maps, 0 masks" in said
+    assert "label map  4 values, schema 'tissues', assumed since it fits" in said
+    assert "64x76x64 voxels of 2.4x2.4x2.4 mm, axes RAS" in said
+    assert said.endswith("\nNo warnings.\n")
+
+
+def test_the_volumes_are_those_of_the_labels(
+    scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = inspect(capsys, str(scans))
+    wanted = [
+        f"{label.ml:.1f}"
+        for file in inspect_paths([scans]).files
+        for label in file.labels
+        if label.name in ("CSF", "GM", "WM")
+    ]
+    assert re.findall(r"  (?:CSF|GM|WM) +([\d.]+) ml \(value [123]\)", said) == wanted
+
+
+def test_a_schema_may_be_given_and_flags_may_follow_the_path(
+    scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = inspect(capsys, str(scans), "--schema=ibsr")
+    assert "schema 'ibsr'\n" in said and "assumed" not in said
+
+
+def test_the_json_holds_all_of_it(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "report.json"
+    said = inspect(capsys, f"--output={output}", str(scans))
+    assert f"Written to {output}." in said
+    report = json.loads(output.read_text())
+    inspection = inspect_paths([scans])
+    assert [file["path"] for file in report["files"]] == [str(f.path) for f in inspection.files]
+    for entry, file in zip(report["files"], inspection.files, strict=True):
+        assert entry["kind"] == file.kind
+        assert entry["shape"] == [64, 76, 64]
+        assert entry["spacing_mm"] == pytest.approx([2.4] * 3, abs=1e-6)
+        assert entry["range"] == [file.low, file.high]
+        assert [(v["value"], v["class"], v["voxels"]) for v in entry["labels"]] == [
+            (v.value, v.name, v.voxels) for v in file.labels
+        ]
+        assert entry["warnings"] == []
+    assert report["failures"] == [] and report["warnings"] == []
+
+
+def test_broken_files_are_listed_the_rest_is_told_and_the_status_is_1(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(next(scans.rglob("*_T1w.nii.gz")).read_bytes()[:1000])
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect", str(broken), str(scans), f"--output={tmp_path}/report.json"])
+    assert stop.value.code == (
+        "infant-seg: inspect: 1 of 5 files cannot be read, as said above."  # status 1
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 scans, 2 label maps, 0 masks; 1 cannot be read" in said
+    assert f"Cannot be read - {broken} " in said
+    failures = json.loads((tmp_path / "report.json").read_text())["failures"]
+    assert [failure["path"] for failure in failures] == [str(broken)]
+
+
+def test_warnings_are_told_some_of_a_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros((9, 9, 9), np.uint8)
+    for number in range(7):
+        mask[3:6, 3:6, number] = 1
+        save(tmp_path / f"{number}.nii", mask, np.diag([1, 1, 4, 1]))
+    said = inspect(capsys, str(tmp_path))
+    assert said.count("  warnings   spacing: see below\n") == 7
+    assert said.count("has voxels of 1x1x4 mm") == 5
+    assert "- and 2 more about spacing, all of them with --output=FILE.json.\n" in said
+
+
+def test_parcellations_fit_in_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = np.kron(np.arange(1000, 1036).reshape(3, 4, 3), np.ones((3, 3, 3)))
+    save(tmp_path / "aparc.nii", np.pad(ids.astype(np.int16), 3), np.diag([2, 2, 2, 1]))
+    said = inspect(capsys, str(tmp_path), "--schema=freesurfer")
+    block = said.split("axes RAS")[1]
+    each = re.findall(r"(10\d\d)=([\d.]+)", block)
+    assert [int(value) for value, _ in each] == list(range(1000, 1036))
+    assert {ml for _, ml in each} == {"0.2"}
+    assert max(map(len, said.splitlines()[1:20])) <= 80
+
+
+def test_brackets_in_names_are_no_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[3:6, 3:6, 3:6] = 1
+    path = save(tmp_path / "[red]scan[bold].nii", mask, np.diag([1, 1, 4, 1]))
+    said = inspect(capsys, str(path))
+    assert said.count("[red]scan[bold].nii") == 2  # as a heading and in the warning
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["inspect"], 2, "PATH... must be given; see `infant-seg inspect --help`."),
+        (["inspect", "--shema=iseg", "x"], 2, "Did you mean: schema"),
+        (["inspect", "nowhere.nii"], 1, "inspect: There is no file or folder nowhere.nii."),
+        (["inspect", ".", "--schema=x"], 1, "There is no label schema 'x'"),
+        (["predict", "--checkpoint=a", "--input=b", "--output=c", "x"], 2, "'x' is not a flag"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str],
+    status: int,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main_or_exit(status, *arguments)
+    said = capsys.readouterr().err
+    assert sentence in said and len(said.splitlines()) == 1
