@@ -6,6 +6,7 @@ A command is a module with `define_flags(values)` and `run(values)`. One with `A
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -116,8 +117,10 @@ def _help(name: str, command: ModuleType) -> str:
     rows = []
     for flag_name in values:
         flag = values[flag_name]
-        default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
-        rows.append(f"  --{flag_name}\n      {flag.help}{default}")
+        value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+        default = "" if value in (None, "") else f" (default: {value})"
+        text = textwrap.fill(f"{flag.help}{default}", 96, break_on_hyphens=False)
+        rows.append(f"  --{flag_name}\n{textwrap.indent(text, ' ' * 6)}")
     return "\n".join([f"{PROGRAM} {name}: {(command.__doc__ or '').strip()}", "", *rows])
 
 

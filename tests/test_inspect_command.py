@@ -115,8 +115,9 @@ def test_warnings_are_told_some_of_a_kind(
         mask[3:6, 3:6, number] = 1
         save(tmp_path / f"{number}.nii", mask, np.diag([1, 1, 4, 1]))
     said = inspect(capsys, str(tmp_path))
+    sentences = " ".join(said.split())  # which are wrapped
     assert said.count("  warnings   spacing: see below\n") == 7
-    assert said.count("has voxels of 1x1x4 mm") == 5
+    assert sentences.count("has voxels of 1x1x4 mm") == 5
     assert "- and 2 more about spacing, all of them with --output=FILE.json.\n" in said
 
 

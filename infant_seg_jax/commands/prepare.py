@@ -154,6 +154,9 @@ def run(values: flags.FlagValues) -> None:
     counts = ", ".join(f"{len(prepared.split(name))} {name}" for name in SPLITS)
     what = f"{' + '.join(prepared.modalities)} of {len(prepared.cases)} cases"
     print(f"Prepared {what} ({counts}{' in the first fold' * (values.folds > 1)}).")
+    if not any(case.labels_path for case in prepared.cases):
+        print("None has labels: the set can be predicted, but not trained on.")
+        return
     print(f"Labels: {prepared.schema.describe()} (schema '{prepared.schema.name}').")
     print(f"Next: infant-seg train --config=configs/default.py --config.data.path={values.output}")
 

@@ -1,11 +1,14 @@
 """Bias field correction, from an optional library."""
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 
-_SHRINK = 4
+_COARSE_MM = 4.0
 
 
 def check_bias_library() -> None:
@@ -23,30 +26,40 @@ def correct_bias(
     image: Float32[np.ndarray, "x y z c"],
     mask: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
+    path: Path | str,
 ) -> Float32[np.ndarray, "x y z c"]:
-    """Divide each channel by its smooth bias field over the mask (N4: Tustison et al., IEEE TMI 29,
-    2010), estimated by SimpleITK at every fourth voxel. `spacing` is in mm.
+    """Divide each channel, where the mask is, by its smooth bias field.
 
-    N4 works with logarithms: a channel with values below 0 is lifted to 0 for the estimate.
+    The field is N4's (Tustison et al., IEEE TMI 29, 2010), estimated by SimpleITK on voxels of
+    about 4 mm; `spacing` is in mm, and `path` is named in the error. N4 works with logarithms:
+    values below 0 count as 0 for the estimate.
 
     Raises:
-        InputError: SimpleITK is not installed.
+        InputError: SimpleITK is not installed, or finds no field, in a single slice for instance.
     """
     check_bias_library()
     import SimpleITK as sitk
 
-    shrink = [max(1, min(_SHRINK, size // 8)) for size in image.shape[:3]]
-    inside = _to_itk(mask.astype(np.uint8), spacing)
-    small_mask = sitk.Shrink(inside, shrink)
-    corrected = np.empty_like(image)
+    shrink = [
+        max(1, min(round(_COARSE_MM / width), size // 8))
+        for width, size in zip(spacing, mask.shape, strict=True)
+    ]
+    coarse_mask = sitk.Shrink(_to_itk(mask.astype(np.uint8), spacing), shrink)
+    corrected = image.copy()
     for channel in range(image.shape[-1]):
-        values = image[..., channel]
-        whole = _to_itk(np.maximum(values, 0), spacing)
+        whole = _to_itk(np.maximum(image[..., channel], 0), spacing)
         n4 = sitk.N4BiasFieldCorrectionImageFilter()
         n4.SetNumberOfThreads(1)  # its sums depend on the number of threads
-        n4.Execute(sitk.Shrink(whole, shrink), small_mask)
+        try:
+            n4.Execute(sitk.Shrink(whole, shrink), coarse_mask)
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} has no bias field that could be estimated in {times(mask.shape)} voxels "
+                f"({str(error).split('ITK ERROR: ')[-1].split(': ', 1)[-1].splitlines()[0]}), "
+                "expected a 3D scan of a brain: prepare it without bias field correction."
+            ) from error
         log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).transpose(2, 1, 0)
-        corrected[..., channel] = values / np.exp(log_field)
+        corrected[mask, channel] /= np.exp(log_field[mask])
     return corrected
 
 

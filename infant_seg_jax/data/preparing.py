@@ -131,21 +131,29 @@ def _begin(output: Path, parameters: Mapping[str, Any]) -> None:
         make_folder(output)
         write_json(output / _UNFINISHED, parameters)
         return
-    before = read_json(records[0])
-    before = before if isinstance(before, dict) else {}
+    before, now = _flat(read_json(records[0])), _flat(parameters)
     changed = [
         f"{key}: {before.get(key)!r}, not {value!r}"
-        for key, value in parameters.items()
+        for key, value in now.items()
         if before.get(key) != value
     ]
     if changed:
-        said = "; ".join(part if len(part) < 300 else part[:300] + "..." for part in changed)
+        said = "; ".join(part if len(part) < 200 else part[:200] + "..." for part in changed[:5])
         raise InputError(
             f"{output} holds a set that was prepared otherwise ({said}): name another output, or "
             "delete that one first."
         )
     for left in output.glob(".writing-*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    """A record's values by their keys, those of its inner records as `outer.inner`."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items() if isinstance(record, dict) else ():
+        inner = _flat(value)
+        flat |= {f"{key}.{name}": part for name, part in inner.items()} or {key: value}
+    return flat
 
 
 def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> None:

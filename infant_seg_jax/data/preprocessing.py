@@ -1,5 +1,6 @@
 """From a scan to what the network sees, and back; training and prediction both come through here."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from infant_seg_jax.data.bias import correct_bias
 from infant_seg_jax.data.cropping import Box, box_shape, crop_affine, crop_box, uncrop
 from infant_seg_jax.data.foreground import BRAIN, find_foreground
-from infant_seg_jax.data.formats.grid import Affine, Shape
+from infant_seg_jax.data.formats.grid import MAX_VOXELS, Affine, Shape, times
 from infant_seg_jax.data.labels import BACKGROUND
 from infant_seg_jax.data.resampling import (
     grid_with_spacing,
@@ -66,10 +67,12 @@ def preparation_from_record(record: Mapping[str, Any]) -> Preparation:
         InputError: a value is out of its range.
         TypeError, ValueError: a key is missing or unknown, or a value of another type.
     """
+    names = [field.name for field in fields(Preparation)]
+    if set(record) != set(names):
+        found = ", ".join(map(str, record))
+        raise TypeError(f"a preparation has the keys {', '.join(names)}, not {found}")
     low, high = record["clip_percentiles"]
     values = {**record, "clip_percentiles": (low, high)}
-    if set(values) != {field.name for field in fields(Preparation)}:
-        raise TypeError(f"a preparation has other keys than {', '.join(values)}")
     for name, value in values.items():
         if type(value) is not type(getattr(Preparation(), name)):
             raise TypeError(f"{name} is {value!r}")
@@ -115,38 +118,61 @@ def prepare_volume(
 ) -> PreparedVolume:
     """Find the brain unless `mask` says where it is, crop to it with a margin, and normalise.
 
+    Args:
+        volume: the scan; left as it is.
+        preparation: the parameters.
+        mask: the brain, on the scan's grid; somewhere it is True.
+
     Raises:
-        InputError: there is no brain, or a channel is constant over it.
+        InputError: there is no brain, or a channel is constant over it, or what was asked for
+            cannot be done with this scan: it would have too many voxels, or N4 fails.
     """
     if mask is None:
         found = find_foreground(volume.data, volume.spacing)
         mask, extent = found.mask, found.extent
+        if not mask.any():
+            raise InputError(
+                f"{volume.path} is empty: no voxel differs from the air around it, expected a scan "
+                "of a brain."
+            )
     else:
         extent = BRAIN
-    if not mask.any():
-        raise InputError(
-            f"{volume.path} is empty: no voxel differs from the air around it, expected a scan of "
-            "a brain."
-        )
     box = crop_box(mask, preparation.margin_mm, volume.spacing)
     image, mask = volume.data[box], mask[box]
     before = affine = crop_affine(volume.affine, box)
+    _check_contrast(image, mask, volume)
     if preparation.bias_correction:
-        image = correct_bias(image, mask, volume.spacing)
-    if preparation.spacing_mm:
-        shape, affine = grid_with_spacing(box_shape(box), before, (preparation.spacing_mm,) * 3)
+        image = correct_bias(image, mask, volume.spacing, volume.path)
+    if size := preparation.spacing_mm:
+        shape, affine = grid_with_spacing(box_shape(box), before, (size, size, size))
+        if math.prod(shape) > MAX_VOXELS:
+            raise InputError(
+                f"{volume.path} would have {times(shape)} voxels of {size:g} mm, expected at most "
+                f"{MAX_VOXELS}: resample to larger voxels."
+            )
         image = resample_image(image, before, shape, affine)
         mask = resample_labels(mask.astype(np.uint8), before, shape, affine) != 0
+        if np.count_nonzero(mask) < 2:
+            raise InputError(
+                f"{volume.path} has no brain left in voxels of {size:g} mm, expected one of many "
+                "voxels: resample to smaller ones."
+            )
+        _check_contrast(image, mask, volume)
+    image = normalise(image, mask, preparation.clip_percentiles)
+    return PreparedVolume(image, mask, affine, box, before, extent)
+
+
+def _check_contrast(
+    image: Float32[np.ndarray, "x y z c"], mask: Bool[np.ndarray, "x y z"], volume: Volume
+) -> None:
     for channel in range(image.shape[-1]):
         inside = image[..., channel][mask]
-        if inside.size == 0 or inside.min() == inside.max():
+        if inside.min() == inside.max():
             which = f" in channel {channel + 1}" if image.shape[-1] > 1 else ""
             raise InputError(
                 f"{volume.path} is constant over the brain{which}: all {inside.size} voxels are "
-                f"{inside[0] if inside.size else 0:g}, expected a scan and not a mask."
+                f"{inside[0]:g}, expected a scan and not a mask."
             )
-    image = normalise(image, mask, preparation.clip_percentiles)
-    return PreparedVolume(image, mask, affine, box, before, extent)
 
 
 def normalise(

@@ -98,13 +98,9 @@ def _resample(
     to_source = np.linalg.inv(affine) @ to_affine
     # Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but
     # for what float32 affines hold, do not smear zeros with traces of their neighbours.
-    matrix = np.round(to_source[:3, :3], 6)
-    diagonal = np.diag(matrix)
-    if np.allclose(matrix, np.diag(diagonal), rtol=0, atol=1e-9):
-        matrix = diagonal  # axes that stay parallel take a quicker way
     return ndimage.affine_transform(
         array,
-        matrix,
+        np.round(to_source[:3, :3], 6),
         np.round(to_source[:3, 3], 4),
         shape,
         np.float32,

@@ -26,7 +26,7 @@ from infant_seg_jax.data.inspection.kinds import kind_of
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.phantom import INFANT, Phantom, render_phantom, write_cohort
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, SCHEMAS, TISSUE_SCHEMA
-from tests.data.volume_files import error_of, no_sform, put, reorient, save, save_raw
+from tests.data.volume_files import affine_of, error_of, no_sform, put, reorient, save, save_raw
 
 QFORM_CODE = 252
 
@@ -186,6 +186,11 @@ class TestOneFile:
             "times another: is that right?"
         )
 
+    def test_the_largest_voxels_that_are_not_odd(self, tmp_path: Path, phantom: Phantom) -> None:
+        mask = (phantom.label_map > 0).astype(np.uint8)
+        path = save(tmp_path / "mask.nii", mask, affine_of((2.5, 1.0, 2.5), degrees=(7, 11, 31)))
+        assert inspect_file(path).remarks == ()
+
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
@@ -321,7 +326,7 @@ def _save_in_ids(
     label_map = np.zeros(phantom.label_map.shape, np.int16)
     for tissue in (1, 2, 3):
         ids = [source for source, target in table.items() if target == tissue and source < 1000]
-        slabs = np.array(ids)[np.arange(label_map.shape[1]) // 4 % len(ids)]
+        slabs = np.array(ids)[np.arange(len(label_map[0])) // 4 % len(ids)]
         label_map = np.where(phantom.label_map == tissue, slabs[None, :, None], label_map)
     if head is not None:
         part = label_map[5:-5, 5:10, 5:-5]
@@ -458,6 +463,14 @@ class TestSets:
             "show one head, it would leak from training to test."
         ]
 
+    def test_a_copy_of_a_copy_and_a_mask_for_all(self, tmp_path: Path, phantom: Phantom) -> None:
+        for number in range(6):
+            save(tmp_path / f"{number}.nii", whole(phantom), phantom.affine)
+            mask = (phantom.label_map > 0).astype(np.uint8)
+            save(tmp_path / f"{number}_mask.nii", mask, phantom.affine)
+        (said,) = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
+        assert f"{tmp_path}/3.nii and 2 more hold the same voxels" in said
+
     def test_one_participant_may_be_there_twice(self, tmp_path: Path, phantom: Phantom) -> None:
         for session in ("ses-1", "ses-2"):
             save(tmp_path / f"sub-1_{session}_T1w.nii", whole(phantom), phantom.affine)
@@ -493,10 +506,6 @@ class TestBids:
         assert [file.kind for file in files] == [LABEL_MAP, SCAN, SCAN]  # subject by subject
 
     def test_ages_of_dhcp(self, tree: Path) -> None:
-        (tree / "participants.tsv").unlink()
-        for name in ("sub-1", "sub-2"):
-            (tree / name / "anat").rename(tree / name / "ses-7")
-            (tree / name / "ses-7").rename(tree / name / "anat")
         (tree / "participants.tsv").write_text("participant_id\tscan_age\nsub-1\t38.5\n")
         files = inspect_paths([tree]).files
         assert [str(file.age) for file in files] == ["38.5 weeks postmenstrual", "None"]

@@ -24,14 +24,14 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
 
 
 def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A block of noise, labelled in slabs along x; one voxel of it background, one ignored."""
-    scans = np.zeros((2, *SHAPE), np.float32)
-    labels = np.zeros(SHAPE, np.int16)
-    inside = (slice(3, 12), slice(4, 10), slice(2, 11))
-    scans[:, *inside] = np.random.default_rng(seed).gamma(4, 25, (2, 9, 6, 9)) + 1
-    labels[inside] = np.repeat([10, 150, 250], 3)[:, None, None]
-    labels[3, 4, 2], labels[11, 9, 10] = 0, 99
-    return scans, labels
+    """An ellipsoid of noise, labelled in slabs along x; one voxel background, one ignored."""
+    centre, radii = np.reshape([7, 6.5, 6], (3, 1, 1, 1)), np.reshape([5, 3.6, 5], (3, 1, 1, 1))
+    inside = (((np.indices(SHAPE) - centre) / radii) ** 2).sum(axis=0) < 1
+    scans = np.random.default_rng(seed).gamma(4, 25, (2, *SHAPE)) + 1
+    slabs = np.repeat([0, 10, 150, 250, 0], [3, 3, 3, 3, 4])[:, None, None]
+    labels = (slabs * inside).astype(np.int16)
+    labels[7, 6, 6], labels[7, 6, 7] = 0, 99
+    return (scans * inside).astype(np.float32), labels
 
 
 def make_cases(folder: Path) -> list[SourceCase]:

@@ -23,6 +23,7 @@ from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, 
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
 from infant_seg_jax.data.volumes import LabelMap, read_image, spacing_of
+from infant_seg_jax.errors import InputError
 
 _MM = 0.25, 2.5
 _MOST_ANISOTROPY = 2.5
@@ -60,16 +61,20 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
     if kind == SCAN:
         foreground = find_foreground(volume.data, volume.spacing)
         inside, extent = foreground.mask, foreground.extent
+        if not inside.any():
+            raise InputError(
+                f"{path} is empty: no voxel differs from the air around it, expected a scan of a "
+                "brain."
+            )
         remarks += _remarks_on_scan(data, inside, extent, voxel_ml, age, path)
     else:
         inside = data != 0
         if kind == LABEL_MAP:
             found = schema or guess_schema(counts, voxel_ml, age)
         labels = name_labels(counts, voxel_ml, found)
-    if kind == LABEL_MAP:
-        remarks += _remarks_on_labels(labels, found, age, path)
+        remarks += _remarks_on_labels(labels, found, age, path) if kind == LABEL_MAP else ()
 
-    box = crop_box(inside, 0.0, volume.spacing) if inside.any() else (slice(0),) * 3
+    box = crop_box(inside, 0.0, volume.spacing)
     report = FileReport(
         path=path,
         kind=kind,
@@ -96,18 +101,17 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
 
 def _remarks_on_grid(grid: Grid, path: Path) -> list[Remark]:
     remarks = []
-    affine, spacing = grid.affine, spacing_of(grid.affine)
-    low, high = _MM
+    affine, (low, high) = grid.affine, _MM
+    spacing = [round(size, 3) for size in spacing_of(affine)]  # 2.5 may be stored as 2.5000002
     if not low <= min(spacing) <= max(spacing) <= high or (
         max(spacing) > _MOST_ANISOTROPY * min(spacing)
     ):
-        sizes = times(round(size, 3) for size in spacing)
         sentence = (
-            f"{path} has voxels of {sizes} mm, expected {low:g} to {high:g} mm and no side more "
-            f"than {_MOST_ANISOTROPY:g} times another: is that right?"
+            f"{path} has voxels of {times(spacing)} mm, expected {low:g} to {high:g} mm and no "
+            f"side more than {_MOST_ANISOTROPY:g} times another: is that right?"
         )
         remarks.append(Remark("spacing", sentence))
-    axes = affine[:3, :3] / np.array(spacing)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > _MOST_COSINE:
         sentence = (
@@ -141,8 +145,6 @@ def _remarks_on_scan(
     path: Path,
 ) -> list[Remark]:
     values = data[inside]
-    if not values.size:
-        return [Remark("intensities", f"{path} shows nothing that stands out from the air.")]
     remarks = []
     middle, high = (float(value) for value in np.percentile(values, (50, 99.9)))
     far = values > middle + _OUTLIER * (high - middle)

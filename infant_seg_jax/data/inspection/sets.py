@@ -12,6 +12,7 @@ from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, parts
 from infant_seg_jax.data.inspection.files import examine
 from infant_seg_jax.data.inspection.reports import (
     LABEL_MAP,
+    MASK,
     SCAN,
     Failure,
     FileReport,
@@ -170,9 +171,10 @@ def _shared(one: Path, other: Path) -> int:
 
 def _repeated(reports: Sequence[FileReport]) -> list[Remark]:
     """What there is of several participants that can be one's only."""
-    same_voxels = _of_several(reports, {r.path: r.voxels_sha256 for r in reports})
+    heads = [r for r in reports if r.kind != MASK]  # which may well be one template's
+    same_voxels = _of_several(heads, {r.path: r.voxels_sha256 for r in heads})
     told = {report.path for group in same_voxels for report in group}
-    brains = [r for r in reports if r.extent == BRAIN and r.path not in told]
+    brains = [r for r in heads if r.extent == BRAIN and r.path not in told]
     same_outline = _of_several(brains, {r.path: r.outline_sha256 for r in brains})
     leak = "would leak from training to test"
     return [

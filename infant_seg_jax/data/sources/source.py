@@ -126,10 +126,10 @@ class Source:
         """
         for choice in fields(Query):
             if getattr(query, choice.name) and choice.name not in (*self.choices, "schema"):
-                offered = ", ".join(f"--{name}" for name in sorted(self.choices)) or "none"
+                offered = ", ".join(f"--{name}" for name in sorted(self.choices))
                 raise InputError(
-                    f"--{choice.name} has no meaning for --source={self.name}, expected none of "
-                    f"it; its choices are {offered}."
+                    f"--{choice.name} has no meaning for --source={self.name}, expected "
+                    f"{f'{offered} or --schema' if offered else '--schema'} if anything."
                 )
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}.")

@@ -85,8 +85,8 @@ def test_open_hands_on_the_query(tmp_path):
     assert source.open(tmp_path) is BABIES and source.open(tmp_path, query) is BABIES
     assert asked == [(tmp_path, Query()), (tmp_path, query)]
     assert error_of(source, tmp_path, masks="mask/*") == (
-        "--masks has no meaning for --source=toy, expected none of it; its choices are --labels, "
-        "--modalities."
+        "--masks has no meaning for --source=toy, expected --labels, --modalities or --schema if "
+        "anything."
     )
 
 
@@ -96,7 +96,7 @@ def test_open_hands_on_the_query(tmp_path):
 )
 def test_a_choice_without_meaning_is_refused(tmp_path, choice, value):
     assert error_of(SOURCES["ibsr"], tmp_path, **{choice: value}) == (
-        f"--{choice} has no meaning for --source=ibsr, expected none of it; its choices are none."
+        f"--{choice} has no meaning for --source=ibsr, expected --schema if anything."
     )
 
 
