@@ -1,6 +1,7 @@
 """`infant-seg inspect`, as a person runs it."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def test_brackets_in_names_are_no_markup(
     path = save(tmp_path / "[red]scan[bold].nii", mask, np.diag([1, 1, 4, 1]))
     said = inspect(capsys, str(path))
     assert said.count("[red]scan[bold].nii") == 2  # as a heading and in the warning
+
+
+def test_names_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[3:6, 3:6, 3:6] = 1
+    path = save(tmp_path / "scan.nii", mask)
+    try:
+        path.rename(tmp_path / os.fsdecode(b"na\xefve.nii"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert "/na\\udcefve.nii\n  mask" in inspect(capsys, str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -65,23 +65,26 @@ class LabelSchema:
     def to_ids(self, classes: UInt8[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
         """Write classes in the source's ids: of several ids for a class, the table's first.
 
-        The dtype is the smallest of uint8, int16 and int32 that holds them.
+        The dtype is the smallest of uint8, int16, int32 and int64 that holds them.
 
         Raises:
             InputError: the label map holds a class for which the table has no id.
         """
         first = {target: source for source, target in reversed(list(self.table.items()))}
-        values, inverse = np.unique(classes, return_inverse=True)
-        missing = [_NAMES_OF_CLASSES[int(value)] for value in values if int(value) not in first]
+        found = np.flatnonzero(np.bincount(classes.ravel(), minlength=256)).tolist()
+        missing = [
+            _NAMES_OF_CLASSES.get(index, str(index)) for index in found if index not in first
+        ]
         if missing:
             raise InputError(
                 f"The schema '{self.name}' has no id for {', '.join(missing)}, expected one for "
                 f"each class that is to be written: {self.describe()}."
             )
-        ids = np.array([first[int(value)] for value in values])
-        fits = [np.dtype(name) for name in ("uint8", "int16", "int32")]
+        ids = np.zeros(256, np.int64)
+        ids[found] = [first[index] for index in found]
+        fits = [np.dtype(name) for name in ("uint8", "int16", "int32", "int64")]
         dtype = next(d for d in fits if (ids == ids.astype(d)).all())
-        return ids.astype(dtype)[inverse].reshape(classes.shape)
+        return ids.astype(dtype)[classes]
 
     def changed(self, changes: Mapping[int, int]) -> "LabelSchema":
         """This schema with some ids meaning other classes, or further ids."""

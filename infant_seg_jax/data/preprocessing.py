@@ -1,4 +1,4 @@
-"""From a scan to what the network sees, and back; training and prediction both come through here."""
+"""From a scan to what the network sees, and back; training and prediction both come this way."""
 
 import math
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The label schemas that have names, and those that a person writes in a small file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from infant_seg_jax.data.labels import (
 )
 from infant_seg_jax.errors import InputError
 
-_MAX_BYTES = 2**20
+_MAX_BYTES, _MAX_ID = 2**20, 2**31 - 1
 _CLASSES = "background, CSF, GM, WM or ignore"
 
 TISSUE_SCHEMA = LabelSchema("tissues", {0: BACKGROUND, 1: CSF, 2: GM, 3: WM})
@@ -80,11 +80,24 @@ FREESURFER_SCHEMA = LabelSchema(
 """FreeSurfer's aseg and aparc+aseg (Fischl et al., Neuron 33, 2002), infant FreeSurfer's vermis
 (172) and SynthSeg's CSF (24). Without 24, a label map holds no sulcal CSF."""
 
+SYNTHSEG_SCHEMA = LabelSchema(
+    "synthseg",
+    FREESURFER_SCHEMA.table
+    | _table(
+        (CSF, (136, 137, 163, 164, 520)),  # choroid plexus of the ventricles; sulcal
+        (IGNORE, (25, 57)),  # lesions
+        (BACKGROUND, (501, 502, *range(506, 510), 511, 512, 514, 515, 516, 517, 530)),
+    ),
+)
+"""The label maps that SynthSeg was trained with (Billot et al., Medical Image Analysis 86, 2023):
+aseg's ids, and those of SimNIBS's charm for the head around the brain (air, vessels, eyes, muscle,
+skin, spinal cord, bone, optic nerves). To FreeSurfer some of these numbers mean something else."""
+
 SCHEMAS = {
     schema.name: schema
     for schema in (
         *(TISSUE_SCHEMA, IBSR_SCHEMA, ISEG_SCHEMA, DRAWEM9_SCHEMA, DRAWEM9_CORE_SCHEMA),
-        *(DRAWEM87_SCHEMA, FREESURFER_SCHEMA),
+        *(DRAWEM87_SCHEMA, FREESURFER_SCHEMA, SYNTHSEG_SCHEMA),
     )
 }
 
@@ -110,9 +123,9 @@ def find_schema(name: str) -> LabelSchema:
     table = content.get("table", content)
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path} has no table, expected lines such as '7: GM' below 'table:'.")
+    given = content.get("name")
     return LabelSchema(
-        str(content.get("name", path.stem)),
-        {_id(key, path): _class(key, value, path) for key, value in table.items()},
+        given if isinstance(given, str) else path.stem, _meanings(table.items(), path)
     )
 
 
@@ -120,15 +133,13 @@ def parse_changes(text: str) -> dict[int, int]:
     """Changes to a schema as written on a command line, `6:GM,8:WM`.
 
     Raises:
-        InputError: it is written otherwise or names another class.
+        InputError: it is written otherwise, names another class or an id twice.
     """
-    changes = {}
-    for part in filter(None, text.split(",")):
-        source, colon, target = part.partition(":")
+    parts = [part.partition(":") for part in text.split(",") if part]
+    for part, colon, _ in parts:
         if not colon:
             raise InputError(f"'{part}' changes no label, expected ID:CLASS as in 6:GM.")
-        changes[_id(source, part)] = _class(source, target, part)
-    return changes
+    return _meanings(((source, target) for source, _, target in parts), f"'{text}'")
 
 
 def schema_of_names(name: str, labels: dict[int, str], path: Path) -> LabelSchema:
@@ -160,9 +171,12 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path} is larger than {_MAX_BYTES} bytes, expected a small table.")
         text = path.read_text(encoding="utf-8")
-        # JSON first: all of it is YAML save for tabs, but its parser is the stricter one.
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = (
+            json.loads(text, object_pairs_hook=_without_doubles)
+            if path.suffix.lower() == ".json"
+            else yaml.load(text, _Yaml)
+        )
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -174,17 +188,51 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
     return content
 
 
-def _id(key: Any, where: Path | str) -> int:
-    try:
-        return int(str(key))
-    except ValueError as error:
-        raise InputError(f"{where} has the label id '{key}', expected a whole number.") from error
+class _Yaml(yaml.SafeLoader):
+    """Plain values, no code, and no key twice: YAML itself would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        def value_of(part: yaml.Node) -> Any:
+            return self.construct_object(part, deep=True)
+
+        return _without_doubles([(value_of(key), value_of(value)) for key, value in node.value])
 
 
-def _class(key: Any, value: Any, where: Path | str) -> int:
-    target = class_of_name(value) if isinstance(value, str) else None
-    if target is None:
-        raise InputError(
-            f"{where} says that {key} is '{value}', expected {_CLASSES} (or a name for one)."
-        )
-    return target
+def _without_doubles(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    content = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"{_brief(key)} is there twice")
+        content[key] = value
+    return content
+
+
+def _meanings(entries: Iterable[tuple[Any, Any]], where: Path | str) -> dict[int, int]:
+    """Ids and classes as a person wrote them."""
+    table: dict[int, int] = {}
+    for key, value in entries:
+        try:
+            index = int(str(key))
+        except ValueError:
+            index = None
+        if index is None or abs(index) > _MAX_ID:
+            raise InputError(
+                f"{where} has the label id '{_brief(key)}', expected a whole number of at most "
+                f"{_MAX_ID}."
+            )
+        if index in table:
+            raise InputError(f"{where} gives the label id {index} twice, expected one class each.")
+        target = class_of_name(value) if isinstance(value, str) else None
+        if target is None:
+            raise InputError(
+                f"{where} says that {index} is '{_brief(value)}', expected {_CLASSES} (or a name "
+                "for one)."
+            )
+        table[index] = target
+    return table
+
+
+def _brief(value: Any) -> str:
+    """A value of a person's file, which may be long or, by YAML's aliases, endless."""
+    plain = isinstance(value, str | int | float | None)
+    return " ".join((str(value) if plain else type(value).__name__).split())[:50]
