@@ -52,7 +52,8 @@ def main() -> None:
     if not arguments.who:
         found = {who: _in_a_process(who) for who in ("peer", "ours")}
         found["ratio"] = {
-            key: round(found["ours"][key] / found["peer"][key], 2) for key in ("seconds", "peak_mib")
+            key: round(found["ours"][key] / found["peer"][key], 2)
+            for key in ("seconds", "peak_mib")
         }
         print(json.dumps({"cores": os.cpu_count(), **found}, indent=2))
         return

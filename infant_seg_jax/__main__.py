@@ -21,6 +21,7 @@ PROGRAM = "infant-seg"
 COMMANDS = {
     "inspect": "look at scans and label maps: what is there, and what is odd",
     "prepare": "turn a dataset of scans and label maps into a prepared set",
+    "augment": "draw what each augmentation does to a prepared scan",
     "train": "train, or fine-tune, on a prepared set",
     "predict": "label scans with a trained network",
     "evaluate": "measure Dice per tissue and subject",
@@ -57,7 +58,7 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             check_overrides(argv)
             command.define_flags(values)
             arguments = values(argv)[1:]
-            if "config" in values:
+            if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
         except InputError as error:
             _fail(str(error), USAGE_STATUS)

@@ -134,7 +134,7 @@ def _augmentation() -> Config:
 
 
 def _init() -> Config:
-    """Where a run starts; patterns are regular expressions that a parameter's path must contain."""
+    """Where a run starts; a pattern is a part of a parameter's path, with * for anything."""
     config: Config = ConfigDict()
     config.checkpoint = ""  # A run folder; empty: from scratch.
     config.which = "best"  # Or "latest", or the number of a step.
@@ -291,9 +291,7 @@ def check_config(config: Config) -> None:
         lambda which: which in ("best", "latest") or which.isdecimal(),
         "init.which",
     )
-    require(
-        'of "wandb" and "mlflow"', lambda names: set(names) <= {"wandb", "mlflow"}, "trackers"
-    )
+    require('of "wandb" and "mlflow"', lambda names: set(names) <= {"wandb", "mlflow"}, "trackers")
     require("above 0", lambda value: 0 < value < math.inf, "optimizer.learning_rate")
     require(
         "shares of the run between 0 and 1",

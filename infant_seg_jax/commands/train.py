@@ -30,10 +30,29 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Train together with the other processes of a SLURM or Open MPI job or a TPU pod.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "Where others do not know it: HOST:PORT of the first of several processes.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("processes", None, "How many they are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "This one's number, from 0.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.training.processes import join_processes
+
+    together = (values.coordinator, values.processes, values.process)
+    if values.distributed or any(value is not None for value in together):
+        join_processes(*together)
     from infant_seg_jax.training.loop import train_and_evaluate
 
     use_compilation_cache()

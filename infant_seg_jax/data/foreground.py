@@ -89,7 +89,8 @@ def otsu_threshold(values: Float32[np.ndarray, " n"], bins: int = 256) -> float:
     """The threshold with the largest variance between the values below it and above it.
 
     Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9, 1979; on a histogram that ends at
-    the 99.9th percentile, so that single bright voxels do not make its bins coarse.
+    the 99.9th percentile, so that single bright voxels do not make its bins coarse. Of thresholds
+    that do as well, in a gap between the two, it is the middle one.
     """
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     counts, edges = np.histogram(np.clip(values, low, high), bins)
@@ -100,7 +101,8 @@ def otsu_threshold(values: Float32[np.ndarray, " n"], bins: int = 256) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = sums / below - (sums[-1] - sums) / above
         variance = np.nan_to_num(below.astype(np.float64) * above * apart**2)
-    return float(edges[1 + int(np.argmax(variance))])
+    best = np.flatnonzero(variance == variance.max())
+    return float(edges[1 + (best[0] + best[-1]) // 2])
 
 
 def _value_on_faces(data: Float32[np.ndarray, "x y z"]) -> tuple[float, float]:

@@ -46,21 +46,19 @@ class LabelSchema:
         Raises:
             InputError: a value is not in the table; the sentence lists such values with counts.
         """
-        values, inverse, counts = np.unique(label_map, return_inverse=True, return_counts=True)
-        found = [f"{value:g} ({count} voxels)" for value, count in zip(values, counts, strict=True)]
-        unknown = [
-            text
-            for text, value in zip(found, values, strict=True)
-            if float(value) not in self.table
-        ]
-        if unknown:
+        ids = np.array(sorted(self.table))
+        targets = np.array([self.table[index] for index in ids.tolist()], np.uint8)
+        at = np.minimum(np.searchsorted(ids, label_map), len(ids) - 1)
+        unknown = ids[at] != label_map
+        if unknown.any():
+            values, counts = np.unique(label_map[unknown], return_counts=True)
+            found = (f"{value:.9g} ({n} voxels)" for value, n in zip(values, counts, strict=True))
             raise InputError(
-                f"{path} holds label values outside the schema '{self.name}': {_some(unknown)}, "
+                f"{path} holds label values outside the schema '{self.name}': {_some(found)}, "
                 f"expected {self.describe()}; check that this is the label map and that the "
                 "schema is the one it was drawn with."
             )
-        translated = np.array([self.table[int(value)] for value in values], np.uint8)
-        return translated[inverse].reshape(label_map.shape)
+        return targets[at]
 
     def to_ids(self, classes: UInt8[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
         """Write classes in the source's ids: of several ids for a class, the table's first.

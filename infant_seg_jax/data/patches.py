@@ -3,20 +3,21 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import flax.struct
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from infant_seg_jax.data.labels import IGNORE
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
 
 T = TypeVar("T")
 
 TRIES = 100
-"""How often a patch's centre is drawn anew before one outside the brain, or ignored, is taken."""
+"""How often a patch's centre is drawn anew before the whole volume is searched."""
 
 
 @flax.struct.dataclass
@@ -46,34 +47,110 @@ def check_patch_fits(cases: Sequence[PreparedCase], shape: tuple[int, int, int])
 
 
 def patch_batch(
-    cases: Sequence[PreparedCase], shape: tuple[int, int, int], size: int, seed: int, step: int
+    cases: Sequence[PreparedCase],
+    shape: tuple[int, int, int],
+    size: int,
+    seed: int,
+    step: int,
+    *,
+    balanced: float = 0.0,
+    positions: Sequence[int] | None = None,
 ) -> PatchBatch:
     """The batch of a step: each patch depends on the seed, the step and its position alone.
 
-    A patch is centred on a random voxel of the brain of a random case, one that has a class and is
-    not ignored, as far as the volume's borders let it.
+    A patch is centred, as far as its volume's borders let it, on a voxel of a random case. A share
+    `balanced` of the patches (each with that chance) takes any voxel of a class, the class drawn
+    evenly among those that the case has, background being one; the others take any voxel of the
+    brain (not 0 in every channel). An ignored voxel is never a centre.
+
+    Of the `size` positions, `positions` are made, in their order, or all; so each of several hosts
+    makes its own, and together they have the one host's batch.
+
+    Raises:
+        InputError: a case has no labels or no voxel to centre a patch on, or a file is damaged.
     """
+    positions = range(size) if positions is None else positions
     patches = [
-        _random_patch(cases, shape, np.random.default_rng([seed, step, position]))
-        for position in range(size)
+        _random_patch(cases, shape, balanced, _random(seed, step, position))
+        for position in positions
     ]
     images, labels = zip(*patches, strict=True)
-    return PatchBatch(np.stack(images), np.stack(labels), np.arange(size, dtype=np.int32))
+    return PatchBatch(np.stack(images), np.stack(labels), np.array(positions, np.int32))
+
+
+def patch_cases(
+    cases: Sequence[PreparedCase], size: int, seed: int, step: int
+) -> tuple[PreparedCase, ...]:
+    """The cases that the patches of `patch_batch` come from, with nothing read."""
+    return tuple(_draw_case(cases, _random(seed, step, position)) for position in range(size))
+
+
+def _random(seed: int, step: int, position: int) -> np.random.Generator:
+    return np.random.default_rng([seed, step, position])
+
+
+def _draw_case(cases: Sequence[PreparedCase], random: np.random.Generator) -> PreparedCase:
+    return cases[int(random.integers(len(cases)))]
 
 
 def _random_patch(
-    cases: Sequence[PreparedCase], shape: tuple[int, int, int], random: np.random.Generator
+    cases: Sequence[PreparedCase],
+    shape: tuple[int, int, int],
+    balanced: float,
+    random: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "x y z c"], UInt8[np.ndarray, "x y z"]]:
-    case = cases[int(random.integers(len(cases)))]
+    case = _draw_case(cases, random)
+    fits, what = _in_brain, "the brain that is not ignored"
+    if balanced and random.random() < balanced:
+        voxels = case.voxels or {}
+        classes = [index for index, name in enumerate(CLASS_NAMES) if voxels.get(name)]
+        if classes:
+            chosen = classes[int(random.integers(len(classes)))]
+            fits, what = partial(_of_class, chosen), CLASS_NAMES[chosen]
     image, labels = case.image(), case.labels()
-    centre = random.integers(case.shape)
-    for _ in range(TRIES):
-        x, y, z = (int(index) for index in centre)
-        if image[x, y, z].any() and labels[x, y, z] != IGNORE:
-            break
-        centre = random.integers(case.shape)
+    centre = _draw_voxel(image, labels, fits, random)
+    if centre is None:
+        raise InputError(
+            f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
+            "centre patches on: prepare the set again, without this case if it is still so."
+        )
     box = patch_box(centre, shape, case.shape)
     return np.array(image[box]), np.array(labels[box])
+
+
+# Both answer for a voxel as for a slab: `image` has the axis of channels more than `labels`.
+def _in_brain(image: Any, labels: Any) -> Any:
+    return image.any(axis=-1) & (labels != IGNORE)
+
+
+def _of_class(index: int, _: Any, labels: Any) -> Any:
+    return labels == index
+
+
+def _draw_voxel(
+    image: Float[np.ndarray, "x y z c"],
+    labels: UInt8[np.ndarray, "x y z"],
+    fits: Callable[[Any, Any], Any],
+    random: np.random.Generator,
+) -> Integer[np.ndarray, "3"] | None:
+    """A voxel for which `fits(image, labels)`, each alike likely; None if there are none.
+
+    Most are found within a few tries, which touch a few pages of the files. What is too rare for
+    that is counted slab by slab, so that no more than a slab is in memory.
+    """
+    for _ in range(TRIES):
+        centre = random.integers(labels.shape)
+        x, y, z = (int(index) for index in centre)
+        if fits(image[x, y, z], labels[x, y, z]):
+            return centre
+    counts = [int(fits(image[x], labels[x]).sum()) for x in range(len(labels))]
+    totals = np.cumsum(counts)
+    if not totals[-1]:
+        return None
+    rank = random.integers(totals[-1])
+    x = int(np.searchsorted(totals, rank, side="right"))
+    y, z = np.argwhere(fits(image[x], labels[x]))[rank - totals[x]]  # Counted from the last.
+    return np.array([x, y, z])
 
 
 def patch_box(

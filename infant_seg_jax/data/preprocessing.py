@@ -65,12 +65,14 @@ def preparation_from_record(record: Mapping[str, Any]) -> Preparation:
 
     Raises:
         InputError: a value is out of its range.
-        TypeError, ValueError: a key is missing or unknown, or a value of another type.
+        KeyError: a key is missing.
+        TypeError, ValueError: a key is unknown, or a value of another type.
     """
     names = [field.name for field in fields(Preparation)]
-    if set(record) != set(names):
-        found = ", ".join(map(str, record))
-        raise TypeError(f"a preparation has the keys {', '.join(names)}, not {found}")
+    for missing in set(names) - set(record):
+        raise KeyError(missing)
+    for unknown in set(record) - set(names):
+        raise TypeError(f"{unknown} is no part of a preparation")
     low, high = record["clip_percentiles"]
     values = {**record, "clip_percentiles": (low, high)}
     for name, value in values.items():
@@ -138,11 +140,11 @@ def prepare_volume(
     else:
         extent = BRAIN
     box = crop_box(mask, preparation.margin_mm, volume.spacing)
-    image, mask = volume.data[box], mask[box]
+    image, brain = volume.data[box], mask[box]
     before = affine = crop_affine(volume.affine, box)
-    _check_contrast(image, mask, volume)
+    _check_contrast(image, brain, volume)
     if preparation.bias_correction:
-        image = correct_bias(image, mask, volume.spacing, volume.path)
+        image = correct_bias(image, brain, volume.spacing, volume.path)
     if size := preparation.spacing_mm:
         shape, affine = grid_with_spacing(box_shape(box), before, (size, size, size))
         if math.prod(shape) > MAX_VOXELS:
@@ -151,15 +153,15 @@ def prepare_volume(
                 f"{MAX_VOXELS}: resample to larger voxels."
             )
         image = resample_image(image, before, shape, affine)
-        mask = resample_labels(mask.astype(np.uint8), before, shape, affine) != 0
-        if np.count_nonzero(mask) < 2:
+        brain = resample_labels(brain.astype(np.uint8), before, shape, affine) != 0
+        if np.count_nonzero(brain) < 2:
             raise InputError(
                 f"{volume.path} has no brain left in voxels of {size:g} mm, expected one of many "
                 "voxels: resample to smaller ones."
             )
-        _check_contrast(image, mask, volume)
-    image = normalise(image, mask, preparation.clip_percentiles)
-    return PreparedVolume(image, mask, affine, box, before, extent)
+        _check_contrast(image, brain, volume)
+    image = normalise(image, brain, preparation.clip_percentiles)
+    return PreparedVolume(image, brain, affine, box, before, extent)
 
 
 def _check_contrast(

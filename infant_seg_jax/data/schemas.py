@@ -82,7 +82,7 @@ FREESURFER_SCHEMA = LabelSchema(
 
 SYNTHSEG_SCHEMA = LabelSchema(
     "synthseg",
-    FREESURFER_SCHEMA.table
+    dict(FREESURFER_SCHEMA.table)
     | _table(
         (CSF, (136, 137, 163, 164, 520)),  # choroid plexus of the ventricles; sulcal
         (IGNORE, (25, 57)),  # lesions

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, UInt8
@@ -151,6 +152,8 @@ def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:
         block_layers=tuple(config.model.block_layers),
         dropout_rate=config.model.dropout_rate,
         axis_name=axis_name,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
     )
 
 

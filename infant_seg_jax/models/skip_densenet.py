@@ -15,6 +15,8 @@ from jaxtyping import Float, Key
 
 from infant_seg_jax.models.layers import Conv, Upsample, dropout
 
+Logits = Float[Array, "n d h w k"]
+
 BOTTLENECK = 4
 """A dense layer's 1x1x1 convolution yields this many times the growth rate."""
 
@@ -91,7 +93,8 @@ class SkipDenseNet3D(nn.Module):
         block_layers: dense layers of each block.
         dropout_rate: share of each dense layer's new values dropped in training.
         axis_name: the mapped device axis over which batch statistics are averaged, if any.
-        dtype: of the computation; parameters and batch statistics are float32.
+        dtype: of the computation; parameters, batch statistics and logits are float32.
+        remat: compute the dense blocks' activations again on the way back, not keep them.
     """
 
     num_classes: int = 4
@@ -101,6 +104,7 @@ class SkipDenseNet3D(nn.Module):
     dropout_rate: float = 0.2
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @property
     def downsampling(self) -> int:
@@ -114,11 +118,18 @@ class SkipDenseNet3D(nn.Module):
         *,
         train: bool = False,
         example_keys: Key[Array, " n"] | None = None,
-    ) -> Float[Array, "n d h w k"]:
-        """Compute the logits.
+        deep: bool = False,
+        frozen_statistics: bool = False,
+    ) -> Logits | tuple[Logits, tuple[Logits, ...]]:
+        """Compute the logits, and with `deep` the upsampled maps of the blocks as well.
+
+        Each upsampling yields a channel per class, which reads its own share of the block's
+        channels. So its map can be taken for logits as it is, without parameters of its own, and
+        `deep` changes neither the logits nor the variables.
 
         In training, normalisation uses the batch's statistics and updates the running ones
-        (apply with `mutable=["batch_stats"]`), and dropout draws from `example_keys`.
+        (apply with `mutable=["batch_stats"]`), unless these are to stay and be used, as
+        `frozen_statistics`; and dropout draws from `example_keys`.
 
         Raises:
             ValueError: D, H or W is not a multiple of `downsampling`, or `example_keys` are
@@ -134,7 +145,7 @@ class SkipDenseNet3D(nn.Module):
 
         norm = partial(
             nn.BatchNorm,
-            use_running_average=not train,
+            use_running_average=frozen_statistics or not train,
             momentum=0.9,
             epsilon=1e-5,
             axis_name=self.axis_name,
@@ -148,9 +159,10 @@ class SkipDenseNet3D(nn.Module):
         skip = conv(self.stem_features, 3, name="stem_conv2")(x)
         x = conv(self.stem_features, 2, name="stem_pool")(nn.relu(norm(name="stem_norm2")(skip)))
 
+        Block = nn.remat(DenseBlock) if self.remat else DenseBlock
         upsampled = []
         for i, layers in enumerate(self.block_layers, start=1):
-            x = DenseBlock(
+            x = Block(
                 layers,
                 self.growth_rate,
                 self.dropout_rate,
@@ -165,5 +177,8 @@ class SkipDenseNet3D(nn.Module):
                 x = Transition(norm, self.dtype, name=f"transition{i}")(x)
 
         x = nn.relu(norm(name="head_norm")(jnp.concatenate([*upsampled, skip], axis=-1)))
-        logits = conv(self.num_classes, 1, use_bias=True, name="head_conv")(x)
-        return logits.astype(jnp.float32)
+        # In float32 whatever the dtype, for what it yields is.
+        logits = Conv(self.num_classes, 1, use_bias=True, name="head_conv")(x)
+        if deep:
+            return logits, tuple(level.astype(jnp.float32) for level in upsampled)
+        return logits

@@ -4,33 +4,51 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from infant_seg_jax.config import Config, check_config
-from infant_seg_jax.data.patches import check_patch_fits, patch_batch, prefetch
+from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_cases, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.evaluation import score_cases
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import progress, say
-from infant_seg_jax.training import checkpoints
-from infant_seg_jax.training.parallel import choose_devices, map_step, shard
-from infant_seg_jax.training.run_folder import MetricsLog, record_of, start_run
-from infant_seg_jax.training.schedules import learning_rate, make_optimizer
+from infant_seg_jax.training import checkpoints, transfer
+from infant_seg_jax.training.interruption import StopSignal, alone_in
+from infant_seg_jax.training.optimizers import learning_rate, make_optimizer
+from infant_seg_jax.training.parallel import (
+    Devices,
+    choose_devices,
+    local_positions,
+    local_value,
+    map_step,
+    replicate,
+    shard,
+)
+from infant_seg_jax.training.run_folder import MetricsLog, read_metrics, record_of, start_run
 from infant_seg_jax.training.state import TrainState, init_variables, new_state
-from infant_seg_jax.training.step import make_train_step
+from infant_seg_jax.training.step import Metrics, make_train_step
+from infant_seg_jax.training.validation import Scores, validate
 
 
 def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     """Train as the config says, in a run folder; an interrupted run goes on where it was saved.
 
-    A run starts, in this order: from its own latest checkpoint; else from the best checkpoint of
-    `config.init.checkpoint`, with a fresh optimiser; else from scratch.
+    A run starts, in this order: from its own latest checkpoint; else from the checkpoint that
+    `config.init` names, with a fresh optimiser; else from scratch. A run that was interrupted and
+    resumed on a CPU ends with the same bits as one that was not.
+
+    It ends after `config.steps` steps, or earlier: when validations have not improved for
+    `config.patience` of them, or after SIGTERM, when it saves and returns.
 
     Raises:
-        InputError: the config, the data or a checkpoint cannot be used, or the loss is not finite.
+        InputError: the config, the data or a checkpoint cannot be used, another process trains in
+            the folder, or the loss is not finite.
     """
     check_config(config)
     workdir = Path(workdir)
@@ -38,54 +56,143 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     training, validation = _subjects(prepared, config)
     check_patch_fits(training, tuple(config.patch.shape))
     devices = choose_devices(config.parallel, config.patch.batch_size)
-    model = make_model(config, devices.axis_name)
     resuming = checkpoints.exist(workdir)
-    state = _first_state(config, len(prepared.modalities), load=not resuming)
-    subjects = {"train": training, "validation": validation}
-    start_run(
-        workdir,
-        config,
-        prepared,
-        {name: [case.case_id for case in cases] for name, cases in subjects.items()},
-        resuming=resuming,
-    )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all have looked whether there is a run")
+    state, starts = _first_state(config, len(prepared.modalities), load=not resuming)
+    with alone_in(workdir):
+        start_run(workdir, config, prepared, training, validation, resuming=resuming)
+        if starts and not resuming:
+            transfer.write_table(workdir / "start.tsv", starts)
+        with checkpoints.open_checkpoints(workdir) as manager:
+            if resuming:
+                state = checkpoints.restore_latest(manager, state)
+                say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
+            run = _Run(config, workdir, prepared, training, validation, devices, manager)
+            return run.train(replicate(state, devices))
 
-    with checkpoints.open_checkpoints(workdir) as manager:
-        if resuming:
-            state = checkpoints.restore_latest(manager, state)
-            say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
-        first = int(state.step)
-        step_function = map_step(make_train_step(model, config), devices)
-        rate = learning_rate(config.optimizer, config.steps)
-        make_batch = partial(
-            patch_batch,
-            training,
-            tuple(config.patch.shape),
-            config.patch.batch_size,
-            config.seed,
-        )
-        batches = prefetch(
-            lambda step: shard(make_batch(step), devices), range(first, config.steps)
-        )
 
+class _Run:
+    """What a run needs at every step."""
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        prepared: PreparedSet,
+        training: Sequence[PreparedCase],
+        validation: Sequence[PreparedCase],
+        devices: Devices,
+        manager: ocp.CheckpointManager,
+    ) -> None:
+        self.config, self.workdir, self.devices = config, workdir, devices
+        self.prepared, self.training, self.validation = prepared, training, validation
+        self.manager = manager
+        self.losses: list[tuple[int, Any]] = []
+        """Steps since the last look at their losses, which stay on the device until then."""
+
+    def train(self, state: TrainState) -> TrainState:
+        """Take the steps that are left."""
+        config = self.config
+        model = make_model(config, self.devices.axis_name)
+        step_function = map_step(make_train_step(model, config), self.devices)
+        first = int(local_value(state.step))
+        batches = prefetch(self._batch, range(first, config.steps))
         with (
-            MetricsLog(workdir, first) as log,
+            StopSignal().listen() as stop,
+            MetricsLog(self.workdir, first, config.trackers) as log,
             progress("training", config.steps, first, unit="step") as bar,
         ):
+            if self._has_converged():
+                return state
             for step, batch in enumerate(batches, start=first + 1):
                 state, metrics = step_function(state, batch)
+                self.losses.append((step, metrics["loss"]))
                 bar.update()
-                if step % config.log_every == 0 or step == config.steps:
-                    values = {name: float(value) for name, value in metrics.items()}
-                    _check_finite(values["loss"], step, workdir)
-                    log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
-                    bar.set_postfix(loss=f"{values['loss']:.3f}")
-                    if bar.disable:  # No terminal, no bar: lines in its place.
-                        say(f"Step {step} of {config.steps}: loss {values['loss']:.3f}.")
-                if step % config.validate_every == 0 or step == config.steps:
-                    score = _validate(config, prepared, validation, state, step, log)
-                    checkpoints.save(manager, state, score)
-    return state
+                last = step == config.steps
+                if step % config.log_every == 0 or last:
+                    self._log(step, metrics, log, bar)
+                if step % config.validate_every == 0 or last:
+                    self._check_losses()
+                    scores = self._validate(state, step, log)
+                    self._save(state, scores.chosen)
+                    if self._has_converged():
+                        say(
+                            f"Stopping at step {step}: the last {config.patience} validations were "
+                            "no better than the best before them."
+                        )
+                        break
+                elif config.save_every and step % config.save_every == 0:
+                    self._save(state)
+                if not last and stop.received(step):
+                    self._save(state)
+                    say(
+                        f"Stopped by SIGTERM at step {step} of {config.steps} and saved: the same "
+                        "command goes on from here."
+                    )
+                    break
+        return state
+
+    def _batch(self, step: int) -> Any:
+        patch = self.config.patch
+        batch = patch_batch(
+            self.training,
+            tuple(patch.shape),
+            patch.batch_size,
+            self.config.seed,
+            step,
+            balanced=patch.balanced,
+            positions=local_positions(self.devices, patch.batch_size),
+        )
+        return shard(batch, self.devices)
+
+    def _log(self, step: int, metrics: Metrics, log: MetricsLog, bar: Any) -> None:
+        self._check_losses()
+        values = {name: float(local_value(value)) for name, value in metrics.items()}
+        rate = learning_rate(self.config.optimizer, self.config.steps)
+        log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
+        bar.set_postfix(loss=f"{values['loss']:.3f}")
+        if bar.disable:  # No terminal, no bar: lines in its place.
+            say(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
+
+    def _check_losses(self) -> None:
+        """Raise an InputError for the first loss since the last look that is not finite."""
+        for step, loss in self.losses:
+            value = float(local_value(loss))
+            if not math.isfinite(value):
+                size, seed = self.config.patch.batch_size, self.config.seed
+                subjects = patch_cases(self.training, size, seed, step - 1)
+                saved = self.manager.latest_step()
+                raise InputError(
+                    f"The loss is {value} at step {step} of {self.workdir}, in patches of "
+                    f"{', '.join(dict.fromkeys(case.case_id for case in subjects))}: look at their "
+                    "scans, or lower config.optimizer.learning_rate or set "
+                    "config.optimizer.clip_norm; the last good checkpoint is "
+                    f"{'none' if saved is None else f'that of step {saved}'}."
+                )
+        self.losses.clear()
+
+    def _validate(self, state: TrainState, step: int, log: MetricsLog) -> Scores:
+        # On one device, for replicated weights would have every device predict the same windows.
+        record = record_of(self.prepared)
+        to_predictor = partial(Predictor.from_config, self.config, record=record)
+        scores = validate(self.validation, state, to_predictor)
+        if scores.metrics:
+            log.write(step, scores.metrics)
+            say(f"Step {step}: {scores}.")
+        return scores
+
+    def _save(self, state: TrainState, score: float = math.nan) -> None:
+        self._check_losses()
+        checkpoints.save(self.manager, state, score)
+
+    def _has_converged(self) -> bool:
+        """Whether the run's last validations, over all its interruptions, brought nothing."""
+        if not self.config.patience:
+            return False
+        lines = read_metrics(self.workdir)
+        found = [line["score"] for line in lines if line.get("score") is not None]
+        return len(found) - 1 - int(np.argmax(found)) >= self.config.patience if found else False
 
 
 def _subjects(
@@ -102,48 +209,26 @@ def _subjects(
     return training, validation
 
 
-def _first_state(config: Config, modalities: int, load: bool) -> TrainState:
+def _first_state(
+    config: Config, modalities: int, load: bool
+) -> tuple[TrainState, tuple[transfer.PartStart, ...]]:
     """Step 0, from scratch or, if `load`, from the checkpoint that the config names."""
     model = make_model(config)
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    if not (load and config.init.checkpoint):
-        return new_state(init_variables(model, modalities, config.seed), optimizer)
-    loaded = checkpoints.load_variables(Path(config.init.checkpoint), model, modalities)
-    score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
-    count = sum(leaf.size for leaf in jax.tree.leaves(loaded.variables["params"]))
-    say(
-        f"Starting from {config.init.checkpoint}, step {loaded.step} ({score}): loaded all "
-        f"{count:,} parameters and the batch statistics, with a fresh optimiser."
-    )
-    return new_state(loaded.variables, optimizer)
-
-
-def _validate(
-    config: Config,
-    prepared: PreparedSet,
-    cases: Sequence[PreparedCase],
-    state: TrainState,
-    step: int,
-    log: MetricsLog,
-) -> float:
-    """Dice on whole volumes through the same code as `predict`; returns the mean of all."""
-    if not cases:
-        return math.nan
-    # On one device, for replicated weights would have every device predict the same windows.
-    variables = jax.device_put(state.variables, jax.local_devices()[0])
-    predictor = Predictor.from_config(config, variables, record_of(prepared))
-    summary = score_cases(predictor, cases).summary()
-    mean = summary.pop("mean")[0]
-    tissues = {f"dice_{tissue}": dice for tissue, (dice, _) in summary.items()}
-    log.write(step, {**tissues, "mean_dice": mean})
-    shown = ", ".join(f"{name.removeprefix('dice_')} {v:.3f}" for name, v in tissues.items())
-    say(f"Step {step}: validation Dice {mean:.3f} ({shown}).")
-    return mean
-
-
-def _check_finite(loss: float, step: int, workdir: Path) -> None:
-    if not math.isfinite(loss):
-        raise InputError(
-            f"The loss is {loss} at step {step} of {workdir}: lower config.optimizer.learning_rate "
-            "and run the same command to go on from the last checkpoint."
+    variables = init_variables(model, modalities, config.seed)
+    starts: tuple[transfer.PartStart, ...] = ()
+    if load and config.init.checkpoint:
+        source, init = Path(config.init.checkpoint), config.init
+        loaded = checkpoints.read_variables(source, init.which, init.weights)
+        variables, starts = transfer.merge(
+            variables, loaded.variables, init, model, modalities, source
         )
+        score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
+        say(
+            f"Starting from {source}, step {loaded.step} ({score}), its {loaded.weights} weights, "
+            f"with a fresh optimiser: {transfer.summary(starts)} parameters and batch statistics."
+        )
+    return new_state(variables, _optimizer(config), config.average_decay > 0), starts
+
+
+def _optimizer(config: Config) -> optax.GradientTransformation:
+    return transfer.learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)

@@ -1,7 +1,7 @@
-"""How the per-device step is mapped over devices: `jit` on one, `pmap` over several.
+"""How the per-device step is mapped over devices: `jit` on one, `pmap` or `shard_map` over all.
 
-Nothing else in training knows how many devices there are; steps and losses only ask for
-`device_sum` and mark what is each device's own.
+Nothing else in training knows how many devices or processes there are; steps and losses only ask
+for `device_sum` and mark what is each device's own, and the data path asks for `local_positions`.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
@@ -19,45 +21,114 @@ AXIS = "devices"
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices that share a batch, and the name of the axis they are mapped over, if any."""
+    """The devices, of all processes, that share a batch.
 
+    Attributes:
+        mode: `"jit"`, `"pmap"` or `"shard_map"`.
+        count: how many there are.
+        local_count: how many of them are this process's.
+        process: this process's number.
+    """
+
+    mode: str
     count: int
-    axis_name: str | None
+    local_count: int
+    process: int
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis that steps are mapped over; None on one device."""
+        return None if self.mode == "jit" else AXIS
+
+    @property
+    def mesh(self) -> Mesh:
+        """All devices in a row."""
+        return Mesh(np.array(jax.devices()[: self.count]), (AXIS,))
 
 
 def choose_devices(mode: str, batch_size: int) -> Devices:
-    """`"jit"`: one device; `"pmap"`: all local ones; `"auto"`: pmap if there are several.
+    """`"jit"`: one device; `"pmap"`, `"shard_map"`: all; `"auto"`: pmap if there are several.
 
     Raises:
-        InputError: the batch does not divide by the number of devices.
+        InputError: the batch does not divide by the number of devices, or one device is asked for
+            in several processes.
     """
-    count = 1 if mode == "jit" else jax.local_device_count()
+    if mode == "auto":
+        mode = "jit" if jax.device_count() == 1 else "pmap"
+    if mode == "jit":
+        if jax.process_count() > 1:
+            raise InputError(
+                f"config.parallel is jit, one device, but {jax.process_count()} processes train "
+                "together: choose pmap or shard_map."
+            )
+        return Devices(mode, 1, 1, 0)
+    count = jax.device_count()
     if batch_size % count:
         raise InputError(
             f"config.patch.batch_size is {batch_size}, expected a multiple of the {count} "
             "devices; change it, or train on one device with --config.parallel=jit."
         )
-    return Devices(count, AXIS if mode == "pmap" or count > 1 else None)
+    return Devices(mode, count, jax.local_device_count(), jax.process_index())
+
+
+def local_positions(devices: Devices, batch_size: int) -> range:
+    """Which patches of the whole batch this process makes; the processes' ranges make up all."""
+    per_process = batch_size // devices.count * devices.local_count
+    return range(devices.process * per_process, (devices.process + 1) * per_process)
 
 
 def map_step(step: Callable[..., Any], devices: Devices) -> Callable[..., Any]:
-    """Compile `step(state, batch)` for the devices: state replicated, batch as `shard` lays it."""
-    if devices.axis_name is None:
+    """Compile `step(state, batch)` for the devices: state replicated, batch as `shard` lays it.
+
+    The state that goes in is used up: its memory is what comes out is written to.
+    """
+    if devices.mode == "jit":
         return jax.jit(step, donate_argnums=0)
-    return jax.pmap(
-        step,
-        devices.axis_name,
-        in_axes=(None, 0),
-        out_axes=None,
-        devices=jax.local_devices()[: devices.count],
-    )
+    if devices.mode == "shard_map":
+        specs = PartitionSpec(), PartitionSpec(AXIS)
+        mapped = jax.shard_map(step, mesh=devices.mesh, in_specs=specs, out_specs=PartitionSpec())
+        return jax.jit(mapped, donate_argnums=0)
+    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def shard(batch: PatchBatch, devices: Devices) -> PatchBatch:
-    """Give the batch a leading axis of devices where the step is mapped over one."""
-    if devices.axis_name is None:
+    """Lay this process's part of a batch out for its devices."""
+    if devices.mode == "jit":
         return batch
-    return jax.tree.map(lambda x: x.reshape(devices.count, -1, *x.shape[1:]), batch)
+    if devices.mode == "shard_map":
+        sharding = NamedSharding(devices.mesh, PartitionSpec(AXIS))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    return jax.tree.map(lambda x: x.reshape(devices.local_count, -1, *x.shape[1:]), batch)
+
+
+def replicate(tree: Any, devices: Devices) -> Any:
+    """Place values that every process has alike where the mapped step expects its state."""
+    if devices.mode != "shard_map":
+        return tree
+    sharding = NamedSharding(devices.mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
+
+
+def as_global(tree: Any) -> Any:
+    """A replicated state as arrays that all processes own together, as Orbax saves them.
+
+    In several processes what `pmap` returns belongs to one process alone.
+    """
+    if jax.process_count() == 1:
+        return tree
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, local_value(x)), tree
+    )
+
+
+def local_value(value: Any) -> np.ndarray:
+    """A replicated array, of however many devices and processes, as this process holds it."""
+    if isinstance(value, jax.Array):
+        return np.asarray(value.addressable_data(0))
+    return np.asarray(value)
 
 
 def device_sum(value: Any, axis_name: str | None) -> Any:

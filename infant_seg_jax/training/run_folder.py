@@ -1,7 +1,8 @@
 """A run folder explains itself: what was trained, on what, with what, and how it went.
 
 config.json      the resolved config
-run.json         modalities, preparation, subjects, versions and devices
+run.json         modalities, preparation, subjects, the data's hashes, versions, commit, devices
+start.tsv        of a run that began with another's weights: how each parameter started
 metrics.jsonl    one JSON object per line: `step` and what was measured
 tensorboard/     the same for TensorBoard
 checkpoints/     the latest and the best, named by step
@@ -10,6 +11,8 @@ checkpoints/     the latest and the best, named by step
 import json
 import math
 import platform
+import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +23,15 @@ import jax
 from tensorboardX import SummaryWriter
 
 from infant_seg_jax.config import Config, flatten, load_config
-from infant_seg_jax.data.prepared import PreparedSet
+from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE, PreparedCase, PreparedSet
 from infant_seg_jax.data.preprocessing import Preparation, preparation_from_record
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import read_json, write_json
+from infant_seg_jax.files import atomic_path, read_json, sha256, write_json
+from infant_seg_jax.training.trackers import start_tracker
 
 RECORD_VERSION = 2
+MAY_CHANGE = ("parallel", "trackers", "log_every", "save_every")
+"""Keys of a config that may be other ones when a run is resumed."""
 _LIBRARIES = ("infant_seg_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -47,11 +53,15 @@ def start_run(
     workdir: Path,
     config: Config,
     prepared: PreparedSet,
-    subjects: dict[str, list[str]],
+    training: Sequence[PreparedCase],
+    validation: Sequence[PreparedCase],
     *,
     resuming: bool,
 ) -> None:
     """Write the run's config and record; a run that is resumed must have the same config.
+
+    The first of several processes writes for all. What changes nothing of the result may change:
+    the devices' mapping, where it is logged and how often.
 
     Raises:
         InputError: the folder holds a run with another config; the sentence names the keys.
@@ -60,25 +70,53 @@ def start_run(
     if resuming:
         before, now = flatten(load_config(path)), flatten(config)
         changed = [
-            f"{key}: {before[key]!r}, not {now[key]!r}" for key in now if now[key] != before[key]
+            f"{key}: {before[key]!r}, not {now[key]!r}"
+            for key in now
+            if now[key] != before[key] and key not in MAY_CHANGE
         ]
         if changed:
             raise InputError(
                 f"{workdir} holds a run with another config ({'; '.join(changed)}): resume it with "
                 "its own config or name another --workdir."
             )
+    if jax.process_index() != 0:
+        return
     write_json(path, config.to_dict())
+    subjects = {"train": training, "validation": validation}
     write_json(
         workdir / "run.json",
         {
             "record_version": RECORD_VERSION,
             **asdict(record_of(prepared)),
-            "subjects": subjects,
+            "subjects": {name: [c.case_id for c in cases] for name, cases in subjects.items()},
+            "data": {
+                "path": str(prepared.folder),
+                "manifest_sha256": sha256(prepared.folder / MANIFEST),
+                "splits_sha256": sha256(prepared.folder / SPLITS_FILE),
+            },
             "versions": {"python": platform.python_version()}
             | {library: version(library) for library in _LIBRARIES},
+            "git_commit": _git_commit(),
+            "processes": jax.process_count(),
             "devices": [device.device_kind for device in jax.devices()],
         },
     )
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, with a + if files differ from it; None for an installed copy."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != folder.parents[1]:
+            return None  # The package lies, installed, in somebody else's repository.
+        return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def read_run(run: Path) -> tuple[Config, RunRecord]:
@@ -114,23 +152,44 @@ def read_run(run: Path) -> tuple[Config, RunRecord]:
 
 
 class MetricsLog:
-    """Appends measurements to `metrics.jsonl` and to TensorBoard's events."""
+    """Appends measurements to `metrics.jsonl`, to TensorBoard's events and to trackers.
 
-    def __init__(self, workdir: Path, from_step: int) -> None:
-        """Continue the log of a run resumed at `from_step`; what it said of later steps goes."""
+    Of several processes that train together the first logs for all.
+    """
+
+    def __init__(self, workdir: Path, from_step: int, trackers: Sequence[str] = ()) -> None:
+        """Continue the log of a run resumed at `from_step`; what it said of later steps goes.
+
+        Raises:
+            InputError: a tracker's library is not installed.
+        """
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= from_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        with atomic_path(path) as temporary:
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            temporary.write_text(text, encoding="utf-8")
+        self._trackers = [start_tracker(name, workdir) for name in trackers]
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Log the values of a step; numbers also to TensorBoard."""
+        """Log the values of a step; numbers also to TensorBoard and the trackers."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self._events.add_scalar(name, value, step)
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.log(step, numbers)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -141,8 +200,12 @@ class MetricsLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._writes:
+            return
         self._file.close()
         self._events.close()
+        for tracker in self._trackers:
+            tracker.finish()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -12,12 +12,17 @@ from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 
 @flax.struct.dataclass
 class TrainState:
-    """Parameters, batch statistics, optimiser state, and the number of steps taken (int32)."""
+    """Parameters, batch statistics, optimiser state, and the number of steps taken (int32).
+
+    `average` is the moving average of parameters and batch statistics, under these two names, or
+    None where the run keeps none.
+    """
 
     step: Any
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -37,11 +42,34 @@ def abstract_variables(model: SkipDenseNet3D, modalities: int) -> dict[str, Any]
     return jax.eval_shape(model.init, jax.random.key(0), patch)
 
 
-def new_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """Step 0 from the given variables, with a fresh optimiser."""
+def new_state(
+    variables: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+    average: bool = False,
+) -> TrainState:
+    """Step 0 from the given variables, with a fresh optimiser; keeps an average if asked to."""
+    names = ("params", "batch_stats")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
+        # A copy, because a step uses up what it is given, and nothing twice.
+        average={name: jax.tree.map(jnp.copy, variables[name]) for name in names}
+        if average
+        else None,
+    )
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """A tree's leaves by their paths, as in `params/stem_conv0/kernel`."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves}
+
+
+def map_with_path(function: Any, tree: Any) -> Any:
+    """`function(path, leaf)` of every leaf, with paths as `by_path` writes them."""
+    return jax.tree_util.tree_map_with_path(
+        lambda key, leaf: function(jax.tree_util.keystr(key, simple=True, separator="/"), leaf),
+        tree,
     )

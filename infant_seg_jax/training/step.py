@@ -4,17 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
+from infant_seg_jax import augmentation
 from infant_seg_jax.config import Config
-from infant_seg_jax.data import augmentation
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.losses import LOSSES
+from infant_seg_jax.training.losses import make_loss
+from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
-from infant_seg_jax.training.schedules import make_optimizer
 from infant_seg_jax.training.state import TrainState
+from infant_seg_jax.training.transfer import learn_by_parts
 
 Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, PatchBatch], tuple[TrainState, Metrics]]
@@ -28,9 +30,11 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
     device's step on the whole batch. Random draws come from `(seed, step, position in the whole
     batch)` and nothing else.
     """
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    loss_function = LOSSES[config.loss.name]
+    optimizer = learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
+    loss_function = make_loss(config.loss)
+    deep = config.loss.deep_supervision > 0
     axis_name = model.axis_name
+    frozen_statistics = bool(config.init.checkpoint) and config.init.batch_norm == "freeze"
 
     def reduce(value: Array) -> Array:
         return device_sum(value, axis_name)
@@ -39,22 +43,26 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
         step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         keys = jax.vmap(lambda position: jax.random.fold_in(step_key, position))(batch.position)
         augment_keys, dropout_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        *shape, channels = batch.image.shape[1:]
         draws = jax.vmap(
-            lambda key: augmentation.draw(key, config.augmentation, batch.image.shape[-1])
+            lambda key: augmentation.draw(key, config.augmentation, channels, tuple(shape))
         )(augment_keys)
         image, labels = jax.vmap(augmentation.apply)(draws, batch.image, batch.labels)
 
         def objective(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            logits, updates = model.apply(
+            outputs, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 image,
                 train=True,
                 example_keys=dropout_keys,
                 mutable=["batch_stats"],
+                deep=deep,
+                frozen_statistics=frozen_statistics,
             )
-            loss = loss_function(logits, labels, reduce)
+            logits, maps = outputs if deep else (outputs, ())
+            loss = loss_function(logits, labels, reduce, maps)
             # The devices' objectives add up to the loss, and so do their gradients.
-            return device_share(loss, axis_name), (loss, updates["batch_stats"])
+            return device_share(loss, axis_name), (loss, updates.get("batch_stats"))
 
         # As each device's own variable, the parameters get each device's own gradient,
         # which is then summed here and nowhere else.
@@ -67,9 +75,24 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            batch_stats=state.batch_stats if frozen_statistics else batch_stats,
             opt_state=opt_state,
         )
+        if state.average is not None:
+            average = moving_average(state, new_state.variables, config.average_decay)
+            new_state = new_state.replace(average=average)
         return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
+
+
+def moving_average(state: TrainState, variables: Any, decay: float) -> Any:
+    """The exponential moving average after one more step.
+
+    Early in a run it follows faster, with a decay of `(1 + step) / (10 + step)` if that is less, so
+    that it forgets where the run started.
+    """
+    decay_now = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    return jax.tree.map(
+        lambda old, new: decay_now * old + (1 - decay_now) * new, state.average, variables
+    )

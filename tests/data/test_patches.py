@@ -2,19 +2,27 @@
 
 import gc
 import itertools
+import math
 import threading
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_box, prefetch
+from infant_seg_jax.data.labels import IGNORE, count_classes
+from infant_seg_jax.data.patches import (
+    check_patch_fits,
+    patch_batch,
+    patch_box,
+    patch_cases,
+    prefetch,
+)
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.errors import InputError
 
@@ -44,6 +52,27 @@ def cases(tmp_path_factory):
     dataset = Dataset("toys", folder, ("T1w", "T2w"), TISSUE_SCHEMA, tuple(found))
     prepared = prepare(dataset, folder / "set", preparation=Preparation(margin_mm=3.0), workers=1)
     return prepared.cases
+
+
+@pytest.fixture(scope="module")
+def make_case(cases, tmp_path_factory):
+    """A case of given labels, in whose brain, where it has no more than given, all is 1."""
+
+    def make(labels, brain=None):
+        folder = tmp_path_factory.mktemp("case")
+        image = np.ones(labels.shape) if brain is None else brain
+        np.save(folder / "image.npy", image[..., None].astype(np.float32))
+        np.save(folder / "labels.npy", labels.astype(np.uint8))
+        return replace(
+            cases[0],
+            image_path=folder / "image.npy",
+            labels_path=folder / "labels.npy",
+            shape=labels.shape,
+            channels=1,
+            voxels=count_classes(labels),
+        )
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -137,20 +166,132 @@ def test_batch_is_no_view_of_the_mapped_file(cases):
     assert batch.image.flags.writeable and not np.shares_memory(batch.image, cases[0].image())
 
 
-def test_brain_of_one_voxel_does_not_stop_the_search(cases, tmp_path):
-    shape = (30, 30, 30)
-    image = np.zeros((*shape, 1), np.float32)
-    image[3, 4, 5] = 1
-    np.save(tmp_path / "image.npy", image)
-    np.save(tmp_path / "labels.npy", np.zeros(shape, np.uint8))
-    case = replace(
-        cases[0],
-        image_path=tmp_path / "image.npy",
-        labels_path=tmp_path / "labels.npy",
-        shape=shape,
-        channels=1,
+def test_brain_of_one_voxel_is_found(make_case):
+    brain = np.zeros((30, 30, 30))
+    brain[13, 4, 25] = 1
+    batch = patch_batch([make_case(np.zeros(brain.shape, int), brain)], (3, 3, 3), 5, 0, 0)
+    assert (batch.image[:, 1, 1, 1] == 1).all()
+
+
+def centres(cases, count, balanced):
+    """The labels of the voxels that patches are centred on, for they are no larger."""
+    return patch_batch(cases, (1, 1, 1), count, 0, 0, balanced=balanced).labels.ravel()
+
+
+def assert_share(found, share):
+    """Within five standard errors of what so many draws of this chance give."""
+    assert abs(found.mean() - share) < 5 * math.sqrt(share * (1 - share) / found.size)
+
+
+def uneven_labels():
+    """Much background, less CSF and GM, little WM (0.15 %), a tenth ignored."""
+    shares = [0.6, 0.2485, 0.05, 0.0015, 0.1]
+    return np.random.default_rng(0).choice([0, 1, 2, 3, IGNORE], (20, 20, 20), p=shares)
+
+
+def test_balanced_patches_are_centred_on_each_class_alike(make_case):
+    found = centres([make_case(uneven_labels())], 1000, 1.0)
+    for index in range(4):
+        assert_share(found == index, 1 / 4)
+
+
+def test_classes_that_a_case_lacks_are_not_drawn(make_case):
+    labels = uneven_labels()
+    labels[(labels == 0) | (labels == 2)] = IGNORE
+    found = centres([make_case(labels)], 500, 1.0)
+    assert set(found) == {1, 3}
+    assert_share(found == 1, 1 / 2)
+
+
+def test_cases_are_balanced_each_by_itself(make_case):
+    one, other = np.full((9, 9, 9), 1), np.full((9, 9, 9), 2)
+    other[4, 4, 4] = 3
+    found = centres([make_case(one), make_case(other)], 1000, 1.0)
+    for index, share in ((1, 1 / 2), (2, 1 / 4), (3, 1 / 4)):
+        assert_share(found == index, share)
+
+
+def test_a_mixture_balances_its_share_of_the_patches(make_case):
+    labels = uneven_labels()
+    brain = (np.indices(labels.shape).sum(axis=0) % 2 == 0) & (labels != 0)
+    inside = labels[brain & (labels != IGNORE)]
+    found = centres([make_case(labels, brain)], 1000, 0.4)
+    for index in range(4):
+        assert_share(found == index, 0.4 / 4 + 0.6 * np.mean(inside == index))
+
+
+@pytest.mark.parametrize("balanced", [0.0, 0.5, 1.0])
+def test_ignored_voxels_are_never_centres(make_case, balanced):
+    labels = np.full((16, 16, 16), IGNORE)
+    labels[3, 4, 5], labels[8, 8, 8] = 1, 2
+    assert set(centres([make_case(labels)], 50, balanced)) == {1, 2}
+
+
+@pytest.mark.parametrize("balanced", [0.0, 1.0])
+@pytest.mark.parametrize(("count", "draws"), [(3, 300), (400, 1200)])
+def test_every_voxel_that_fits_is_drawn_alike(make_case, balanced, count, draws):
+    # Of 8000 voxels, 3 are found by the search, 400 mostly by tries.
+    rng = np.random.default_rng(1)
+    chosen = rng.permutation(8000)[:count]
+    labels = np.full(8000, IGNORE)
+    labels[chosen] = 2
+    names = np.arange(1, 8001).reshape(20, 20, 20)
+    case = make_case(labels.reshape(20, 20, 20), names)
+    batch = patch_batch([case], (1, 1, 1), draws, 0, 0, balanced=balanced)
+    found = np.bincount(batch.image.ravel().astype(int) - 1, minlength=8000)
+    assert found[chosen].sum() == draws
+    expected = draws / count
+    # Chi squared has a mean of count - 1 and a variance of twice that.
+    chi_squared = ((found[chosen] - expected) ** 2 / expected).sum()
+    assert chi_squared < count - 1 + 5 * math.sqrt(2 * (count - 1))
+
+
+def test_balanced_batches_depend_on_seed_step_and_position_alone(cases):
+    order = [(0, 0), (0, 1), (5, 0)]
+    first = {key: patch_batch(cases, PATCH, 4, *key, balanced=0.5) for key in order}
+    for key in reversed(order):
+        assert same(patch_batch(cases, PATCH, 4, *key, balanced=0.5), first[key])
+        fewer = patch_batch(cases, PATCH, 2, *key, balanced=0.5)
+        np.testing.assert_array_equal(fewer.image, first[key].image[:2])
+    for one, other in itertools.combinations(order, 2):
+        assert not np.array_equal(first[one].image, first[other].image)
+
+
+@pytest.mark.parametrize("balanced", [0.0, 0.5])
+def test_patch_cases_are_those_that_the_patches_come_from(cases, places, balanced):
+    for step in range(5):
+        batch = patch_batch(cases, PATCH, 4, 1, step, balanced=balanced)
+        named = patch_cases(cases, 4, 1, step)
+        for image, case in zip(batch.image, named, strict=True):
+            assert not image.any() or place(image, places)[0] is case
+
+
+@settings(max_examples=20, deadline=None)
+@given(hosts=st.lists(st.integers(0, 2), min_size=6, max_size=6), balanced=st.sampled_from([0, 1]))
+def test_hosts_make_together_the_one_hosts_batch(cases, hosts, balanced):
+    described = {"shape": PATCH, "size": 6, "seed": 3, "step": 11, "balanced": 0.5 * balanced}
+    whole = patch_batch(cases, **described)
+    for host in set(hosts):
+        own = [position for position in range(6) if hosts[position] == host]
+        part = patch_batch(cases, **described, positions=own)
+        np.testing.assert_array_equal(part.position, own)
+        assert part.position.dtype == np.int32
+        np.testing.assert_array_equal(part.image, whole.image[own])
+        np.testing.assert_array_equal(part.labels, whole.labels[own])
+
+
+@pytest.mark.parametrize(
+    ("balanced", "what"), [(0.0, "the brain that is not ignored"), (1.0, "WM")]
+)
+def test_no_voxel_to_centre_on_is_one_sentence(make_case, balanced, what):
+    case = make_case(np.full((4, 4, 4), 3))
+    np.save(case.labels_path, np.full((4, 4, 4), IGNORE, np.uint8))
+    with pytest.raises(InputError) as caught:
+        patch_batch([case], (2, 2, 2), 1, 0, 0, balanced=balanced)
+    assert str(caught.value) == (
+        f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
+        "centre patches on: prepare the set again, without this case if it is still so."
     )
-    assert patch_batch([case], PATCH, 2, 0, 0).image.shape == (2, *PATCH, 1)
 
 
 @given(SIDE, SIDE, st.data())

@@ -181,7 +181,8 @@ def test_one_bad_case_is_named_and_leaves_nothing_half_written(cases, tmp_path):
 
 
 def test_nothing_is_left_when_not_one_case_could_be_prepared(cases, tmp_path):
-    cases[0].images[0].unlink()
+    for case in cases:
+        case.images[0].unlink()
     with pytest.raises(InputError, match=f"There is no file {cases[0].images[0]}"):
         prepare_toys(cases, tmp_path / "set", workers=1)
     assert not (tmp_path / "set").exists()

@@ -247,3 +247,164 @@ def test_training_uses_the_batchs_statistics_and_evaluation_the_running_ones():
     assert np.abs(evaluate(other, x, KEYS)[0] - logits).max() > 0.01
     unmoved = jax.tree.map(np.array_equal, state["batch_stats"], variables["batch_stats"])
     assert jax.tree.all(unmoved)
+
+
+@jax.jit
+def evaluate_deep(variables: Any, x: Any) -> Any:
+    return SMALL.apply(variables, x, deep=True)
+
+
+def test_deep_gives_each_blocks_upsampled_map_beside_the_same_logits():
+    variables, x = small_variables(), patches()
+    logits, maps = evaluate_deep(variables, x)
+    np.testing.assert_allclose(logits, evaluate(variables, x, KEYS)[0], atol=1e-5)
+    assert len(maps) == len(SMALL.block_layers)
+    # They are what the classifier reads first: its norm and product give the logits again.
+    skip_free = jax.tree.map(np.copy, variables)
+    head = skip_free["params"]["head_conv"]
+    channels = SMALL.num_classes * len(maps)
+    head["kernel"][..., channels:, :] = 0
+    norm = {
+        name: leaf[:channels]
+        for name, leaf in {
+            **variables["params"]["head_norm"],
+            **variables["batch_stats"]["head_norm"],
+        }.items()
+    }
+    joined = np.concatenate(maps, axis=-1)
+    normal = (joined - norm["mean"]) / np.sqrt(norm["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    expected = np.maximum(normal, 0) @ head["kernel"][0, 0, 0, :channels] + head["bias"]
+    np.testing.assert_allclose(evaluate(skip_free, x, KEYS)[0], expected, atol=1e-4)
+
+
+def test_deep_maps_of_a_class_read_their_own_share_of_the_channels():
+    # 32 + 4 * 16 channels of the first block in four groups: a kernel per class and share.
+    params = shapes(SkipDenseNet3D(), (1, 16, 16, 16, 2))["params"]
+    assert params["upsample1"]["kernel"].shape == (4, 4, 4, 96 // 4, 4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_deep_maps_are_float32_of_the_logits_shape(dtype):
+    model = SkipDenseNet3D(dtype=dtype)
+    x = jax.ShapeDtypeStruct((1, 32, 16, 16, 1), jnp.float32)
+    outputs = jax.eval_shape(
+        lambda variables, x: model.apply(variables, x, deep=True), shapes(model, x.shape), x
+    )
+    logits, maps = outputs
+    assert [(m.shape, m.dtype) for m in maps] == [(logits.shape, jnp.float32)] * 4
+
+
+VARIANTS = [{"dtype": jnp.bfloat16}, {"remat": True}, {"dtype": jnp.bfloat16, "remat": True}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_variables_do_not_depend_on_how_they_are_computed_with(changes):
+    plain = shapes(SMALL, (1, 16, 16, 16, 2))
+    other = shapes(SMALL.clone(**changes), (1, 16, 16, 16, 2))
+    assert jax.tree.structure(other) == jax.tree.structure(plain)
+    assert jax.tree.leaves(other) == jax.tree.leaves(plain)
+
+
+def test_first_values_do_not_depend_on_how_they_are_computed_with():
+    init = jax.jit(SMALL.clone(dtype=jnp.bfloat16, remat=True).init)
+    drawn = init(jax.random.key(1), jnp.zeros((1, 16, 16, 16, 2)))
+    jax.tree.map(np.testing.assert_array_equal, drawn, initial_variables())
+
+
+@cache
+def gradients(**changes: Any) -> tuple[Any, Any, Any]:
+    """Logits, the gradient of a function of them and of the maps, and the updated statistics."""
+    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1)).clone(**changes)
+    x = jnp.asarray(patches(2)[:, :8, :8, :8, :1])
+
+    @jax.jit
+    def function(key: Any) -> Any:
+        variables = model.init(key, x)
+
+        def objective(params: Any) -> Any:
+            (logits, maps), state = model.apply(
+                {**variables, "params": params},
+                x,
+                train=True,
+                example_keys=KEYS[:2],
+                mutable=["batch_stats"],
+                deep=True,
+            )
+            total = sum(jnp.mean(jnp.square(each - 1)) for each in (logits, *maps))
+            return total, (logits, state["batch_stats"])
+
+        return jax.grad(objective, has_aux=True)(variables["params"])
+
+    gradient, (logits, statistics) = function(jax.random.key(5))
+    return logits, gradient, statistics
+
+
+def assert_all_close(one: Any, other: Any, rtol: float) -> None:
+    """Leaf by leaf, relative to the leaf's largest value."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=rtol * max(np.abs(b).max(), 1e-3)),
+        one,
+        other,
+    )
+
+
+def test_rematerialisation_changes_no_number():
+    logits, gradient, statistics = gradients(remat=True)
+    expected_logits, expected, expected_statistics = gradients()
+    np.testing.assert_allclose(logits, expected_logits, atol=1e-5)
+    assert_all_close(statistics, expected_statistics, 1e-5)
+    assert_all_close(gradient, expected, 1e-4)
+
+
+def kept_bytes(model: SkipDenseNet3D) -> int:
+    """What the way forward keeps for the way back."""
+
+    def forward(variables: Any, x: Any, keys: Any) -> Any:
+        def logits(params: Any) -> Any:
+            own = {**variables, "params": params}
+            return model.apply(own, x, train=True, example_keys=keys, mutable=["batch_stats"])
+
+        return jax.vjp(logits, variables["params"], has_aux=True)[1]
+
+    x = jax.ShapeDtypeStruct((2, 64, 64, 64, 1), jnp.float32)
+    kept = jax.eval_shape(forward, shapes(model, x.shape), x, KEYS[:2])
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+def test_rematerialisation_keeps_less_of_the_blocks():
+    # Block 1 alone keeps its four layers' 3x3x3 inputs, of 64 channels at half the extent.
+    saved = 4 * 64 * 2 * 32**3 * 4
+    assert kept_bytes(SkipDenseNet3D(remat=True)) < kept_bytes(SkipDenseNet3D()) - saved
+
+
+def test_bfloat16_is_close_to_float32_and_keeps_its_variables_in_float32():
+    logits, gradient, statistics = gradients(dtype=jnp.bfloat16)
+    expected_logits, expected, expected_statistics = gradients()
+    assert logits.dtype == np.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves((gradient, statistics))} == {
+        np.dtype(np.float32)
+    }
+    difference = np.abs(logits - expected_logits)
+    assert 0 < difference.mean() < 0.05 * np.std(expected_logits)
+    assert_all_close(statistics, expected_statistics, 0.02)
+    flat, expected_flat = (
+        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+        for tree in (gradient, expected)
+    )
+    cosine = flat @ expected_flat / (np.linalg.norm(flat) * np.linalg.norm(expected_flat))
+    assert cosine > 0.99
+
+
+def test_bfloat16_computes_every_convolution_but_the_last_in_bfloat16():
+    model = SMALL.clone(dtype=jnp.bfloat16)
+    x = jax.ShapeDtypeStruct((1, 16, 16, 16, 2), jnp.float32)
+    _, state = jax.eval_shape(
+        lambda variables, x: model.apply(variables, x, capture_intermediates=True, mutable=True),
+        shapes(model, x.shape),
+        x,
+    )
+    outputs = jax.tree.leaves_with_path(state["intermediates"])
+    found = {jax.tree_util.keystr(path, simple=True): leaf.dtype for path, leaf in outputs}
+    single = {name for name, dtype in found.items() if dtype == jnp.float32}
+    assert {name.split("__")[0] for name in single} == {"", "head_conv"}
+    assert len(found) > 30

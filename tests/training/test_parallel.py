@@ -12,8 +12,8 @@ from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.predictor import make_model
-from infant_seg_jax.training.parallel import choose_devices, map_step, shard
-from infant_seg_jax.training.schedules import make_optimizer
+from infant_seg_jax.training.optimizers import make_optimizer
+from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
 from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
 
@@ -53,6 +53,7 @@ def run(config: Config, mode: str, steps: int) -> tuple[TrainState, list[float],
     optimizer = make_optimizer(config.optimizer, config.steps)
     state = new_state(init_variables(make_model(config), 1, seed=1), optimizer)
     step = map_step(make_train_step(model, config), devices)
+    state = replicate(state, devices)
     losses, norms = [], []
     for i in range(steps):
         state, metrics = step(state, shard(random_batch(config, i), devices))
@@ -71,12 +72,19 @@ def first_moment(state: TrainState) -> Any:
     return adam.mu
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "cross_entropy_dice"])
-def test_step_on_four_devices_equals_one_device_on_the_whole_batch(loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "mode"),
+    [
+        ("cross_entropy", "pmap"),
+        ("cross_entropy_dice", "pmap"),
+        ("cross_entropy_dice", "shard_map"),
+    ],
+)
+def test_step_on_four_devices_equals_one_device_on_the_whole_batch(loss: str, mode: str) -> None:
     assert jax.local_device_count() == 4
     config = small_config(loss)
     one, one_losses, one_norms = run(config, "jit", steps=2)
-    four, four_losses, four_norms = run(config, "pmap", steps=2)
+    four, four_losses, four_norms = run(config, mode, steps=2)
     np.testing.assert_allclose(four_losses, one_losses, rtol=1e-5)
     # Adam's first steps hardly depend on the gradient's scale; its norm does.
     np.testing.assert_allclose(four_norms, one_norms, rtol=1e-4)

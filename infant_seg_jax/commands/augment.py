@@ -1,0 +1,74 @@
+"""draw a sheet of what each augmentation does to a prepared scan, alone and with the others.
+
+A row per augmentation, at its strength in the config, and one for all of them as the config has
+them; a column per draw, with outlines of the labels. Look at it before a long run: what a person
+could not label, the network should not be asked to.
+
+    infant-seg augment --data=prepared/ibsr --output=augmentations.png
+    infant-seg augment --data=prepared/infants --case=sub-01 --config=configs/default.py \\
+        --config.augmentation.elastic=0.2 --output=augmentations.png
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from infant_seg_jax.errors import InputError
+
+_PICTURES = (".png", ".pdf", ".svg")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("data", None, "A prepared set.", required=True, flag_values=values)
+    flags.DEFINE_string(
+        "case", "", "Which case; the first with labels if none.", flag_values=values
+    )
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The config file whose augmentation to show, the default's if none; --config.KEY=VALUE "
+        "overrides its values.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        f"The picture to write ({', '.join(_PICTURES)}).",
+        required=True,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "draws", 4, "How many draws of each.", lower_bound=1, upper_bound=12, flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "Draws them.", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.config import check_config, default_config
+    from infant_seg_jax.data.prepared import open_prepared
+    from infant_seg_jax.report.augmentation_sheet import augmentation_sheet
+
+    output = Path(values.output)
+    if output.suffix.lower() not in _PICTURES:
+        raise InputError(
+            f"--output is {output}, expected the name of a picture that ends in "
+            f"{', '.join(_PICTURES)}."
+        )
+    config = values.config or default_config()
+    check_config(config)
+    prepared = open_prepared(Path(values.data))
+    wanted = values.case or next(
+        (case.case_id for case in prepared.cases if case.labels_path), prepared.cases[0].case_id
+    )
+    cases = {case.case_id: case for case in prepared.cases}
+    if wanted not in cases:
+        raise InputError(
+            f"{prepared.folder} has no case '{wanted}', expected one of {', '.join(cases)}."
+        )
+    use_compilation_cache()
+    augmentation_sheet(
+        output, cases[wanted], prepared.modalities, config.augmentation, values.draws, values.seed
+    )
+    print(f"The sheet of {wanted} is {output}.")

@@ -1,0 +1,217 @@
+"""A sheet of pictures: what each augmentation does to a prepared scan, alone and with the others.
+
+Each picture is an axial slice of the whole volume, in the radiological convention, with its tissues
+outlined and the values that were drawn above it. Gray levels are the same in all of them.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from infant_seg_jax.augmentation import Augmentation, apply, draw
+from infant_seg_jax.augmentation.intensity import bias_factor
+from infant_seg_jax.augmentation.pipeline import NAMES, RANGES
+from infant_seg_jax.augmentation.splines import evaluate_field
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
+from infant_seg_jax.data.prepared import PreparedCase
+from infant_seg_jax.files import atomic_path
+from infant_seg_jax.progress import progress
+from infant_seg_jax.report.figures import TISSUE_COLOURS, middle, plane_slice
+
+TELLING_REACH = 0.3
+"""Of `gain` and `offset`, to show what they do where the config has them off."""
+
+_UNKNOWN_COLOUR = "#505050"
+_PANEL = 2.2  # Inches, its width.
+_TITLE_WIDTH = 46  # Letters.
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of the sheet shows: its name, and the `config.augmentation` that is drawn from."""
+
+    name: str
+    config: Config
+
+
+def sheet_rows(config: Config, channels: int) -> list[Row]:
+    """Each augmentation alone, befalling every patch, at its strength in `config.augmentation`.
+
+    Then all together: as the config has them, or, where it has none on, each with certainty.
+    """
+    names = [name for name in NAMES if name != "drop_modality" or channels > 1]
+
+    def only(*chosen: str) -> Config:
+        changed = config.copy_and_resolve_references()
+        for name in NAMES:
+            strength = (config[name] or TELLING_REACH) if name in RANGES else 1.0
+            changed[name] = strength if name in chosen else 0.0
+        return changed
+
+    configured = any(config[name] for name in names)
+    together = Row("as configured", config) if configured else Row("all together", only(*names))
+    return [*(Row(name.replace("_", " "), only(name)) for name in names), together]
+
+
+def augmentation_sheet(
+    path: Path,
+    case: PreparedCase,
+    modalities: Sequence[str],
+    config: Config,
+    draws: int = 4,
+    seed: int = 0,
+) -> Path:
+    """Draw what `config.augmentation` does to a case: a row per augmentation, a column per draw.
+
+    Several modalities are shown side by side. What comes from beyond the volume is gray.
+
+    Raises:
+        InputError: the case's arrays are damaged, or the picture cannot be written.
+    """
+    image = np.array(case.image())
+    labels = np.array(case.labels()) if case.labels_path else np.zeros(case.shape, np.uint8)
+    paint = _painter(image, case.spacing)
+    rows = sheet_rows(config, case.channels)
+    figure = Figure(
+        figsize=(_PANEL * max(draws, 2) * case.channels, 1.3 * _PANEL * (len(rows) + 1)),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(rows) + 1, max(draws, 2), squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    paint(grid[0, 0], image, np.zeros_like(labels))
+    paint(grid[0, 1], image, labels)
+    grid[0, 0].set_title(f"{case.case_id}, {' and '.join(modalities)}", fontsize=7)
+    grid[0, 1].set_title("as prepared", fontsize=7)
+
+    keys = jax.random.split(jax.random.key(seed), draws)
+    with progress("drawing", len(rows), unit="row") as bar:
+        for row, panels in zip(rows, grid[1:], strict=True):
+            augment = jax.jit(_augmentation_by(row.config))
+            for key, axes in zip(keys, panels, strict=False):
+                drawn, changed, moved = augment(key, image, labels)
+                paint(axes, np.asarray(changed), np.asarray(moved))
+                axes.set_title(describe(drawn, case.shape), fontsize=6)
+            panels[0].text(-0.04, 0.5, row.name, ha="right", va="center", rotation=90, fontsize=9)
+            panels[0].texts[-1].set_transform(panels[0].transAxes)
+            bar.update()
+    _legend(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path
+
+
+def describe(drawn: Augmentation, shape: Shape) -> str:
+    """What was drawn and chosen for one volume of `shape`, in a few lines of words."""
+    chosen = [name for name in NAMES if name in drawn and bool(drawn[name].chosen)]
+    said = [_WORDS[name](drawn[name].values, shape) for name in chosen]
+    lines = [line for words in said for line in textwrap.wrap(words, _TITLE_WIDTH)]
+    return "\n".join(lines) if len(chosen) == 1 else textwrap.fill("; ".join(said), _TITLE_WIDTH)
+
+
+def _list(values: Iterable[Any], digits: int = 2) -> str:
+    rounded = np.round(np.ravel(np.asarray(values, np.float64)), digits) + 0.0  # No "-0".
+    return ", ".join(f"{value:.{digits}f}" for value in rounded)
+
+
+def _affine_words(motion: Any, shape: Shape) -> str:
+    return (
+        f"turned {_list(motion.rotation, 0)} degrees, scaled {_list(motion.scale)}, "
+        f"sheared {_list(motion.shear)}, moved {_list(motion.translation, 1)}"
+    )
+
+
+def _elastic_words(displacement: Any, shape: Shape) -> str:
+    lengths = np.linalg.norm(evaluate_field(displacement, shape), axis=-1)
+    return f"displaced by up to {lengths.max():.1f} voxels"
+
+
+def _bias_words(logarithm: Any, shape: Shape) -> str:
+    factor = np.asarray(bias_factor(logarithm, shape))
+    return f"bias {factor.min():.2f} to {factor.max():.2f}"
+
+
+def _slices_words(slices: Any, shape: Shape) -> str:
+    axes = ", ".join("xyz"[int(axis)] for axis in slices.axis)
+    return f"{_list(slices.thickness, 1)} voxels thick along {axes}"
+
+
+_WORDS: Mapping[str, Callable[[Any, Shape], str]] = {
+    "flip": lambda values, shape: "mirrored",
+    "affine": _affine_words,
+    "elastic": _elastic_words,
+    "inversion": lambda values, shape: "inverted",
+    "gamma": lambda exponent, shape: f"gamma {_list(exponent)}",
+    "bias_field": _bias_words,
+    "blur": lambda deviation, shape: f"blurred by {_list(deviation)} voxels",
+    "thick_slices": _slices_words,
+    "gaussian_noise": lambda noise, shape: f"Gaussian noise {_list(noise.deviation)}",
+    "rician_noise": lambda noise, shape: f"Rician noise {_list(noise.deviation)}",
+    "gain": lambda gain, shape: f"gain {_list(gain)}",
+    "offset": lambda offset, shape: f"offset {_list(offset)}",
+    "drop_modality": lambda channel, shape: f"without modality {int(channel) + 1}",
+}
+
+
+def _augmentation_by(config: Config) -> Callable[..., tuple[Augmentation, Any, Any]]:
+    def augment(key: Any, image: Any, labels: Any) -> tuple[Augmentation, Any, Any]:
+        drawn = draw(key, config, image.shape[-1], labels.shape)
+        return drawn, *apply(drawn, image, labels)
+
+    return augment
+
+
+def _painter(
+    image: Float[np.ndarray, "x y z c"], spacing: tuple[float, float, float]
+) -> Callable[[Axes, np.ndarray, np.ndarray], None]:
+    """Draws images and outlines of labels at the level, and in the gray levels, of `image`."""
+    brain = image != 0
+    at = middle(brain.any(axis=-1))[2]
+    # Even on both sides of 0, the brain's mean, so that an inverted image finds room.
+    reach = float(np.percentile(np.abs(image[brain]), 99.5))
+
+    def beside_each_other(volumes: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([plane_slice(volume, "axial", at) for volume in volumes], axis=1)
+
+    def paint(
+        axes: Axes, image: Float[np.ndarray, "x y z c"], labels: UInt8[np.ndarray, "x y z"]
+    ) -> None:
+        aspect = spacing[1] / spacing[0]
+        shown = beside_each_other(np.moveaxis(image, -1, 0))
+        classes = beside_each_other([labels] * image.shape[-1])
+        axes.set_facecolor("black")
+        axes.imshow(
+            np.where(shown == 0, -reach, shown), cmap="gray", vmin=-reach, vmax=reach, aspect=aspect
+        )
+        unknown = np.where(classes == IGNORE, 1.0, np.nan)
+        axes.imshow(unknown, cmap=ListedColormap([_UNKNOWN_COLOUR]), aspect=aspect)
+        for name, colour in TISSUE_COLOURS.items():
+            tissue = classes == CLASS_NAMES.index(name)
+            if tissue.any():
+                axes.contour(tissue, levels=[0.5], colors=[colour], linewidths=0.35)
+
+    return paint
+
+
+def _legend(figure: Figure) -> None:
+    tissues = [Patch(color=colour, label=name) for name, colour in TISSUE_COLOURS.items()]
+    figure.legend(
+        handles=[*tissues, Patch(color=_UNKNOWN_COLOUR, label="ignored: from beyond the volume")],
+        loc="outside lower left",
+        ncols=4,
+        title="Axial slices; the subject's right is on the left (radiological convention)",
+        fontsize=8,
+        title_fontsize=8,
+    )
