@@ -16,12 +16,12 @@ BLACK = -4.0
 """The intensity taken for no signal: 4 SDs below the brain's mean.
 
 A prepared image has lost its zero, which bias fields and Rician noise are about. In T1-weighted
-scans of adults and infants the brain's mean lies 3 to 7 of its SDs above no signal, and all but a
-thousandth of its voxels above -4.
+scans of adults and infants it lies 3 to 7 SDs below the mean, and about a thousandth of the brain
+lies below -4.
 """
 
 BIAS_SPACING = 64.0
-"""Voxels between the points of a bias field's grid: coils see the head in large patches."""
+"""Voxels between the points of a bias field's grid: it changes over half a head, not a gyrus."""
 
 
 def invert(image: Float[Array, "x y z c"]) -> Float[Array, "x y z c"]:

@@ -67,15 +67,20 @@ class Predictor:
     batch_size: int
 
     @classmethod
-    def from_run(cls, run: Path, which: str = "best") -> "Predictor":
-        """The network that a run trained, at its `"best"` or `"latest"` checkpoint.
+    def from_run(cls, run: Path, which: str = "best", weights: str | None = None) -> "Predictor":
+        """The network that a run trained.
+
+        Args:
+            run: the run's folder.
+            which: its checkpoint: `"best"`, `"latest"` or the number of a step.
+            weights: `"raw"` or `"averaged"`; None: averaged if the run has them.
 
         Raises:
             InputError: `run` is no run folder, or its checkpoint does not fit its config.
         """
         config, record = read_run(run)
         model = make_model(config)
-        variables = load_variables(run, model, len(record.modalities), which).variables
+        variables = load_variables(run, model, len(record.modalities), which, weights).variables
         return cls.from_config(config, variables, record)
 
     @classmethod

@@ -177,8 +177,9 @@ class SkipDenseNet3D(nn.Module):
                 x = Transition(norm, self.dtype, name=f"transition{i}")(x)
 
         x = nn.relu(norm(name="head_norm")(jnp.concatenate([*upsampled, skip], axis=-1)))
-        # In float32 whatever the dtype, for what it yields is.
-        logits = Conv(self.num_classes, 1, use_bias=True, name="head_conv")(x)
+        # What it yields is float32, so it is not computed in less.
+        dtype = jnp.promote_types(self.dtype, jnp.float32)
+        logits = Conv(self.num_classes, 1, True, dtype, name="head_conv")(x).astype(jnp.float32)
         if deep:
             return logits, tuple(level.astype(jnp.float32) for level in upsampled)
         return logits

@@ -82,7 +82,7 @@ def augmentation_sheet(
     """
     image = np.array(case.image())
     labels = np.array(case.labels()) if case.labels_path else np.zeros(case.shape, np.uint8)
-    paint = _painter(image, case.spacing)
+    paint = painter(image, case.spacing)
     rows = sheet_rows(config, case.channels)
     figure = Figure(
         figsize=(_PANEL * max(draws, 2) * case.channels, 1.3 * _PANEL * (len(rows) + 1)),
@@ -173,7 +173,7 @@ def _augmentation_by(config: Config) -> Callable[..., tuple[Augmentation, Any, A
     return augment
 
 
-def _painter(
+def painter(
     image: Float[np.ndarray, "x y z c"], spacing: tuple[float, float, float]
 ) -> Callable[[Axes, np.ndarray, np.ndarray], None]:
     """Draws images and outlines of labels at the level, and in the gray levels, of `image`."""

@@ -1,6 +1,7 @@
 """All augmentations together: by key alone, batch, jit and devices alike, brain only."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +63,14 @@ def assert_same(found: tuple, expected: tuple) -> None:
     )
 
 
+def is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def leaves(drawn: Augmentation | Drawn) -> list[np.ndarray]:
     """What was drawn, as numbers; keys as the numbers that they hold."""
     return [
-        np.asarray(
-            jax.random.key_data(leaf)
-            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            else leaf
-        )
+        np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         for leaf in jax.tree.leaves(drawn)
     ]
 
@@ -138,7 +139,7 @@ def test_draws_depend_on_the_key_alone() -> None:
 def test_what_is_not_chosen_changes_no_bit() -> None:
     keys, images, labels = examples()
     drawn = {
-        name: values.replace(chosen=jnp.zeros(COUNT, bool))
+        name: replace(values, chosen=jnp.zeros(COUNT, bool))
         for name, values in draw_batch(keys).items()
     }
     found, found_labels = apply_batch(drawn, images, labels)
@@ -182,7 +183,7 @@ def test_outside_the_brain_stays_zero_and_labels_stay(name: str) -> None:
 def test_the_brain_is_where_its_labels_are_whatever_is_drawn() -> None:
     keys, images, labels = examples()
     drawn = draw_batch(keys)
-    drawn["drop_modality"] = drawn["drop_modality"].replace(chosen=jnp.zeros(COUNT, bool))
+    drawn["drop_modality"] = replace(drawn["drop_modality"], chosen=jnp.zeros(COUNT, bool))
     found, found_labels = apply_batch(drawn, images, labels)
     brain = np.isin(found_labels, [2, 3])
     np.testing.assert_array_equal(
@@ -197,7 +198,7 @@ def test_flip_comes_before_the_motion() -> None:
     keys, images, labels = examples()
     drawn = draw_batch(keys)
     yes, no = jnp.ones(COUNT, bool), jnp.zeros(COUNT, bool)
-    drawn = {name: drawn[name].replace(chosen=yes if name in MOTIONS else no) for name in NAMES}
+    drawn = {name: replace(drawn[name], chosen=yes if name in MOTIONS else no) for name in NAMES}
     moved = apply_batch(drawn, images[:, ::-1], labels[:, ::-1])
     assert_same(apply_batch({**drawn, "flip": Drawn(yes, ())}, images, labels), moved)
 
@@ -208,10 +209,10 @@ def test_what_moves_is_then_deformed() -> None:
     drawn = draw(jax.random.key(0), config, 1, (9, 9, 9))
     affine, elastic = (drawn[name].values for name in MOTIONS)
     still = {"scale": jnp.ones(3), "shear": jnp.zeros(3), "translation": jnp.zeros(3)}
-    turn = affine.replace(rotation=jnp.array([0.0, 0.0, 90.0]), **still)
+    turn = replace(affine, rotation=jnp.array([0.0, 0.0, 90.0]), **still)
     away = jnp.broadcast_to(jnp.array([2.0, 0.0, 0.0]), elastic.coefficients.shape)
-    drawn["affine"] = drawn["affine"].replace(values=turn)
-    drawn["elastic"] = drawn["elastic"].replace(values=elastic.replace(coefficients=away))
+    drawn["affine"] = replace(drawn["affine"], values=turn)
+    drawn["elastic"] = replace(drawn["elastic"], values=replace(elastic, coefficients=away))
     labels = jnp.zeros((9, 9, 9), jnp.uint8).at[6, 4, 4].set(3)
     _, found = apply_one(drawn, jnp.ones((9, 9, 9, 1)), labels)
     # Turned, it lies at (4, 6, 4); each voxel then looks two voxels to its right.

@@ -80,13 +80,13 @@ def test_right_angles_equal_rot90(
 def test_whole_translation_equals_a_roll_and_the_rest_is_unknown(by: tuple[int, int, int]) -> None:
     image, labels = random_patch()
     moved, moved_labels = move(image, labels, motion(translation=tuple(map(float, by))))
-    source = np.stack(np.indices(SHAPE), -1) - by
-    known = ((source >= 0) & (source < SHAPE)).all(-1)
+    source = np.moveaxis(np.indices(SHAPE), 0, -1) - by
+    known = np.all((source >= 0) & (source < SHAPE), axis=-1, keepdims=True)
     assert known.any() and not known.all()
     rolled = np.roll(image, by, (0, 1, 2))
-    np.testing.assert_allclose(moved, np.where(known[..., None], rolled, 0), atol=1e-5)
+    np.testing.assert_allclose(moved, np.where(known, rolled, 0), atol=1e-5)
     np.testing.assert_array_equal(
-        moved_labels, np.where(known, np.roll(labels, by, (0, 1, 2)), IGNORE)
+        moved_labels, np.where(known[..., 0], np.roll(labels, by, (0, 1, 2)), IGNORE)
     )
 
 
@@ -162,7 +162,7 @@ def test_the_brains_border_stays_as_sharp_as_its_labels() -> None:
 
 def blob(shape: tuple[int, int, int], at: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
     """One ball that the image and the labels both show."""
-    distance = np.linalg.norm(np.stack(np.indices(shape), -1) - np.array(at), axis=-1)
+    distance = np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - np.array(at), axis=-1)
     labels = np.where(distance < 4, 3, 1).astype(np.uint8)
     return jnp.asarray(labels[..., None] - 2.0, jnp.float32), jnp.asarray(labels)
 
@@ -258,7 +258,7 @@ def test_affine_draws_fill_their_ranges() -> None:
         (drawn.shear, 0, 0.1),
         (drawn.translation, 0, 5),
     ):
-        distances = (np.asarray(values) - middle) / reach
+        distances = np.asarray((values - middle) / reach)
         assert distances.shape == (400, 3)
         assert np.abs(distances).max() <= 1 + 1e-5
         assert (distances.min(0) < -0.95).all() and (distances.max(0) > 0.95).all()

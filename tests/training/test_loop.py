@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from infant_seg_jax.config import Config, default_config, load_config
+from infant_seg_jax.config import load_config
 from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
@@ -19,6 +19,7 @@ from infant_seg_jax.training import checkpoints
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.run_folder import read_metrics, read_run
 from infant_seg_jax.training.state import TrainState
+from tests.training.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +28,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cohort(folder / "scans", range(5), shape=(32, 32, 32))
     prepare(PHANTOM.open(folder / "scans"), folder / "prepared")
     return folder / "prepared"
-
-
-def tiny_config(data: Path, steps: int) -> Config:
-    config = default_config()
-    config.data.path = str(data)
-    config.patch.shape = (16, 16, 16)
-    config.patch.batch_size = 2
-    config.augmentation.flip = 0.5
-    config.model.growth_rate = 4
-    config.model.stem_features = 4
-    config.model.block_layers = (1, 1)
-    config.optimizer.learning_rate = 1e-2
-    config.steps = steps
-    config.log_every = 1
-    config.validate_every = 4
-    config.parallel = "jit"
-    config.inference.window = (32, 32, 32)
-    config.inference.overlap = 0.0
-    return config
 
 
 def same(a: TrainState, b: TrainState) -> bool:

@@ -1,0 +1,88 @@
+"""The sheet of augmentations: every one is on it, says what was drawn, and shows that."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from infant_seg_jax.augmentation import Drawn, draw
+from infant_seg_jax.augmentation.degradation import ThickSlices
+from infant_seg_jax.augmentation.pipeline import NAMES
+from infant_seg_jax.augmentation.spatial import AffineMotion
+from infant_seg_jax.config import default_config
+from infant_seg_jax.data.labels import IGNORE
+from infant_seg_jax.report.augmentation_sheet import (
+    TELLING_REACH,
+    describe,
+    painter,
+    sheet_rows,
+)
+
+
+def chosen(values: object) -> Drawn:
+    return Drawn(jnp.asarray(True), values)
+
+
+def test_each_row_has_one_augmentation_and_the_last_has_all() -> None:
+    config = default_config().augmentation
+    config.gain = 0.1
+    *alone, together = sheet_rows(config, channels=2)
+    assert [row.name for row in alone] == [name.replace("_", " ") for name in NAMES]
+    for row, name in zip(alone, NAMES, strict=True):
+        assert set(draw(jax.random.key(0), row.config, 2, (8, 8, 8))) == {name}
+    strengths = {row.name: row.config for row in alone}
+    assert strengths["gain"].gain == 0.1 and strengths["offset"].offset == TELLING_REACH
+    assert strengths["flip"].flip == 1.0
+    assert together.name == "as configured" and together.config == config
+    assert config.flip == 0 and config.offset == 0  # Itself it stays as it was.
+
+
+def test_a_config_without_augmentation_shows_all_there_are() -> None:
+    *_, together = sheet_rows(default_config().augmentation, channels=1)
+    assert together.name == "all together"
+    names = set(NAMES) - {"drop_modality"}  # The only one cannot be missing.
+    assert set(draw(jax.random.key(0), together.config, 1, (8, 8, 8))) == names
+
+
+def test_description_says_what_was_drawn_and_chosen() -> None:
+    drawn = {
+        "affine": chosen(
+            AffineMotion(
+                rotation=jnp.array([5.0, -10.2, -0.1]),
+                scale=jnp.array([0.9, 1.0, 1.1]),
+                shear=jnp.zeros(3),
+                translation=jnp.array([1.0, 2.0, -3.0]),
+            )
+        ),
+        "thick_slices": chosen(
+            ThickSlices(jnp.array([2, 0]), jnp.array([3.0, 2.5]), jnp.array([0.1, 0.2]))
+        ),
+        "gamma": Drawn(jnp.asarray(False), jnp.array([0.5])),
+        "drop_modality": chosen(jnp.asarray(1)),
+    }
+    said = describe(drawn, (8, 8, 8)).replace("\n", " ")
+    assert "turned 5, -10, 0 degrees" in said and "moved 1.0, 2.0, -3.0" in said
+    assert "3.0, 2.5 voxels thick along z, x" in said
+    assert "without modality 2" in said and "gamma" not in said
+
+
+def test_every_augmentation_can_be_described() -> None:
+    *_, together = sheet_rows(default_config().augmentation, channels=2)
+    drawn = draw(jax.random.key(0), together.config, 2, (8, 8, 8))
+    words = [describe({name: drawn[name]}, (8, 8, 8)) for name in NAMES]
+    assert all(words) and len(set(words)) == len(NAMES)
+
+
+def test_picture_shows_brain_unknown_and_tissue_apart() -> None:
+    image = np.zeros((20, 20, 20, 2), np.float32)
+    image[5:15, 5:15, 5:15] = np.random.default_rng(0).normal(size=(10, 10, 10, 2))
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[5:15, 5:15, 5:15], labels[:3] = 2, IGNORE
+    axes = Figure().subplots()
+    painter(image, (1.0, 2.0, 1.0))(axes, image, labels)
+    gray, unknown = (np.ma.getdata(np.ma.asarray(shown.get_array())) for shown in axes.images)
+    assert gray.shape == (20, 40)  # Modalities side by side.
+    assert gray[0, 0] == axes.images[0].get_clim()[0]  # Around the brain it is black.
+    # The left of the subject, x below 3, is on the right of each picture.
+    assert np.isfinite(unknown[:, 17:20]).all() and np.isnan(unknown[:, :17]).all()
+    assert len(axes.collections) == 1  # One tissue has an outline.
