@@ -23,6 +23,8 @@ COMMANDS = {
     "prepare": "turn a dataset of scans and label maps into a prepared set",
     "augment": "draw what each augmentation does to a prepared scan",
     "train": "train, or fine-tune, on a prepared set",
+    "train-folds": "train every fold, one after another, and gather the scores",
+    "compare-transfer": "measure what another run's weights bring",
     "predict": "label scans with a trained network",
     "evaluate": "measure Dice per tissue and subject",
     "demo": "do all of it on phantoms made on the spot",
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if name not in COMMANDS:
         _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
-    command = import_module(f"infant_seg_jax.commands.{name}")
+    command = import_module(f"infant_seg_jax.commands.{name.replace('-', '_')}")
     # Config flags look for their overrides in sys.argv, whatever arguments they are given.
     sys.argv = [f"{PROGRAM} {name}", *rest]
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in rest):
@@ -83,7 +85,8 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
 
 
 def _run(name: str, command: ModuleType, values: flags.FlagValues, arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # Orbax and JAX narrate, and warn of what we intend.
+    # Orbax and JAX narrate, warn of what we intend, and log what they also raise.
+    logging.set_verbosity(logging.FATAL)
     try:
         command.run(values, *([arguments] if arguments else []))
     except InputError as error:
@@ -98,7 +101,7 @@ def _fail(sentence: str, status: int) -> NoReturn:
 
 
 def _overview() -> str:
-    lines = [f"  {name:10}{what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:18}{what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
             "Label brain MRI as CSF, gray matter and white matter, for infants above all.",

@@ -113,7 +113,7 @@ def _augmentation() -> Config:
     config.shear = 0.05
     config.translation = 4.0  # Voxels.
     config.elastic = 0.0  # Chance of a smooth deformation.
-    config.elastic_displacement = 3.0  # Voxels, SD at the points of a coarse grid.
+    config.elastic_displacement = 2.0  # Voxels, SD at the points of a coarse grid.
     config.elastic_spacing = 16.0  # Voxels between those points.
     config.gain = 0.0  # Intensities times 1 +- up to this.
     config.offset = 0.0  # Intensities plus or minus up to this, in brain SDs.
@@ -121,7 +121,7 @@ def _augmentation() -> Config:
     config.gamma_range = 0.5
     config.inversion = 0.0  # Chance of bright for dark, as from adult to newborn T1.
     config.bias_field = 0.0  # Chance of a smooth field.
-    config.bias_field_strength = 0.3  # SD of its logarithm.
+    config.bias_field_strength = 0.15  # SD of its logarithm.
     config.gaussian_noise = 0.0  # Chance.
     config.rician_noise = 0.0  # Chance.
     config.noise_deviation = 0.1  # Of either, up to this, in brain SDs.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infant_seg_jax import recipes
 from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.phantom import (
     ADULT,
@@ -75,23 +76,17 @@ def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int])
     config = default_config()
     config.seed = seed
     config.data.path = str(data)
+    recipes.fit_two_cores(config)
+    recipes.augment_lightly(config)
     config.patch.shape = (32, 32, 32)
-    config.augmentation.flip = 0.5
-    config.augmentation.gain = 0.1
-    config.augmentation.offset = 0.1
+    config.patch.batch_size = 4
     config.model.growth_rate = 10
     config.model.stem_features = 8
-    config.model.dropout_rate = 0.0
-    config.loss.name = "cross_entropy_dice"
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.b1 = 0.9
-    config.optimizer.l2 = 1e-5
-    config.optimizer.schedule = "cosine"
     config.steps = steps
     config.log_every = 10
     config.validate_every = max(1, steps // 5)
     config.inference.window = window
-    config.inference.overlap = 0.25
     return config
 
 

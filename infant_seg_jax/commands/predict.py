@@ -56,6 +56,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "The checkpoint of the best validation Dice, or the latest.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "weights",
+        None,
+        ["raw", "averaged"],
+        "Which weights, of a run with a moving average of them; averaged unless given.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "overlap",
         None,
@@ -76,7 +83,7 @@ def run(values: flags.FlagValues) -> None:
     use_compilation_cache()
     schema = find_schema(values.schema) if values.schema else None
     scans = find_scans(values.input, Path(values.output))
-    predictor = Predictor.from_run(Path(values.checkpoint), values.which)
+    predictor = Predictor.from_run(Path(values.checkpoint), values.which, values.weights)
     if values.overlap is not None:
         predictor = replace(predictor, overlap=values.overlap)
     failures = 0

@@ -15,7 +15,8 @@ from absl import flags
 from ml_collections import config_flags
 
 
-def define_flags(values: flags.FlagValues) -> None:
+def define_config_and_workdir(values: flags.FlagValues) -> None:
+    """The two flags of everything that trains."""
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -30,6 +31,10 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    define_config_and_workdir(values)
     flags.DEFINE_bool(
         "distributed",
         False,

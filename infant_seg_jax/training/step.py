@@ -1,6 +1,7 @@
 """One training step, as a pure function of state and batch that runs on each device."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -80,7 +81,7 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
         )
         if state.average is not None:
             average = moving_average(state, new_state.variables, config.average_decay)
-            new_state = new_state.replace(average=average)
+            new_state = replace(new_state, average=average)
         return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step

@@ -128,14 +128,18 @@ def learn_by_parts(
     def scale(factor: Any) -> optax.GradientTransformation:
         """Updates times `factor(path, steps so far)`."""
 
-        def update(updates: Any, count: Any, params: Any = None) -> tuple[Any, Any]:
+        def start(params: Any) -> Any:
+            del params
+            return jnp.zeros((), jnp.int32)
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             del params
             scaled = map_with_path(
-                lambda path, leaf: leaf * factor(f"params/{path}", count), updates
+                lambda path, leaf: leaf * factor(f"params/{path}", state), updates
             )
-            return scaled, count + 1
+            return scaled, state + 1
 
-        return optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), update)
+        return optax.GradientTransformation(start, update)
 
     return optax.chain(
         scale(open_or_shut),

@@ -36,6 +36,10 @@ def fresh() -> dict[str, Any]:
     return init_variables(network(), 1, seed=3)
 
 
+def logits(model: SkipDenseNet3D, variables: Any, image: Any) -> np.ndarray:
+    return np.asarray(model.apply(variables, image))
+
+
 def init(**changes: Any) -> Config:
     config = default_config().init
     config.checkpoint = "runs/adult"
@@ -105,8 +109,8 @@ def test_kernel_spread_over_channels_answers_equal_channels_as_before(adult):
     assert (row.path, row.start) == (*("params/stem_conv0/kernel", "loaded, spread over channels"),)
     image = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
     np.testing.assert_allclose(
-        model.apply(variables, jnp.repeat(image, 3, axis=-1)),
-        model.apply(adult, image),
+        logits(model, variables, jnp.repeat(image, 3, axis=-1)),
+        logits(model, adult, image),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -118,8 +122,8 @@ def test_kernel_summed_over_channels_answers_as_equal_channels_were(fresh):
     variables, _ = merge(fresh, both, init(input_channels="sum"), model, 1, "x")
     image = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
     np.testing.assert_allclose(
-        model.apply(variables, image),
-        model.apply(both, jnp.repeat(image, 2, axis=-1)),
+        logits(model, variables, image),
+        logits(model, both, jnp.repeat(image, 2, axis=-1)),
         rtol=1e-4,
         atol=1e-4,
     )

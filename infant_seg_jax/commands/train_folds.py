@@ -1,0 +1,32 @@
+"""train every fold of a prepared set, one after another, and gather the scores.
+
+Each subject is scored by the networks that did not train on it. What was finished is not trained
+again when the same command is run again.
+
+    infant-seg prepare --source=ibsr --input=IBSR --folds=5 --output=prepared/ibsr5
+    infant-seg train-folds --config=configs/ibsr_cpu.py --config.data.path=prepared/ibsr5 \\
+        --workdir=runs/ibsr5
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from infant_seg_jax.commands.train import define_config_and_workdir
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    define_config_and_workdir(values)
+    flags.DEFINE_integer(
+        "seeds", 1, "Runs of each fold, with as many seeds.", lower_bound=1, flag_values=values
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.training.sweeps import train_folds
+
+    use_compilation_cache()
+    workdir = Path(values.workdir)
+    print(train_folds(values.config, workdir, values.seeds))
+    print(f"Written to {workdir / 'scores' / 'dice.csv'} and {workdir / 'scores' / 'dice.json'}.")

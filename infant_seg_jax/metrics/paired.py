@@ -1,0 +1,57 @@
+"""Whether one method is better than another, by the same subjects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Scores of one method minus those of another, subject by subject.
+
+    Attributes:
+        subjects: how many both have a score of.
+        mean: of the differences.
+        low, high: a 95% interval of that mean, by bootstrap over subjects (BCa, Efron 1987); NaN
+            with fewer than three subjects, or where all differences are one.
+        p_value: two-sided Wilcoxon signed-rank test; NaN where no subject differs.
+    """
+
+    subjects: int
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p = {self.p_value:.3f}, "
+            f"{self.subjects} subjects"
+        )
+
+
+def paired_difference(
+    scores: Mapping[str, float], others: Mapping[str, float], seed: int = 0
+) -> PairedDifference:
+    """Compare scores by subject; subjects without a score (NaN) in either are left out."""
+    pairs = [
+        (scores[subject], others[subject])
+        for subject in sorted(scores.keys() & others.keys())
+        if not np.isnan(scores[subject]) and not np.isnan(others[subject])
+    ]
+    if not pairs:
+        return PairedDifference(0, np.nan, np.nan, np.nan, np.nan)
+    differences = np.array([score - other for score, other in pairs])
+    low = high = p_value = np.nan
+    if len(differences) > 2 and np.ptp(differences) > 0:
+        interval = stats.bootstrap(
+            (differences,), np.mean, n_resamples=9999, rng=np.random.default_rng(seed)
+        ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+    if differences.any():
+        result: Any = stats.wilcoxon(differences)
+        p_value = float(result.pvalue)
+    return PairedDifference(len(pairs), float(differences.mean()), low, high, p_value)

@@ -1,0 +1,65 @@
+"""Settings that go together, for configs to start from: `configs/*.py` and the demo use them.
+
+Each changes a config in place.
+"""
+
+from infant_seg_jax.config import Config
+
+
+def fit_two_cores(config: Config) -> None:
+    """A narrower network on smaller patches, with a rate to match: hours become an hour."""
+    config.patch.shape = (48, 48, 48)
+    config.patch.batch_size = 2
+    config.model.growth_rate = 12
+    config.model.stem_features = 16
+    config.model.dropout_rate = 0.0
+    config.loss.name = "cross_entropy_dice"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.l2 = 1e-5
+    config.optimizer.schedule = "cosine"
+    config.inference.window = (96, 96, 96)
+    config.inference.overlap = 0.25
+
+
+def augment_lightly(config: Config) -> None:
+    """Mirrored, and a little brighter or darker: for little time, or many scans of one scanner."""
+    config.augmentation.flip = 0.5
+    config.augmentation.gain = 0.1
+    config.augmentation.offset = 0.1
+
+
+def augment_fully(config: Config) -> None:
+    """Everything that scans of other subjects and scanners may differ by, save contrast."""
+    augment_lightly(config)
+    config.augmentation.affine = 0.5
+    config.augmentation.elastic = 0.2
+    config.augmentation.gamma = 0.3
+    config.augmentation.bias_field = 0.3
+    config.augmentation.blur = 0.2
+    config.augmentation.thick_slices = 0.2
+    config.augmentation.gaussian_noise = 0.1
+    config.augmentation.rician_noise = 0.1
+
+
+def train_robustly(config: Config) -> None:
+    """Cross entropy with Dice, AdamW with warm-up, clipping and cosine, and averaged weights."""
+    config.loss.name = "cross_entropy_dice"
+    config.patch.balanced = 0.3
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.l2 = 1e-2
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup = 500
+    config.optimizer.clip_norm = 1.0
+    config.average_decay = 0.999
+
+
+def fine_tune(config: Config, checkpoint: str) -> None:
+    """Start from a run's weights, at a lower rate, for a quarter of the steps."""
+    config.init.checkpoint = checkpoint
+    config.optimizer.learning_rate /= 5
+    config.optimizer.warmup //= 5
+    config.steps //= 4
+    config.validate_every //= 4

@@ -1,0 +1,84 @@
+"""What transfer brought: as words, as JSON and as a picture."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.metrics.table import COLUMNS
+from infant_seg_jax.report.figures import RUN_COLOURS
+from infant_seg_jax.training.sweeps import ARMS, TransferResult
+
+NAMES: dict[str, str] = dict(
+    zip(ARMS, ("from scratch", "fine-tuned", "encoder frozen"), strict=True)
+)
+
+
+def describe(results: Sequence[TransferResult]) -> str:
+    """A table of mean Dice by arm, with the paired differences from scratch below."""
+    lines = ["  ".join([f"{'subjects':8}", f"{'start':14}", *(f"{name:>6}" for name in COLUMNS)])]
+    for result in results:
+        for arm, table in result.tables.items():
+            row = [table.summary()[name][0] for name in COLUMNS]
+            values = (f"{value:6.3f}" for value in row)
+            lines.append("  ".join([f"{_count(result):8}", f"{NAMES[arm]:14}", *values]))
+    for result in results:
+        for arm, difference in result.differences.items():
+            lines.append(f"{_count(result)} subjects, {NAMES[arm]} - from scratch: {difference}")
+    return "\n".join(lines)
+
+
+def write_transfer(path: Path, results: Sequence[TransferResult]) -> None:
+    """Write all of it as JSON; NaN is null."""
+    write_json(
+        path,
+        [
+            {
+                "train_subjects": result.train_subjects or "all",
+                "dice": {
+                    arm: {name: _number(mean) for name, (mean, _) in table.summary().items()}
+                    for arm, table in result.tables.items()
+                },
+                "subjects": {
+                    arm: {s: [_number(v) for v in row] for s, row in table.rows()}
+                    for arm, table in result.tables.items()
+                },
+                "minus_scratch": {
+                    arm: {key: _number(value) for key, value in asdict(difference).items()}
+                    for arm, difference in result.differences.items()
+                },
+            }
+            for result in results
+        ],
+    )
+
+
+def draw_transfer(path: Path, results: Sequence[TransferResult]) -> None:
+    """Mean Dice of each arm against the number of training subjects, every test subject a dot."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    places = np.arange(len(results))
+    for offset, (arm, colour) in enumerate(zip(ARMS, RUN_COLOURS, strict=True)):
+        at = places + (offset - 1) * 0.12
+        means = [result.tables[arm].summary()["mean"][0] for result in results]
+        axes.plot(at, means, "o-", color=colour, label=NAMES[arm])
+        for place, result in zip(at, results, strict=True):
+            dots = [row[-1] for _, row in result.tables[arm].rows()]
+            axes.plot([place] * len(dots), dots, ".", color=colour, alpha=0.35)
+    axes.set_xticks(places, [_count(result) for result in results])
+    axes.set_xlabel("training subjects")
+    axes.set_ylabel("mean Dice of the test subjects")
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+
+
+def _count(result: TransferResult) -> str:
+    return str(result.train_subjects or "all")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

@@ -1,0 +1,134 @@
+"""Many runs of one config: folds and seeds, and transfer against training from scratch.
+
+Runs that are finished are not trained again, and one that was interrupted goes on, so a sweep that
+was stopped goes on when it is started again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.prepared import open_prepared
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.evaluation import evaluate_run
+from infant_seg_jax.metrics.overlap import mean_dice
+from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
+from infant_seg_jax.metrics.table import DiceTable, write_dice
+from infant_seg_jax.progress import say
+from infant_seg_jax.training.loop import train_and_evaluate
+
+ENCODER = ("params/stem", "params/block", "params/transition")
+"""What comes before the upsampling: what an adult network may have to teach."""
+
+SCRATCH, WHOLE, HEAD_ONLY = "scratch", "fine_tuned", "frozen_encoder"
+ARMS = (SCRATCH, WHOLE, HEAD_ONLY)
+
+
+def train_folds(config: Config, workdir: Path, seeds: int = 1) -> DiceTable:
+    """Train every fold of the config's prepared set, with `seeds` seeds each; gather their scores.
+
+    Each subject is scored by the networks that did not train on it, at the end of their runs: the
+    best checkpoint would have been chosen by these very subjects. With several seeds a subject's
+    Dice is the mean over them. `scores/` holds the table.
+
+    Raises:
+        InputError: as `train_and_evaluate`.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    for fold in range(len(open_prepared(Path(config.data.path)).folds)):
+        for seed in range(seeds):
+            one = config.copy_and_resolve_references()
+            one.data.fold, one.seed = fold, config.seed + seed
+            table = _train_and_score(one, workdir / f"fold{fold}_seed{one.seed}", "validation")
+            for subject, dice in table.subjects.items():
+                found.setdefault(subject, []).append(dict(dice))
+    table = DiceTable({subject: _mean_of(rows) for subject, rows in found.items()})
+    write_dice(workdir / "scores", table)
+    return table
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """What transfer brought with so many training subjects.
+
+    Attributes:
+        train_subjects: how many; 0 for all.
+        tables: Dice on the test subjects by arm, each the mean over seeds.
+        differences: fine-tuned whole, and with a frozen encoder, against from scratch, by the
+            subjects' mean Dice.
+    """
+
+    train_subjects: int
+    tables: dict[str, DiceTable]
+    differences: dict[str, PairedDifference]
+
+
+def compare_transfer(
+    config: Config, workdir: Path, counts: Sequence[int] = (0,), seeds: int = 1
+) -> tuple[TransferResult, ...]:
+    """Train from scratch, fine-tuned whole, and with the encoder frozen, on the same subjects.
+
+    The arms share the split, the seeds, the patches and the number of steps; only `config.init`
+    differs. Each is scored on the set's test subjects at the end of its run.
+
+    Args:
+        config: `config.init.checkpoint` names the run to start from.
+        workdir: a run folder for each arm, count and seed is made in it.
+        counts: with the first so many training subjects; 0: all.
+        seeds: how many.
+
+    Raises:
+        InputError: no checkpoint is named, or as `train_and_evaluate`.
+    """
+    if not config.init.checkpoint:
+        raise InputError(
+            "config.init.checkpoint is empty, expected the run whose weights are to be compared "
+            "with a start from scratch."
+        )
+    results = []
+    for count in counts:
+        tables = {}
+        for arm in ARMS:
+            found: dict[str, list[dict[str, float]]] = {}
+            for seed in range(seeds):
+                one = _arm(config, arm)
+                one.data.train_subjects, one.seed = count, config.seed + seed
+                name = f"{arm}_{count or 'all'}_seed{one.seed}"
+                for subject, dice in _train_and_score(one, workdir / name, "test").subjects.items():
+                    found.setdefault(subject, []).append(dict(dice))
+            tables[arm] = DiceTable({subject: _mean_of(rows) for subject, rows in found.items()})
+            write_dice(workdir / "scores" / f"{arm}_{count or 'all'}", tables[arm])
+        means = {arm: _means(table) for arm, table in tables.items()}
+        differences = {
+            arm: paired_difference(means[arm], means[SCRATCH]) for arm in (WHOLE, HEAD_ONLY)
+        }
+        results.append(TransferResult(count, tables, differences))
+    return tuple(results)
+
+
+def _arm(config: Config, arm: str) -> Config:
+    one = config.copy_and_resolve_references()
+    if arm == SCRATCH:
+        one.init.checkpoint = ""
+        one.init.freeze = one.init.multipliers = one.init.reinitialise = ()
+    if arm == HEAD_ONLY:
+        one.init.freeze = ENCODER
+        one.init.batch_norm = "freeze"  # or the frozen layers' outputs would drift
+    return one
+
+
+def _train_and_score(config: Config, run: Path, split: str) -> DiceTable:
+    say(f"Run {run.name}:")
+    train_and_evaluate(config, run)
+    return evaluate_run(run, Path(config.data.path), split, config.data.fold, which="latest")
+
+
+def _mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {tissue: float(np.mean([row[tissue] for row in rows])) for tissue in rows[0]}
+
+
+def _means(table: DiceTable) -> dict[str, float]:
+    return {subject: mean_dice(dict(dice)) for subject, dice in table.subjects.items()}

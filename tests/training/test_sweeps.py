@@ -1,0 +1,127 @@
+"""Sweeps: which runs they make of one config, and what they gather."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infant_seg_jax.__main__ import main
+from infant_seg_jax.config import Config, default_config
+from infant_seg_jax.data.phantom import write_cohort
+from infant_seg_jax.data.preparing import prepare
+from infant_seg_jax.data.sources.phantom import PHANTOM
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.metrics.table import DiceTable
+from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
+from infant_seg_jax.training import sweeps
+from infant_seg_jax.training.run_folder import read_run
+from infant_seg_jax.training.sweeps import ENCODER, compare_transfer, train_folds
+from tests.training.tiny import tiny_config, tiny_flags
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config]]:
+    """Instead of training, remember with what; Dice is made of the config."""
+    made: list[tuple[str, Config]] = []
+
+    def train(config: Config, run: Path) -> None:
+        made.append((run.name, config))
+
+    def evaluate(run: Path, data: Path, split: str, fold: int, which: str) -> DiceTable:
+        assert which == "latest"  # The best would have been chosen by the same subjects.
+        _, config = made[-1]
+        better = 0.1 * bool(config.init.checkpoint) + 0.01 * config.seed
+        names = [f"{split}{fold}_{index}" for index in range(4)]
+        dice = {name: 0.5 + better + 0.02 * i * better for i, name in enumerate(names)}
+        return DiceTable({n: {"CSF": d, "GM": d, "WM": d + 0.1} for n, d in dice.items()})
+
+    monkeypatch.setattr(sweeps, "train_and_evaluate", train)
+    monkeypatch.setattr(sweeps, "evaluate_run", evaluate)
+    folds = SimpleNamespace(folds=({}, {}, {}))
+    monkeypatch.setattr(sweeps, "open_prepared", lambda path: folds)
+    return made
+
+
+def test_every_fold_and_seed_is_trained_once(runs: list[Any], tmp_path: Path) -> None:
+    config = default_config()
+    config.seed = 4
+    table = train_folds(config, tmp_path, seeds=2)
+    assert [name for name, _ in runs] == [
+        f"fold{fold}_seed{seed}" for fold in range(3) for seed in (4, 5)
+    ]
+    assert [(one.data.fold, one.seed) for _, one in runs] == [
+        (fold, seed) for fold in range(3) for seed in (4, 5)
+    ]
+    assert (config.data.fold, config.seed) == (0, 4)  # The config given is left alone.
+    assert len(table.subjects) == 12
+    # The mean over the seeds 4 and 5.
+    assert table.subjects["validation2_0"]["CSF"] == pytest.approx(0.545)
+    assert json.loads((tmp_path / "scores" / "dice.json").read_text())["mean"]["WM"] > 0.6
+
+
+def test_arms_differ_in_their_start_alone(runs: list[Any], tmp_path: Path) -> None:
+    config = default_config()
+    config.init.checkpoint, config.init.multipliers = "runs/adult", ("0.1:stem",)
+    results = compare_transfer(config, tmp_path, counts=(2, 0), seeds=2)
+    assert [name for name, _ in runs] == [
+        f"{arm}_{count}_seed{seed}"
+        for count in ("2", "all")
+        for arm in ("scratch", "fine_tuned", "frozen_encoder")
+        for seed in (0, 1)
+    ]
+    for name, one in runs:
+        scratch, frozen = name.startswith("scratch"), name.startswith("frozen")
+        assert one.init.checkpoint == ("" if scratch else "runs/adult")
+        assert one.init.freeze == (ENCODER if frozen else ())
+        assert one.init.multipliers == (() if scratch else ("0.1:stem",))
+        assert one.data.train_subjects == (2 if "_2_" in name else 0)
+        rest = one.copy_and_resolve_references()
+        rest.init, rest.seed, rest.data.train_subjects = config.init, config.seed, 0
+        assert rest == config
+    assert [result.train_subjects for result in results] == [2, 0]
+    difference = results[0].differences["fine_tuned"]
+    assert difference.subjects == 4 and difference.mean == pytest.approx(0.103, abs=1e-3)
+    assert difference.low <= difference.mean <= difference.high
+
+
+def test_comparison_is_told_written_and_drawn(runs: list[Any], tmp_path: Path) -> None:
+    config = default_config()
+    config.init.checkpoint = "runs/adult"
+    results = compare_transfer(config, tmp_path, counts=(1, 0))
+    said = describe(results)
+    assert "1         from scratch     0.500  0.500  0.600  0.533" in said
+    assert "all subjects, fine-tuned - from scratch: +0.103 [" in said
+    write_transfer(tmp_path / "comparison.json", results)
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert [entry["train_subjects"] for entry in written] == [1, "all"]
+    assert written[0]["minus_scratch"]["frozen_encoder"]["mean"] == pytest.approx(0.103, abs=1e-3)
+    draw_transfer(tmp_path / "comparison.png", results)
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_comparison_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="config.init.checkpoint is empty, expected the run whose"):
+        compare_transfer(default_config(), tmp_path)
+
+
+@pytest.mark.slow
+def test_folds_and_comparison_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cohort(tmp_path / "scans", range(5), shape=(32, 32, 32))
+    prepare(PHANTOM.open(tmp_path / "scans"), tmp_path / "folds", folds=2)
+    prepare(PHANTOM.open(tmp_path / "scans"), tmp_path / "one")
+    config = tiny_config(tmp_path / "folds", steps=2)
+    main(["train-folds", *tiny_flags(config), f"--workdir={tmp_path}/runs"])
+    assert capsys.readouterr().out.count("sub-00") == 5
+    adult = tmp_path / "runs" / "fold0_seed0"
+    config.data.path, config.init.checkpoint = str(tmp_path / "one"), str(adult)
+    main(["compare-transfer", *tiny_flags(config), "--subjects=1,all", f"--workdir={tmp_path}/t"])
+    said = capsys.readouterr().out
+    assert said.count("from scratch") == 2 + 4
+    record, _ = read_run(tmp_path / "t" / "frozen_encoder_1_seed0")
+    assert record.init.freeze == ENCODER
+    assert np.isfinite(
+        json.loads((tmp_path / "t" / "comparison.json").read_text())[0]["dice"]["scratch"]["mean"]
+    )

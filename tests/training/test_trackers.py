@@ -1,0 +1,69 @@
+"""Trackers get the run's numbers through their libraries' own calls; stand-ins record them."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.training.run_folder import MetricsLog, read_metrics
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "adult"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"steps": 7}))
+    return folder
+
+
+def stand_in(name: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(called: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> SimpleNamespace:
+            calls.append((called, arguments, named))
+            return SimpleNamespace(log=record("log"), finish=record("finish"))
+
+        return call
+
+    methods = {
+        "wandb": ("init",),
+        "mlflow": ("set_experiment", "start_run", "log_dict", "log_metrics", "end_run"),
+    }[name]
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**{m: record(m) for m in methods}))
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_numbers_reach_the_tracker(
+    name: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    stand_in(name, calls, monkeypatch)
+    with MetricsLog(workdir, 0, (name,)) as log:
+        log.write(3, {"loss": 0.5, "mean_dice": float("nan")})
+    assert [line["step"] for line in read_metrics(workdir)] == [3]
+    numbers = {"loss": 0.5}  # What is no number is not a number there either.
+    if name == "wandb":
+        (begun, logged, finished) = calls
+        assert begun[0] == "init" and begun[2]["config"] == {"steps": 7}
+        assert begun[2]["name"] == "adult" and begun[2]["id"] == "runs-adult"
+        assert logged == ("log", (numbers,), {"step": 3})
+        assert finished[0] == "finish"
+    else:
+        assert [call[0] for call in calls] == [
+            *("set_experiment", "start_run", "log_dict", "log_metrics", "end_run")
+        ]
+        assert calls[1][2] == {"run_name": "adult"}
+        assert calls[2][1] == ({"steps": 7}, "config.json")
+        assert calls[3][1:] == ((numbers,), {"step": 3})
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_missing_library_is_one_sentence(
+    name: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=rf"names {name}, .* `pip install 'infant_seg_jax\[{name}"):
+        MetricsLog(workdir, 0, (name,))
