@@ -80,5 +80,5 @@ def _count(result: TransferResult) -> str:
     return str(result.train_subjects or "all")
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+def _number(value: float | int) -> float | int | None:
+    return None if np.isnan(value) else round(value, 6)

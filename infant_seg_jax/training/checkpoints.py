@@ -259,11 +259,14 @@ def _check_shapes(stored: Any, target: Any, path: Path) -> None:
 def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # tensorstore's are no OSErrors
+        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
         raise InputError(
-            f"The checkpoint in {folder} could not be written ({error.strerror or error}): make "
-            "room or choose another --workdir; earlier checkpoints are whole, and the same command "
-            "goes on from the latest."
+            f"The checkpoint in {folder} could not be written ({reason}): make room or choose "
+            "another --workdir; earlier checkpoints are whole, and the same command goes on from "
+            "the latest."
         ) from error
 
 
