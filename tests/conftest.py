@@ -2,12 +2,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Four CPU devices for the tests of pmap; to be set before JAX starts.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# No test is about time, which a busy machine has less of.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 
 @pytest.fixture(scope="session")

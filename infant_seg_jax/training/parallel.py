@@ -110,7 +110,12 @@ def shard(batch: PatchBatch, devices: Devices) -> PatchBatch:
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
-    """Place values that every process has alike where the mapped step expects its state."""
+    """Place values that every process has alike where the mapped step leaves its state.
+
+    Placed elsewhere, the first step would be compiled for it, and the second one once more.
+    """
+    if devices.mode == "pmap" and jax.process_count() == 1:
+        return jax.device_put(tree, NamedSharding(devices.mesh, PartitionSpec()))
     if devices.mode != "shard_map":
         return tree
     sharding = NamedSharding(devices.mesh, PartitionSpec())

@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import load_config
-from infant_seg_jax.data.phantom import write_cohort
-from infant_seg_jax.data.preparing import prepare
-from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.evaluation import evaluate_run
 from infant_seg_jax.inference.predictor import Predictor, make_model
@@ -20,14 +17,6 @@ from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.run_folder import read_metrics, read_run
 from infant_seg_jax.training.state import TrainState
 from tests.training.tiny import tiny_config
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_cohort(folder / "scans", range(5), shape=(32, 32, 32))
-    prepare(PHANTOM.open(folder / "scans"), folder / "prepared")
-    return folder / "prepared"
 
 
 def same(a: TrainState, b: TrainState) -> bool:
@@ -200,3 +189,30 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, *_: logits.sum() * np.nan)
     with pytest.raises(InputError, match="The loss is nan at step 1"):
         train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_a_run_compiles_its_step_once(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    from infant_seg_jax.training import loop
+
+    traced = []
+    real = loop.make_train_step
+
+    def counting(model: object, settings: object) -> object:
+        step = real(model, settings)  # type: ignore[arg-type]
+
+        def traced_step(state: TrainState, batch: object) -> object:
+            traced.append(None)
+            return step(state, batch)  # type: ignore[arg-type]
+
+        return traced_step
+
+    monkeypatch.setattr(loop, "make_train_step", counting)
+    config = tiny_config(prepared, steps=3)
+    config.patch.batch_size = 4
+    config.parallel = mode
+    config.average_decay = 0.9
+    train_and_evaluate(config, tmp_path / "run")
+    assert len(traced) == 1

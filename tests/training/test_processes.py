@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.phantom import write_cohort
-from infant_seg_jax.data.preparing import prepare
-from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.training.loop import train_and_evaluate
@@ -51,10 +48,10 @@ def launch(config: Config, workdir: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_two_processes_train_what_one_device_trains(tmp_path: Path, mode: str) -> None:
-    write_cohort(tmp_path / "scans", range(5), shape=(32, 32, 32))
-    prepare(PHANTOM.open(tmp_path / "scans"), tmp_path / "prepared")
-    config = tiny_config(tmp_path / "prepared", steps=3)
+def test_two_processes_train_what_one_device_trains(
+    prepared: Path, tmp_path: Path, mode: str
+) -> None:
+    config = tiny_config(prepared, steps=3)
     config.patch.batch_size = 4
     config.validate_every = 2
     config.optimizer.name = "sgd"  # Adam's first steps magnify rounding in gradients near zero.

@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.phantom import write_cohort
-from infant_seg_jax.data.preparing import prepare
-from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.training import checkpoints, loop
@@ -29,14 +26,6 @@ from infant_seg_jax.training.validation import Scores
 from tests.training.tiny import tiny_config, tiny_flags
 
 STEPS = 10
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_cohort(folder / "scans", range(5), shape=(32, 32, 32))
-    prepare(PHANTOM.open(folder / "scans"), folder / "prepared")
-    return folder / "prepared"
 
 
 def surviving_config(prepared: Path) -> Config:
