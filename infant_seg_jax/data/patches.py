@@ -10,6 +10,7 @@ import flax.struct
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
@@ -40,8 +41,8 @@ def check_patch_fits(cases: Sequence[PreparedCase], shape: tuple[int, int, int])
     for case in cases:
         if any(extent < size for extent, size in zip(case.shape, shape, strict=True)):
             raise InputError(
-                f"The patch is {_times(shape)} voxels, more than {case.case_id}'s cropped volume "
-                f"of {_times(case.shape)} in {case.image_path.parent}: choose a smaller "
+                f"The patch is {times(shape)} voxels, more than {case.case_id}'s cropped volume "
+                f"of {times(case.shape)} in {case.image_path.parent}: choose a smaller "
                 "config.patch.shape."
             )
 
@@ -175,7 +176,3 @@ def prefetch(make: Callable[[int], T], steps: Sequence[int], ahead: int = 2) -> 
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from infant_seg_jax.data.bias import check_bias_library
+from infant_seg_jax.data.foreground import HEAD
 from infant_seg_jax.data.formats.names import parts
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema, count_classes
 from infant_seg_jax.data.prepared import FORMAT, MANIFEST, SPLITS_FILE, PreparedSet, open_prepared
@@ -89,7 +91,9 @@ def prepare(
                 raise
     except InputError:
         if not any(output.glob(f"*/{_CASE}")):  # nothing that would be worth going on with
-            shutil.rmtree(output)
+            (output / _UNFINISHED).unlink(missing_ok=True)
+            with suppress(OSError):  # there is something else in it, which is not ours
+                output.rmdir()
         raise
     if not (output / SPLITS_FILE).exists():  # it may have been edited
         write_json(output / SPLITS_FILE, drawn)
@@ -97,7 +101,7 @@ def prepare(
     (output / _UNFINISHED).unlink(missing_ok=True)
     prepared = open_prepared(output)
     if len(prepared.extents) > 1:
-        heads = [case.case_id for case in prepared.cases if case.extent == "head"]
+        heads = [case.case_id for case in prepared.cases if case.extent == HEAD]
         say(
             f"{len(heads)} of {len(prepared.cases)} cases show a head and the others a brain alone "
             f"({heads[0]} is a head): a network does better on one kind."

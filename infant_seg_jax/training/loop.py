@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
@@ -20,7 +19,7 @@ from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import progress, say
 from infant_seg_jax.training import checkpoints, transfer
 from infant_seg_jax.training.interruption import StopSignal, alone_in
-from infant_seg_jax.training.optimizers import learning_rate, make_optimizer
+from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
     Devices,
     choose_devices,
@@ -227,8 +226,4 @@ def _first_state(
             f"Starting from {source}, step {loaded.step} ({score}), its {loaded.weights} weights, "
             f"with a fresh optimiser: {transfer.summary(starts)} parameters and batch statistics."
         )
-    return new_state(variables, _optimizer(config), config.average_decay > 0), starts
-
-
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    return transfer.learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
+    return new_state(variables, transfer.run_optimizer(config), config.average_decay > 0), starts

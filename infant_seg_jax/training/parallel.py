@@ -114,14 +114,10 @@ def replicate(tree: Any, devices: Devices) -> Any:
 
     Placed elsewhere, the first step would be compiled for it, and the second one once more.
     """
-    if devices.mode == "pmap" and jax.process_count() == 1:
-        return jax.device_put(tree, NamedSharding(devices.mesh, PartitionSpec()))
-    if devices.mode != "shard_map":
+    one_process = jax.process_count() == 1
+    if devices.mode == "jit" or (devices.mode == "pmap" and not one_process):
         return tree
-    sharding = NamedSharding(devices.mesh, PartitionSpec())
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
-    )
+    return _on_all(tree, devices.mesh)
 
 
 def as_global(tree: Any) -> Any:
@@ -131,7 +127,12 @@ def as_global(tree: Any) -> Any:
     """
     if jax.process_count() == 1:
         return tree
-    sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+    return _on_all(tree, Mesh(np.array(jax.devices()), (AXIS,)))
+
+
+def _on_all(tree: Any, mesh: Mesh) -> Any:
+    """Values that every process has alike, replicated over the devices of a mesh."""
+    sharding = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, local_value(x)), tree
     )

@@ -14,10 +14,9 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.losses import make_loss
-from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
 from infant_seg_jax.training.state import TrainState
-from infant_seg_jax.training.transfer import learn_by_parts
+from infant_seg_jax.training.transfer import run_optimizer
 
 Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, PatchBatch], tuple[TrainState, Metrics]]
@@ -31,7 +30,7 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
     device's step on the whole batch. Random draws come from `(seed, step, position in the whole
     batch)` and nothing else.
     """
-    optimizer = learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
+    optimizer = run_optimizer(config)
     loss_function = make_loss(config.loss)
     deep = config.loss.deep_supervision > 0
     axis_name = model.axis_name

@@ -16,9 +16,11 @@ import numpy as np
 import optax
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.state import abstract_variables, by_path, map_with_path
 
 
@@ -83,9 +85,9 @@ def merge(
             values[path] = _other_channels(found, value, init.input_channels, source)
             starts[path] = f"loaded, {init.input_channels} over channels"
         else:
-            what = "absent" if found is None else _times(found.shape)
-            unexplained.append(f"{path} is {what}, expected {_times(value.shape)}")
-    unexplained += [f"{p} is {_times(old[p].shape)}, expected none" for p in old if p not in new]
+            what = "absent" if found is None else times(found.shape)
+            unexplained.append(f"{path} is {what}, expected {times(value.shape)}")
+    unexplained += [f"{p} is {times(old[p].shape)}, expected none" for p in old if p not in new]
     if unexplained:
         raise InputError(
             f"The checkpoint of {source} does not fit the config's network: "
@@ -99,7 +101,7 @@ def merge(
     rows = tuple(
         PartStart(
             path,
-            _times(value.shape),
+            times(value.shape),
             starts[path],
             _is_frozen(path, init),
             _multiplier(path, multipliers),
@@ -107,6 +109,11 @@ def merge(
         for path, value in new.items()
     )
     return merged, rows
+
+
+def run_optimizer(config: Config) -> optax.GradientTransformation:
+    """The optimiser of a run: `config.optimizer`'s, by the parts of `config.init`."""
+    return learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
 
 
 def learn_by_parts(
@@ -219,8 +226,8 @@ def _other_channels(kernel: Any, like: Any, how: str, source: Path | str) -> np.
     inputs = like.shape[-2]
     if kernel.shape[:-2] + kernel.shape[-1:] != like.shape[:-2] + like.shape[-1:]:
         raise InputError(
-            f"The first kernel of {source} is {_times(kernel.shape)}, expected "
-            f"{_times(like.shape)}, which differs in more than its input channels."
+            f"The first kernel of {source} is {times(kernel.shape)}, expected "
+            f"{times(like.shape)}, which differs in more than its input channels."
         )
     if how == "sum" and inputs != 1:
         raise InputError(
@@ -252,7 +259,3 @@ def _is_frozen(path: str, init: Config) -> bool:
 def _multiplier(path: str, multipliers: Sequence[tuple[float, str]]) -> float:
     """The factor of the last pattern that fits, as later ones are meant to be more special."""
     return next((f for f, pattern in reversed(multipliers) if _fits([pattern], path)), 1.0)
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "a number"
