@@ -1,7 +1,8 @@
 """The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`.
 
-A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS`, as in
-"PATH...", takes one argument or more beside its flags, and has `run(values, arguments)`.
+A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS` takes
+arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
+`run(values, arguments)`.
 """
 
 import re
@@ -20,11 +21,14 @@ from infant_seg_jax.errors import InputError
 PROGRAM = "infant-seg"
 COMMANDS = {
     "inspect": "look at scans and label maps: what is there, and what is odd",
+    "render": "render scans of any age and contrast from label maps",
     "prepare": "turn a dataset of scans and label maps into a prepared set",
     "augment": "draw what each augmentation does to a prepared scan",
     "train": "train, or fine-tune, on a prepared set",
     "train-folds": "train every fold, one after another, and gather the scores",
     "compare-transfer": "measure what another run's weights bring",
+    "export-model": "write a trained network as one folder to keep or to pass on",
+    "import-weights": "make a model of a PyTorch network's weights",
     "predict": "label scans with a trained network",
     "evaluate": "measure Dice per tissue and subject",
     "demo": "do all of it on phantoms made on the spot",
@@ -72,11 +76,13 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             # What ml_collections raises for a config that is missing or an override that is wrong.
             said = " ".join(str(error).replace("\\n", " ").split())
             _fail(said.strip("\"'"), USAGE_STATUS)
-        if wanted and not arguments:
+        names = wanted.split()
+        if len(arguments) < len(names):
             _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
-        if arguments and not wanted:
+        if len(arguments) > len(names) and not wanted.endswith("..."):
             _fail(
-                f"'{arguments[0]}' is not a flag; write --name=value, and see `{argv[0]} --help`.",
+                f"'{arguments[len(names)]}' is not a flag; write --name=value, and see "
+                f"`{argv[0]} --help`.",
                 USAGE_STATUS,
             )
         return values, arguments

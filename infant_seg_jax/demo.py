@@ -100,8 +100,8 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     say(
         "1/5  Rendering phantoms: adults with T1 contrast, infants whose tissues nearly look alike."
     )
-    adults = _make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
-    infants = _make_cohort(output, size.infants, size.shape, first_seed=1000 * seed + 500)
+    adults = make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
+    infants = make_cohort(output, size.infants, size.shape, first_seed=1000 * seed + 500)
 
     def config(data: PreparedSet, steps: int) -> Config:
         return demo_config(data.folder, steps, seed, size.shape)
@@ -132,9 +132,10 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     return DemoResult(**tables, figure=_draw(output, infants, tables))
 
 
-def _make_cohort(
+def make_cohort(
     output: Path, cohort: Cohort, shape: tuple[int, int, int], first_seed: int
 ) -> PreparedSet:
+    """Render a cohort's individuals, from `first_seed` on, and prepare them below `output`."""
     scans = output / "scans" / cohort.name
     write_cohort(
         scans,

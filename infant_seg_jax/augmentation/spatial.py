@@ -118,11 +118,9 @@ def resample(
       known of it, and to call it background would teach that brains end at a plane.
     """
     sizes = image.shape[:3]
-    flat, flat_labels = image.reshape(-1, image.shape[-1]), labels.reshape(-1)
-
-    nearest = [jnp.floor(points[..., axis] + 0.5).astype(jnp.int32) for axis in range(3)]
-    at, inside = _flat_index(nearest, sizes)
-    new_labels = jnp.where(inside, flat_labels[at], jnp.uint8(IGNORE))
+    flat = image.reshape(-1, image.shape[-1])
+    new_labels = nearest_labels(labels, points, IGNORE)
+    at, inside = _nearest(points, sizes)
     brain = inside[..., None] & (flat[at] != 0)
 
     lower = jnp.floor(points)
@@ -140,6 +138,19 @@ def resample(
         weight += jnp.where(values != 0, share, 0)
     # The nearest voxel alone weighs an eighth or more.
     return jnp.where(brain, total / jnp.where(brain, weight, 1), 0), new_labels
+
+
+def nearest_labels(
+    labels: UInt8[Array, "x y z"], points: Float[Array, "i j k 3"], beyond: int
+) -> UInt8[Array, "i j k"]:
+    """The label of the voxel nearest to each point; `beyond` for points outside the patch."""
+    at, inside = _nearest(points, labels.shape)
+    return jnp.where(inside, labels.reshape(-1)[at], jnp.uint8(beyond))
+
+
+def _nearest(points: Float[Array, "x y z 3"], shape: Sequence[int]) -> tuple[Array, Array]:
+    voxels = [jnp.floor(points[..., axis] + 0.5).astype(jnp.int32) for axis in range(3)]
+    return _flat_index(voxels, shape)
 
 
 def _flat_index(indices: Sequence[Array], shape: Sequence[int]) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ turns its header into a `grid.Layout`. Everything is written as NIfTI.
 """
 
 from infant_seg_jax.data.formats.grid import MAX_VOXELS, Affine, Grid, Layout, Shape, times
-from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, parts, stem
+from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, find_volumes, parts, stem
 from infant_seg_jax.data.formats.nifti import write_nifti
 from infant_seg_jax.data.formats.reader import read_layout, read_voxels
 
@@ -17,6 +17,7 @@ __all__ = [
     "Grid",
     "Layout",
     "Shape",
+    "find_volumes",
     "parts",
     "read_layout",
     "read_voxels",

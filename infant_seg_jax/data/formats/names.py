@@ -1,5 +1,6 @@
 """Which files hold volumes, by the endings of their names."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from infant_seg_jax.errors import InputError
@@ -20,6 +21,23 @@ def ending_of(path: Path) -> str | None:
 def stem(path: Path) -> str:
     """A file's name without the ending that makes it a volume."""
     return path.name[: len(path.name) - len(ending_of(path) or "")]
+
+
+def find_volumes(paths: Iterable[Path | str]) -> list[Path]:
+    """Files as they are given, and what lies below folders, sorted.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no volume.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}.")
+        below = sorted(file for file in path.rglob("*") if file.name.lower().endswith(ENDINGS))
+        if path.is_dir() and not below:
+            raise InputError(f"{path} holds no volume, expected {ENDINGS_IN_WORDS} below it.")
+        found += below if path.is_dir() else [path]
+    return found
 
 
 def parts(path: Path) -> tuple[Path, Path]:

@@ -1,0 +1,109 @@
+"""Anatomies to render: structures on a grid, with what label maps often lack made good."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+
+from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.formats import Affine, Grid
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.volumes import read_label_map, spacing_of
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.rendering.structures import Structure, to_structures
+
+LEAST_SULCAL_CSF = 0.03
+"""A label map whose CSF outside the ventricles is a smaller share of the brain has none drawn."""
+
+CSF_GAP_MM = 1.5
+"""Between the crowns of the gyri and the arachnoid, where sulcal CSF is grown."""
+
+SULCUS_MM = 5.0
+"""Gaps of twice this width between gyri are filled with sulcal CSF."""
+
+DEEP_MM = 4.0
+"""White matter further than this from gray matter myelinates early."""
+
+_GRAY = (Structure.CORTEX, Structure.DEEP_GRAY)
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """One head in RAS+ order.
+
+    Attributes:
+        structures: a `Structure` for each voxel.
+        affine: voxel indices to RAS+ mm.
+        native: the grid of the file.
+        path: the label map.
+    """
+
+    structures: UInt8[np.ndarray, "x y z"]
+    affine: Affine
+    native: Grid
+    path: Path
+
+
+def read_anatomy(path: Path, schema: LabelSchema) -> Anatomy:
+    """Read a label map; grow sulcal CSF where it has none, and tell deep white matter.
+
+    Raises:
+        InputError: as `data.volumes.read_label_map`, a value is not in the schema's table, or the
+            label map has no gray or no white matter.
+    """
+    label_map = read_label_map(path)
+    structures = to_structures(label_map.data, schema, str(path))
+    for structure, name in ((Structure.CORTEX, "gray"), (Structure.WHITE, "white")):
+        if not (structures == structure).any():
+            raise InputError(
+                f"{path} has no {name} matter by the schema '{schema.name}', expected the label "
+                "map of a brain: name its schema with --schema."
+            )
+    return Anatomy(
+        complete(structures, spacing_of(label_map.affine)),
+        label_map.affine,
+        label_map.native,
+        Path(path),
+    )
+
+
+def complete(
+    structures: UInt8[np.ndarray, "x y z"], spacing: tuple[float, float, float]
+) -> UInt8[np.ndarray, "x y z"]:
+    """Sulcal CSF grown where there is next to none, and white matter split by depth.
+
+    Sulcal CSF is what a closing of the brain by `SULCUS_MM` fills, and `CSF_GAP_MM` around it.
+    White matter deeper than `DEEP_MM` beneath gray matter becomes `DEEP_WHITE`.
+    """
+    structures = structures.copy()
+    inside = structures != Structure.OUTSIDE
+    # Distances cost a pass over the grid each, of which the head is a part.
+    box = crop_box(inside, 2 * SULCUS_MM, spacing)
+    part = structures[box]
+    if np.count_nonzero(part == Structure.SULCAL_CSF) < LEAST_SULCAL_CSF * inside.sum():
+        grown = _closed(part != Structure.OUTSIDE, spacing)
+        part[grown & (part == Structure.OUTSIDE)] = Structure.SULCAL_CSF
+    deep = _distance_to(np.isin(part, _GRAY), spacing) > DEEP_MM
+    part[deep & (part == Structure.WHITE)] = Structure.DEEP_WHITE
+    return structures
+
+
+def _closed(
+    brain: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
+) -> Bool[np.ndarray, "x y z"]:
+    """The brain dilated by `SULCUS_MM`, eroded by less, so that `CSF_GAP_MM` stay."""
+    margins = [int(np.ceil(2 * SULCUS_MM / size)) for size in spacing]
+    padded = np.pad(brain, [(margin, margin) for margin in margins])
+    dilated = _distance_to(padded, spacing) <= SULCUS_MM
+    hull = _distance_to(~dilated, spacing) > SULCUS_MM - CSF_GAP_MM
+    x, y, z = (slice(margin, -margin) for margin in margins)
+    return hull[x, y, z]
+
+
+def _distance_to(
+    mask: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
+) -> Float[np.ndarray, "x y z"]:
+    """Distance in mm of each voxel to the nearest one in the mask."""
+    return np.asarray(ndimage.distance_transform_edt(~mask, spacing))

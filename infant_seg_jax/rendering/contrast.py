@@ -1,0 +1,138 @@
+"""How bright structures are, by modality and age, and how much that varies.
+
+The tables follow descriptions of maturing contrast (Barkovich et al., Radiology 166, 1988; Paus et
+al., Brain Research Bulletin 54, 2001; Dubois et al., Neuroscience 276, 2014): white matter that is
+darker than gray in a newborn's T1-weighted scan and brighter in T2, as bright at about six months,
+and reversed from then on; the cerebellum, the brainstem and the depth before the rest. Their
+numbers are chosen to show that order; they are not measurements.
+"""
+
+from dataclasses import dataclass
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Integer, Key
+
+from infant_seg_jax.rendering.structures import Structure
+
+MODALITIES = ("T1w", "T2w")
+
+ADULT_MONTHS = 60.0
+"""The last age of the tables: from here on contrast is an adult's."""
+
+_MONTHS = (0.0, 3.0, 6.0, 9.0, 12.0, 24.0, ADULT_MONTHS)
+_T1W = {
+    Structure.SULCAL_CSF: (0.30, 0.30, 0.28, 0.28, 0.27, 0.26, 0.25),
+    Structure.CORTEX: (0.62, 0.60, 0.62, 0.63, 0.64, 0.66, 0.68),
+    Structure.DEEP_GRAY: (0.66, 0.66, 0.68, 0.70, 0.72, 0.76, 0.80),
+    Structure.WHITE: (0.50, 0.54, 0.61, 0.70, 0.80, 0.92, 0.97),
+    Structure.DEEP_WHITE: (0.53, 0.60, 0.68, 0.80, 0.88, 0.97, 1.00),
+    Structure.CEREBELLAR_CORTEX: (0.62, 0.62, 0.64, 0.65, 0.66, 0.67, 0.68),
+    Structure.CEREBELLAR_WHITE: (0.64, 0.70, 0.78, 0.86, 0.92, 0.97, 1.00),
+    Structure.BRAINSTEM: (0.66, 0.70, 0.76, 0.80, 0.84, 0.87, 0.90),
+}
+"""In units where an adult's white matter is 1."""
+_T2W = {
+    Structure.SULCAL_CSF: (1.00, 1.00, 1.00, 1.00, 1.00, 1.00, 1.00),
+    Structure.CORTEX: (0.52, 0.54, 0.56, 0.56, 0.56, 0.55, 0.54),
+    Structure.DEEP_GRAY: (0.48, 0.50, 0.52, 0.52, 0.51, 0.50, 0.48),
+    Structure.WHITE: (0.76, 0.67, 0.57, 0.52, 0.49, 0.44, 0.40),
+    Structure.DEEP_WHITE: (0.70, 0.61, 0.52, 0.48, 0.46, 0.42, 0.38),
+    Structure.CEREBELLAR_CORTEX: (0.52, 0.53, 0.54, 0.54, 0.54, 0.54, 0.53),
+    Structure.CEREBELLAR_WHITE: (0.52, 0.47, 0.43, 0.41, 0.40, 0.39, 0.38),
+    Structure.BRAINSTEM: (0.47, 0.45, 0.44, 0.43, 0.42, 0.41, 0.40),
+}
+"""In units where CSF is 1."""
+
+
+def _table(rows: dict[Structure, tuple[float, ...]]) -> np.ndarray:
+    rows = rows | {
+        Structure.OUTSIDE: (0.0,) * len(_MONTHS),
+        Structure.VENTRICLES: rows[Structure.SULCAL_CSF],
+        Structure.MIXED: rows[Structure.DEEP_GRAY],
+    }
+    return np.array([rows[structure] for structure in Structure], np.float32)
+
+
+_MEANS = np.stack([_table(_T1W), _table(_T2W)])
+
+
+@flax.struct.dataclass
+class Contrast:
+    """How the structures of one scan look, in each channel.
+
+    Attributes:
+        means: float32 `(s, c)`, by `Structure`; 0 is no signal, 1 about the brightest tissue.
+        deviations: float32 `(s, c)`, within a structure.
+    """
+
+    means: Array
+    deviations: Array
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Which contrasts are drawn.
+
+    Attributes:
+        modality: of `MODALITIES`, or `"any"` of them.
+        youngest, oldest: ages in months.
+        unordered: chance that each structure's brightness is drawn by itself, whatever age and
+            modality say (Billot et al., Medical Image Analysis 86, 2023).
+        spread: SD of each structure's mean from scan to scan.
+        texture: each structure's SD within a scan is drawn up to this.
+    """
+
+    modality: str = "any"
+    youngest: float = 0.0
+    oldest: float = ADULT_MONTHS
+    unordered: float = 0.0
+    spread: float = 0.02
+    texture: float = 0.06
+
+
+def typical_means(
+    modality: Integer[Array, ""] | int, months: Float[Array, ""] | float
+) -> Float[Array, " s"]:
+    """Brightness of each structure at an age, between the table's ages by lines.
+
+    Args:
+        modality: an index into `MODALITIES`.
+        months: the age; beyond the table's ends, that of the end.
+    """
+    table = jnp.asarray(_MEANS)[modality]
+    return jax.vmap(lambda row: jnp.interp(jnp.asarray(months), jnp.array(_MONTHS), row))(table)
+
+
+def draw_contrast(key: Key[Array, ""], prior: Prior, channels: int = 1) -> Contrast:
+    """One scan's contrast; channels differ in modality, and share the age."""
+    age, kind, *keys = jax.random.split(key, 2 + channels)
+    # Contrast changes fastest at first: the root of the age is uniform.
+    low, high = np.sqrt(prior.youngest), np.sqrt(prior.oldest)
+    months = jax.random.uniform(age, (), minval=low, maxval=high) ** 2
+    unordered = jax.random.bernoulli(kind, prior.unordered)
+    drawn = [_draw_channel(key, prior, months, unordered) for key in keys]
+    means, deviations = (jnp.stack(part, axis=-1) for part in zip(*drawn, strict=True))
+    return Contrast(means, deviations)
+
+
+def _draw_channel(
+    key: Key[Array, ""], prior: Prior, months: Float[Array, ""], unordered: Array
+) -> tuple[Array, Array]:
+    modality, jitter, anything, texture = jax.random.split(key, 4)
+    if prior.modality == "any":
+        index = jax.random.randint(modality, (), 0, len(MODALITIES))
+    else:
+        index = MODALITIES.index(prior.modality)
+    count = len(Structure)
+    ordered = typical_means(index, months) + prior.spread * jax.random.normal(jitter, (count,))
+    means = jnp.where(unordered, jax.random.uniform(anything, (count,)), ordered)
+    # Fluid is fluid wherever it is, more or less.
+    fluid = means[Structure.SULCAL_CSF]
+    means = means.at[Structure.VENTRICLES].set(fluid + 0.3 * (means[Structure.VENTRICLES] - fluid))
+    means = jnp.clip(means, 0.02, 1.2).at[Structure.OUTSIDE].set(0)
+    deviations = jax.random.uniform(texture, (count,), maxval=prior.texture)
+    return means, deviations.at[Structure.OUTSIDE].set(0)

@@ -1,0 +1,151 @@
+"""From structures to an image: tissues of one scan's contrast, mixed at their borders.
+
+The generative model is SynthSeg's (Billot et al., Medical Image Analysis 86, 2023): Gaussian
+intensities for each structure, smoothed, under a smooth bias field and noise; to which come white
+matter that matures unevenly, and partial volume. What else befalls a scan (thick slices, gamma,
+motion of the anatomy) are the augmentations, which take rendered patches as they take real ones.
+"""
+
+from dataclasses import dataclass
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Integer, Key, UInt8
+
+from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
+from infant_seg_jax.rendering.contrast import Contrast, Prior, draw_contrast
+from infant_seg_jax.rendering.structures import Structure
+
+_WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
+_FINEST_BLUR = 1e-2
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the drawn scans are. Each reach is the largest value that is drawn.
+
+    Attributes:
+        maturation: reach, in units of brightness, of how far white matter departs from its mean
+            over `maturation_mm`.
+        maturation_mm: about half the wavelength of that.
+        partial_volume: SD in voxels of the Gaussian that mixes tissues at their borders, at most.
+        bias: reach of the SD of the bias field's logarithm.
+        bias_mm: between the points of the bias field's grid.
+        noise: reach of the SD of the Rician noise, in units of brightness.
+    """
+
+    maturation: float = 0.05
+    maturation_mm: float = 24.0
+    partial_volume: float = 0.7
+    bias: float = 0.15
+    bias_mm: float = 64.0
+    noise: float = 0.04
+
+
+@flax.struct.dataclass
+class Drawn:
+    """What was drawn for one image.
+
+    Attributes:
+        contrast: of the structures.
+        maturation: what white matter's brightness departs by.
+        blur: float32 `(c,)`, SD in voxels.
+        bias: the logarithm of each channel's field.
+        noise: float32 `(c,)`, SD.
+        key: makes texture and noise when applied.
+    """
+
+    contrast: Contrast
+    maturation: SmoothField
+    blur: Array
+    bias: SmoothField
+    noise: Array
+    key: Array
+
+
+def draw(
+    key: Key[Array, ""],
+    prior: Prior,
+    quality: Quality,
+    shape: tuple[int, int, int],
+    spacing: float,
+    channels: int = 1,
+) -> Drawn:
+    """Draw what an image of `shape`, with voxels of `spacing` mm, is to look like."""
+    keys = jax.random.split(key, 8)
+    strengths = jax.random.uniform(keys[0], (2,))
+
+    def field(key: Array, reach_mm: float, components: int, deviation: Array) -> SmoothField:
+        unit = draw_field(key, shape, reach_mm / spacing, components, 1.0)
+        return SmoothField(unit.coefficients * deviation, unit.spacing)
+
+    return Drawn(
+        contrast=draw_contrast(keys[1], prior, channels),
+        maturation=field(
+            keys[2], quality.maturation_mm, channels, quality.maturation * strengths[0]
+        ),
+        blur=jax.random.uniform(
+            keys[3], (channels,), minval=0.4 * quality.partial_volume, maxval=quality.partial_volume
+        ),
+        bias=field(keys[4], quality.bias_mm, channels, quality.bias * strengths[1]),
+        noise=jax.random.uniform(
+            keys[5], (channels,), minval=0.2 * quality.noise, maxval=quality.noise
+        ),
+        key=keys[6],
+    )
+
+
+def apply(drawn: Drawn, structures: UInt8[Array, "x y z"]) -> Float[Array, "x y z c"]:
+    """The image, in units of brightness; exactly 0 where `structures` is outside, else above 0."""
+    shape = structures.shape
+    x, y, z = shape
+    channels = drawn.blur.shape[0]
+    inside = (structures != Structure.OUTSIDE)[..., None]
+    texture, real, imaginary = jax.random.split(drawn.key, 3)
+
+    def normal(key: Array) -> Array:
+        return jax.random.normal(key, (x * y * z * channels,)).reshape(*shape, channels)
+
+    image = drawn.contrast.means[structures]
+    image += drawn.contrast.deviations[structures] * normal(texture)
+    white = jnp.isin(structures, jnp.array(_WHITE, jnp.uint8))[..., None]
+    image += jnp.where(white, evaluate_field(drawn.maturation, (x, y, z)), 0)
+    # Beyond a stripped brain there was fluid, with which its outermost voxels are mixed.
+    fluid = drawn.contrast.means[Structure.SULCAL_CSF]
+    image = _blur(jnp.where(inside, image, fluid), drawn.blur)
+    image *= jnp.exp(evaluate_field(drawn.bias, (x, y, z)))
+    image = jnp.hypot(image + drawn.noise * normal(real), drawn.noise * normal(imaginary))
+    return jnp.where(inside, jnp.maximum(image, 1e-3), 0)
+
+
+def statistics(
+    contrast: Contrast, counts: Integer[np.ndarray, " s"]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and SD that a brain with so many voxels of each structure has, before mixing."""
+    shares = jnp.asarray(counts).at[Structure.OUTSIDE].set(0)[:, None]
+    shares = shares / jnp.sum(shares)
+    mean = jnp.sum(shares * contrast.means, axis=0)
+    squares = jnp.sum(shares * (contrast.means**2 + contrast.deviations**2), axis=0)
+    return mean, jnp.sqrt(jnp.maximum(squares - mean**2, 1e-6))
+
+
+def _blur(image: Float[Array, "x y z c"], deviation: Float[Array, " c"]) -> Float[Array, "x y z c"]:
+    """A Gaussian of each channel's SD in voxels, cut off at 3 voxels; borders are repeated."""
+    steps = jnp.arange(-3, 4)
+    width = jnp.maximum(deviation, _FINEST_BLUR)
+    weights = jnp.exp(-((steps[:, None] / width) ** 2) / 2)
+    weights /= jnp.sum(weights, axis=0)
+    for axis in range(3):
+        padding = [(3, 3) if other == axis else (0, 0) for other in range(4)]
+        padded = jnp.pad(image, padding, mode="edge")
+        image = sum(
+            (
+                weights[i] * lax.slice_in_dim(padded, i, i + image.shape[axis], axis=axis)
+                for i in range(7)
+            ),
+            jnp.zeros(()),
+        )
+    return image

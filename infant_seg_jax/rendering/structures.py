@@ -1,0 +1,83 @@
+"""What a label map tells apart that looks different in a scan: finer than tissues, few enough."""
+
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, WM, LabelSchema
+from infant_seg_jax.data.schemas import FREESURFER_SCHEMA, SYNTHSEG_SCHEMA
+
+
+class Structure(IntEnum):
+    """Structures, in the order of tables of how they look."""
+
+    OUTSIDE = 0
+    SULCAL_CSF = 1
+    VENTRICLES = 2
+    CORTEX = 3
+    DEEP_GRAY = 4
+    WHITE = 5
+    """White matter beneath the cortex, which myelinates last."""
+    DEEP_WHITE = 6
+    CEREBELLAR_CORTEX = 7
+    CEREBELLAR_WHITE = 8
+    BRAINSTEM = 9
+    MIXED = 10
+    """Of no single tissue: the ventral DC, vessels, lesions, a cerebellum drawn as one."""
+
+
+CLASSES = np.array(
+    [BACKGROUND, CSF, CSF, GM, GM, WM, WM, GM, WM, WM, IGNORE],
+    np.uint8,
+)
+"""The class of each structure."""
+
+_BY_CLASS = {
+    BACKGROUND: Structure.OUTSIDE,
+    CSF: Structure.SULCAL_CSF,
+    GM: Structure.CORTEX,
+    WM: Structure.WHITE,
+    IGNORE: Structure.MIXED,
+}
+_BY_ASEG_ID = {
+    **dict.fromkeys((4, 43, 5, 44, 14, 15, 72, 31, 63), Structure.VENTRICLES),
+    **dict.fromkeys((9, 10, 11, 12, 13, 17, 18, 26), Structure.DEEP_GRAY),
+    **dict.fromkeys((27, 48, 49, 50, 51, 52, 53, 54, 58, 59), Structure.DEEP_GRAY),
+    **dict.fromkeys((8, 47, 172), Structure.CEREBELLAR_CORTEX),
+    **dict.fromkeys((7, 46), Structure.CEREBELLAR_WHITE),
+    **dict.fromkeys((16, 173, 174, 175), Structure.BRAINSTEM),
+}
+_CHOROID_PLEXUS = dict.fromkeys((136, 137, 163, 164), Structure.VENTRICLES)
+_BY_ID = {
+    FREESURFER_SCHEMA.name: _BY_ASEG_ID,
+    SYNTHSEG_SCHEMA.name: _BY_ASEG_ID | _CHOROID_PLEXUS,
+}
+
+
+def to_structures(
+    label_map: Integer[np.ndarray, "x y z"], schema: LabelSchema, where: str
+) -> UInt8[np.ndarray, "x y z"]:
+    """Translate a label map; ids of `freesurfer` and `synthseg` tell deep gray from cortex, say.
+
+    Of other schemas the tissues are all that is known. `where` is named in the error.
+
+    Raises:
+        InputError: a value is not in the schema's table.
+    """
+    classes = schema.to_classes(label_map, where)
+    of_class = np.zeros(256, np.uint8)
+    for index, structure in _BY_CLASS.items():
+        of_class[index] = structure
+    structures = of_class[classes]
+    for index, structure in _BY_ID.get(schema.name, {}).items():
+        structures[label_map == index] = structure
+    if not (structures == Structure.CEREBELLAR_WHITE).any():
+        # A cerebellum without white matter was drawn as one.
+        structures[structures == Structure.CEREBELLAR_CORTEX] = Structure.MIXED
+    return structures
+
+
+def to_classes(structures: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """The tissue classes of structures."""
+    return CLASSES[structures]
