@@ -79,20 +79,26 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
             opt_state=opt_state,
         )
         if state.average is not None:
-            average = moving_average(state, new_state.variables, config.average_decay)
+            average = moving_average(
+                state, new_state.variables, config.average_decay, config.optimizer.accumulate
+            )
             new_state = replace(new_state, average=average)
         return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
 
 
-def moving_average(state: TrainState, variables: Any, decay: float) -> Any:
+def moving_average(state: TrainState, variables: Any, decay: float, accumulate: int = 1) -> Any:
     """The exponential moving average after one more step.
 
-    Early in a run it follows faster, with a decay of `(1 + step) / (10 + step)` if that is less, so
-    that it forgets where the run started.
+    It moves with each update, which is every `accumulate` steps. Early in a run it follows faster,
+    with a decay of `(1 + updates) / (10 + updates)` if that is less, so that it forgets where the
+    run started.
     """
-    decay_now = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    updates = state.step // accumulate
+    decay_now = jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
+    if accumulate > 1:
+        decay_now = jnp.where((state.step + 1) % accumulate == 0, decay_now, 1.0)
     return jax.tree.map(
         lambda old, new: decay_now * old + (1 - decay_now) * new, state.average, variables
     )
