@@ -30,7 +30,8 @@ COMMANDS = {
     "export-model": "write a trained network as one folder to keep or to pass on",
     "import-weights": "make a model of a PyTorch network's weights",
     "predict": "label scans with a trained network",
-    "evaluate": "measure Dice per tissue and subject",
+    "evaluate": "measure label maps against the truth, per tissue and subject",
+    "compare": "say which of two evaluations is better, subject by subject",
     "demo": "do all of it on phantoms made on the spot",
 }
 USAGE_STATUS = 2

@@ -136,9 +136,9 @@ def _augmentation() -> Config:
 def _init() -> Config:
     """Where a run starts; a pattern is a part of a parameter's path, with * for anything."""
     config: Config = ConfigDict()
-    config.checkpoint = ""  # A run folder; empty: from scratch.
-    config.which = "best"  # Or "latest", or the number of a step.
-    config.weights = "raw"  # Or "averaged": the moving average that the run kept.
+    config.checkpoint = ""  # A run folder or a model folder; empty: from scratch.
+    config.which = "best"  # Of a run: or "latest", or the number of a step.
+    config.weights = "raw"  # Of a run: or "averaged": the moving average that it kept.
     config.reinitialise = ()  # Patterns of parameters that start anew.
     config.freeze = ()  # Patterns of parameters that stay as they are.
     config.unfreeze_at = 0  # The step from which they learn after all; 0: never.
@@ -160,7 +160,7 @@ def load_config(path: Path) -> Config:
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds {type(content).__name__}, expected a config's JSON object.")
     config = default_config()
-    _update(config, content, "config", path)
+    update_config(config, content, path)
     try:
         check_config(config)
     except InputError as error:
@@ -168,18 +168,28 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def _update(config: Config, content: Mapping[str, Any], prefix: str, path: Path) -> None:
+def update_config(
+    config: Config, content: Mapping[str, Any], path: Path, prefix: str = "config"
+) -> None:
+    """Set values of a config in place, from the nested mappings of a JSON file; none is checked.
+
+    Raises:
+        InputError: a key is unknown, or a value of a wrong type; the sentence names `path`.
+    """
     value: Any
     for key, value in content.items():
         if key not in config:
-            near = _nearest(f"{prefix}.{key}")
+            shown = repr(f"{prefix}.{key}")[1:-1]  # on one line, whatever it is
             raise InputError(
-                f"{path} has a key that no config has, {prefix}.{key}; the nearest key is {near}."
+                f"{path} has a key that no config has, {shown}; the nearest key is "
+                f"{_nearest(shown[:100])}."
             )
         if isinstance(config[key], ConfigDict) and isinstance(value, Mapping):
-            _update(config[key], value, f"{prefix}.{key}", path)
+            update_config(config[key], value, path, f"{prefix}.{key}")
             continue
         default: Any = config[key]
+        if isinstance(default, ConfigDict):
+            default = default.to_dict()
         if isinstance(default, tuple) and isinstance(value, list):  # JSON has no tuples.
             value = tuple(value)
         if not _is_like(value, default):
@@ -224,7 +234,7 @@ def _is_like(value: Any, default: Any) -> bool:
         part_like = default[0] if default else ""  # those that are empty hold names and patterns
         return isinstance(value, tuple) and all(_is_like(part, part_like) for part in value)
     if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or (type(value) is int and abs(value) <= 2**53)
     return type(value) is type(default)
 
 

@@ -143,7 +143,7 @@ def run(values: flags.FlagValues) -> None:
         preparation=Preparation(
             margin_mm=values.margin_mm,
             spacing_mm=values.spacing_mm,
-            clip_percentiles=_percentiles(values.clip_percentiles),
+            clip_percentiles=parse_percentiles(values.clip_percentiles),
             bias_correction=values.bias_correction,
             brain_masks=values.brain_masks,
         ),
@@ -176,7 +176,12 @@ def find_dataset(values: flags.FlagValues) -> Dataset:
     )
 
 
-def _percentiles(texts: list[str]) -> tuple[float, float]:
+def parse_percentiles(texts: list[str]) -> tuple[float, float]:
+    """The two numbers of --clip_percentiles.
+
+    Raises:
+        InputError: they are not two numbers.
+    """
     try:
         low, high = (float(text) for text in texts)
     except ValueError as error:

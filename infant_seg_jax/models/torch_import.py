@@ -225,7 +225,8 @@ def _to_numpy(name: str, tensor: Any) -> Float[np.ndarray, "..."]:
         # A torch tensor, which NumPy reads only from the CPU and not in bfloat16.
         tensor = tensor.detach().cpu().float().numpy()
     try:
-        array = np.asarray(tensor, np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            array = np.asarray(tensor, np.float32)
     except (TypeError, ValueError):
         raise InputError(
             f"The PyTorch state dict's '{name}' is a {type(tensor).__name__} that holds no "

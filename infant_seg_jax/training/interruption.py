@@ -15,6 +15,13 @@ from jax.experimental import multihost_utils
 from infant_seg_jax.errors import InputError
 
 
+class Stopped(SystemExit):
+    """The process was told to stop, and all is saved: it ends with status 0, if nobody objects."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
 class StopSignal:
     """Whether the process has been asked to stop since `listen` began."""
 

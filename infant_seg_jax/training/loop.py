@@ -15,10 +15,11 @@ from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_cases, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.loading import read_start
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import progress, say
 from infant_seg_jax.training import checkpoints, transfer
-from infant_seg_jax.training.interruption import StopSignal, alone_in
+from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
 from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
     Devices,
@@ -42,10 +43,12 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     `config.init` names, with a fresh optimiser; else from scratch. A run that was interrupted and
     resumed on a CPU ends with the same bits as one that was not.
 
-    It ends after `config.steps` steps, or earlier: when validations have not improved for
-    `config.patience` of them, or after SIGTERM, when it saves and returns.
+    It ends after `config.steps` steps, or earlier, when validations have not improved for
+    `config.patience` of them.
 
     Raises:
+        Stopped: after SIGTERM and when the step is saved; an exit with status 0, which ends what
+            would come after the run as well.
         InputError: the config, the data or a checkpoint cannot be used, another process trains in
             the folder, or the loss is not finite.
     """
@@ -129,7 +132,7 @@ class _Run:
                         f"Stopped by SIGTERM at step {step} of {config.steps} and saved: the same "
                         "command goes on from here."
                     )
-                    break
+                    raise Stopped
         return state
 
     def _batch(self, step: int) -> Any:
@@ -216,14 +219,13 @@ def _first_state(
     variables = init_variables(model, modalities, config.seed)
     starts: tuple[transfer.PartStart, ...] = ()
     if load and config.init.checkpoint:
-        source, init = Path(config.init.checkpoint), config.init
-        loaded = checkpoints.read_variables(source, init.which, init.weights)
+        source = config.init.checkpoint
+        loaded, which = read_start(config.init)
         variables, starts = transfer.merge(
-            variables, loaded.variables, init, model, modalities, source
+            variables, loaded, config.init, model, modalities, source
         )
-        score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
         say(
-            f"Starting from {source}, step {loaded.step} ({score}), its {loaded.weights} weights, "
-            f"with a fresh optimiser: {transfer.summary(starts)} parameters and batch statistics."
+            f"Starting from {source}, {which}, with a fresh optimiser: "
+            f"{transfer.summary(starts)} parameters and batch statistics."
         )
     return new_state(variables, transfer.run_optimizer(config), config.average_decay > 0), starts

@@ -1,7 +1,8 @@
 """A run folder explains itself: what was trained, on what, with what, and how it went.
 
 config.json      the resolved config
-run.json         modalities, preparation, subjects, the data's hashes, versions, commit, devices
+run.json         modalities, preparation, subjects, the data's voxel sizes and hashes, versions,
+                 commit, devices
 start.tsv        of a run that began with another's weights: how each parameter started
 metrics.jsonl    one JSON object per line: `step` and what was measured
 tensorboard/     the same for TensorBoard
@@ -20,9 +21,11 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from infant_seg_jax.config import Config, flatten, load_config
+from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE, PreparedCase, PreparedSet
 from infant_seg_jax.data.preprocessing import Preparation, preparation_from_record
 from infant_seg_jax.errors import InputError
@@ -89,11 +92,7 @@ def start_run(
             "record_version": RECORD_VERSION,
             **asdict(record_of(prepared)),
             "subjects": {name: [c.case_id for c in cases] for name, cases in subjects.items()},
-            "data": {
-                "path": str(prepared.folder),
-                "manifest_sha256": sha256(prepared.folder / MANIFEST),
-                "splits_sha256": sha256(prepared.folder / SPLITS_FILE),
-            },
+            "data": _describe_data(prepared, training),
             "versions": {"python": platform.python_version()}
             | {library: version(library) for library in _LIBRARIES},
             "git_commit": _git_commit(),
@@ -101,6 +100,19 @@ def start_run(
             "devices": [device.device_kind for device in jax.devices()],
         },
     )
+
+
+def _describe_data(prepared: PreparedSet, training: Sequence[PreparedCase]) -> dict[str, Any]:
+    sizes = np.array([case.spacing for case in training])
+    return {
+        "path": str(prepared.folder),
+        "source": prepared.source,
+        "schema": prepared.schema.name,
+        "smallest_voxel_mm": sizes.min(axis=0).round(4).tolist(),
+        "largest_voxel_mm": sizes.max(axis=0).round(4).tolist(),
+        "manifest_sha256": sha256(prepared.folder / MANIFEST),
+        "splits_sha256": sha256(prepared.folder / SPLITS_FILE),
+    }
 
 
 def _git_commit() -> str | None:
@@ -149,6 +161,45 @@ def read_run(run: Path) -> tuple[Config, RunRecord]:
             raise
         raise InputError(f"{run / 'run.json'} is damaged ({error!r}).") from error
     return load_config(run / "config.json"), record
+
+
+def training_summary(run: Path, step: int, weights: str) -> dict[str, Any]:
+    """How a checkpoint came to be, for those who get its weights without the run folder.
+
+    No paths, and no names of subjects: how many they were, and the hashes of the data's manifest
+    and splits. What an older run did not record is left out.
+
+    Args:
+        run: the run's folder.
+        step: the checkpoint's.
+        weights: `"raw"` or `"averaged"`, which the validation's Dice depends on.
+    """
+    config, path = load_config(run / "config.json"), run / "run.json"
+    record = read_json(path)
+    prefix = "averaged_" if weights == "averaged" else ""
+    keys = {"mean": f"{prefix}mean_dice", **{name: f"{prefix}dice_{name}" for name in TISSUES}}
+    scores: dict[str, Any] = {}
+    for line in read_metrics(run):
+        if line.get("step") == step and keys["mean"] in line:
+            found = {name: line.get(key) for name, key in keys.items()}
+            scores = {  # JSON has no NaN
+                name: value if isinstance(value, float) and math.isfinite(value) else None
+                for name, value in found.items()
+            }
+    try:
+        return {
+            "step": step,
+            "steps": config.steps,
+            "weights": weights,
+            "validation_dice": scores or None,
+            "subjects": {name: len(cases) for name, cases in record["subjects"].items()},
+            "data": {key: value for key, value in record["data"].items() if key != "path"},
+            "started_from": Path(config.init.checkpoint).name or None,
+            "versions": record["versions"],
+            "git_commit": record["git_commit"],
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}).") from error
 
 
 class MetricsLog:

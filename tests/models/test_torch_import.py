@@ -361,6 +361,10 @@ LAYER = "dense_blocks.1.denselayer2"
             {"bn_class.bias": np.array([1.0, np.nan, np.inf])},
             ["'bn_class.bias' holds 2 NaN or infinite values of 3"],
         ),
+        (
+            {"bn_class.bias": np.array([1.0, 1e300])},
+            ["'bn_class.bias' holds 1 NaN or infinite values of 2"],
+        ),
         ({"bn_class.bias": {"a": 1}}, ["'bn_class.bias' is a dict that holds no numbers"]),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.training import checkpoints, loop
@@ -250,6 +251,11 @@ def test_average_is_kept_evaluated_and_chosen(
 
 def test_run_folder_says_what_made_it(prepared: Path, whole: tuple[Path, TrainState]) -> None:
     record = json.loads((whole[0] / "run.json").read_text())
-    assert set(record["data"]) == {"path", "manifest_sha256", "splits_sha256"}
+    data = record["data"]
+    assert (data["path"], data["source"], data["schema"]) == (str(prepared), "phantom", "tissues")
+    assert all(len(data[f"{which}_sha256"]) == 64 for which in ("manifest", "splits"))
+    voxels = [case.spacing for case in open_prepared(prepared).split("train")]
+    np.testing.assert_allclose(data["smallest_voxel_mm"], np.min(voxels, axis=0), atol=1e-4)
+    np.testing.assert_allclose(data["largest_voxel_mm"], np.max(voxels, axis=0), atol=1e-4)
     assert record["git_commit"] is None or len(record["git_commit"].rstrip("+")) == 40
     assert record["processes"] == 1 and record["devices"]

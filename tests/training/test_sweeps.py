@@ -16,7 +16,7 @@ from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.table import DiceTable
 from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
-from infant_seg_jax.training import sweeps
+from infant_seg_jax.training import interruption, sweeps
 from infant_seg_jax.training.run_folder import read_run
 from infant_seg_jax.training.sweeps import ENCODER, compare_transfer, train_folds
 from tests.training.tiny import tiny_config, tiny_flags
@@ -135,3 +135,13 @@ def test_folds_and_comparison_for_real(tmp_path: Path, capsys: pytest.CaptureFix
     assert np.isfinite(
         json.loads((tmp_path / "t" / "comparison.json").read_text())[0]["dice"]["scratch"]["mean"]
     )
+
+
+def test_told_to_stop_a_sweep_begins_no_other_run_and_scores_none(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interruption.StopSignal, "received", lambda self, step: step == 1)
+    with pytest.raises(interruption.Stopped) as stop:
+        train_folds(tiny_config(prepared, steps=3), tmp_path / "sweep", seeds=2)
+    assert stop.value.code == 0
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["fold0_seed0"]

@@ -1,0 +1,72 @@
+"""write a trained network as one folder to keep or to pass on.
+
+RUN is the --workdir of a training run, OUT a new folder. It will hold weights.safetensors, and a
+model.json that you can read: the network's sizes, the modalities that it expects, how scans are to
+be prepared, what it was trained on and how it scored. `infant-seg predict`, `infant-seg evaluate`
+and --config.init.checkpoint take it as they take a run. There are no pickles in it, and nothing in
+it is executed.
+
+    infant-seg export-model runs/adult models/adult
+    infant-seg export-model --which=latest --float16 runs/adult models/adult_small
+
+RUN may also be a model folder, to store it in half precision.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+ARGUMENTS = "RUN OUT"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "which",
+        "best",
+        "The checkpoint: best (by validation Dice), latest, or the number of a step.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "weights",
+        None,
+        ["raw", "averaged"],
+        "Which weights, of a run with a moving average of them; averaged unless given.",
+        flag_values=values,
+    )
+    define_float16(values)
+
+
+def define_float16(values: flags.FlagValues) -> None:
+    """The flag of what writes model folders."""
+    flags.DEFINE_bool(
+        "float16",
+        False,
+        "Store the kernels in half precision: half the size, and nearly the same labels.",
+        flag_values=values,
+    )
+
+
+def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    from infant_seg_jax.files import check_is_new
+    from infant_seg_jax.inference.loading import open_model
+    from infant_seg_jax.inference.model_folder import write_model
+
+    source, folder = map(Path, arguments)
+    check_is_new(folder)
+    model = open_model(source, values.which, values.weights)
+    write_model(folder, model, float16=values.float16)
+    report(folder)
+
+
+def report(folder: Path) -> None:
+    """Say what a model folder is."""
+    from infant_seg_jax.files import read_json
+
+    content = read_json(folder / "model.json")
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    print(
+        f"The model is {folder}: {content['weights']['values']} weights, {size:.1f} MB, for "
+        f"{' + '.join(content['modalities'])}."
+    )
+    print(f"Next: infant-seg predict --checkpoint={folder} --input=SCANS --output=DIR")

@@ -1,0 +1,113 @@
+"""A trained network from wherever it lies: a run folder or a model folder."""
+
+from pathlib import Path
+from typing import Any
+
+from infant_seg_jax.config import Config
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.model_folder import TrainedModel, is_model_folder, read_model
+from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.training.checkpoints import AVERAGED, RAW, load_variables, read_variables
+from infant_seg_jax.training.run_folder import read_run, training_summary
+
+BEST, LATEST = "best", "latest"
+
+
+def open_predictor(path: Path, which: str = BEST, weights: str | None = None) -> Predictor:
+    """The network of a run folder or of a model folder, ready to predict.
+
+    Args:
+        path: the folder.
+        which: of a run, its checkpoint: `"best"`, `"latest"` or the number of a step.
+        weights: `"raw"` or `"averaged"`; None: averaged if the run has them.
+
+    Raises:
+        InputError: the folder is neither, or is damaged, or has not what was asked for.
+    """
+    path = Path(path)
+    _check_which(which, path)
+    if is_model_folder(path):
+        model = _read_model(path, which, weights)
+        return Predictor.from_config(model.config, model.variables, model.record)
+    _check_is_run(path)
+    return Predictor.from_run(path, which, weights)
+
+
+def open_model(path: Path, which: str = BEST, weights: str | None = None) -> TrainedModel:
+    """The network of a run folder or of a model folder, with all that a model folder holds.
+
+    A model folder holds one checkpoint: to ask it for the best or the latest makes no difference,
+    to ask for another step or other weights than it holds is an error.
+
+    Args, Raises: as `open_predictor`.
+    """
+    path = Path(path)
+    _check_which(which, path)
+    if is_model_folder(path):
+        return _read_model(path, which, weights)
+    _check_is_run(path)
+    config, record = read_run(path)
+    loaded = load_variables(path, make_model(config), len(record.modalities), which, weights)
+    summary = training_summary(path, loaded.step, loaded.weights)
+    return TrainedModel(config, loaded.variables, record, summary)
+
+
+def read_start(init: Config) -> tuple[dict[str, Any], str]:
+    """The variables that `config.init` names, in whatever shapes they have.
+
+    Returns:
+        `params` and `batch_stats`, as NumPy arrays; and which they are, in words.
+
+    Raises:
+        InputError: as `open_predictor`. A model folder holds one set of weights, so `init.weights`
+            is not looked at there, and `init.which` only if it is a step.
+    """
+    path = Path(init.checkpoint)
+    if is_model_folder(path):
+        model = _read_model(path, init.which, None)
+        step, kind = _step_and_weights(model)
+        known = f" of step {step}, its {kind} weights" if step and kind else ""
+        return model.variables, f"a model folder{known}"
+    loaded = read_variables(path, init.which, init.weights)
+    score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
+    return loaded.variables, f"step {loaded.step} ({score}), its {loaded.weights} weights"
+
+
+def _check_which(which: str, path: Path) -> None:
+    if which not in (BEST, LATEST) and not which.isdecimal():
+        raise InputError(
+            f"The checkpoint to take of {path} is '{which}', expected best, latest or the number "
+            "of a step."
+        )
+
+
+def _check_is_run(path: Path) -> None:
+    if not (path / "run.json").is_file():
+        raise InputError(
+            f"{path} is neither a run folder (it has no run.json) nor a model folder (it has no "
+            "model.json): name the --workdir of a training run or what `infant-seg export-model` "
+            "wrote."
+        )
+
+
+def _read_model(path: Path, which: str, weights: str | None) -> TrainedModel:
+    """A model folder's network, if it is what was asked for."""
+    model = read_model(path)
+    step, kind = _step_and_weights(model)
+    if which.isdecimal() and which != str(step):
+        raise InputError(
+            f"{path} is a model folder, which holds one checkpoint (of step {step or 'none'}), "
+            f"expected best, latest or that step instead of {which}: export another from its run."
+        )
+    if weights is not None and weights != kind:
+        raise InputError(
+            f"{path} is a model folder, which holds one set of weights ({kind or 'imported'}), "
+            f"expected those instead of {weights} ones: export the others from its run."
+        )
+    return model
+
+
+def _step_and_weights(model: TrainedModel) -> tuple[int | None, str | None]:
+    """Which checkpoint of a run a model was, as far as it says so: its training is free in form."""
+    step, kind = model.training.get("step"), model.training.get("weights")
+    return step if type(step) is int else None, kind if kind in (RAW, AVERAGED) else None
