@@ -1,35 +1,67 @@
 """label scans with a trained network.
 
 Each scan gets a label map (0 background, 1 CSF, 2 gray matter, 3 white matter) with its own shape,
-affine and orientation. Scans should show what the training data showed: if those were stripped of
-their skulls, strip the scan's or give its brain mask. A folder is searched for volumes (.nii,
-.nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors it.
+affine and orientation. tissue_volumes.tsv has the volume of each tissue in ml and how sure the
+network is, dseg.tsv what the values mean, and a JSON beside each label map how it was made.
 
-    infant-seg predict --checkpoint=runs/adult --input=scan.nii.gz --output=predictions
-    infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=predictions
-    infant-seg predict --checkpoint=runs/adult --input=scans --mask='masks/{}_mask.nii.gz' \\
-        --output=predictions
+    infant-seg predict --checkpoint=runs/infant --input=scan.nii.gz --output=labels
+    infant-seg predict --checkpoint=runs/infant --input=scans --output=labels --mirror
+    infant-seg predict --checkpoint=runs/infant --input=bids --output=bids/derivatives/infantseg
+    infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=labels
+    infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
+        --mask='masks/{}_mask.nii.gz' --output=labels
+
+Scans should show what the training data showed: if those were stripped of their skulls, strip the
+scan's or give its brain mask. A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr
+with .img), and the output mirrors it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case.
+A BIDS tree becomes a BIDS derivative: sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
+
+When the same command is run again, it goes on with what is not finished. A scan that cannot be
+labelled stops no other; the exit status is 1 if there was one.
 """
 
+import re
+import signal
 import sys
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
+from tqdm import tqdm
 
-from infant_seg_jax.data.schemas import SCHEMAS, find_schema
+from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.progress import progress, say
+
+if TYPE_CHECKING:
+    from infant_seg_jax.data.labels import LabelSchema
+    from infant_seg_jax.inference.labelling import Labeller, Outcome
+    from infant_seg_jax.inference.predictor import Predictor
+    from infant_seg_jax.inference.scans import Inputs
+
+_UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
+_UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "checkpoint", None, "The folder of a training run.", required=True, flag_values=values
+    flags.DEFINE_multi_string(
+        "checkpoint",
+        None,
+        "The folder of a training run or of an exported model; may be repeated, for the mean of "
+        "several networks, as of the folds of one training.",
+        required=True,
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "input",
         None,
-        "A scan or a folder of scans; may be repeated. The modalities of one subject are joined by "
-        "commas.",
+        "A scan, a folder of scans, nnU-Net's imagesTs or a BIDS tree; may be repeated, but for a "
+        "tree. The modalities of one subject are joined by commas.",
         required=True,
         flag_values=values,
     )
@@ -39,7 +71,16 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "mask",
         "",
-        "The scan's brain mask; {} in it stands for the scan's name without its ending.",
+        "The scan's brain mask; {} in it stands for the scan's name without its ending. Of a BIDS "
+        "tree also the folder of a derivative with masks, or a pattern below the tree.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "modalities",
+        [],
+        "Of a BIDS tree: which images to label, as in T2w, if not those that the network names. "
+        "Without this flag, a session that lacks the one modality of a network has its T1w or T2w "
+        "labelled all the same, and is flagged.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -50,17 +91,33 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_enum(
-        "which",
-        "best",
-        ["best", "latest"],
-        "The checkpoint of the best validation Dice, or the latest.",
+        "probabilities",
+        None,
+        ["uint8", "float16", "float32"],
+        "Write a map of each tissue's probability, too, in so many bits a voxel. NIfTI has no "
+        "float16: those 16 bits are whole numbers, which the header scales.",
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "weights",
-        None,
-        ["raw", "averaged"],
-        "Which weights, of a run with a moving average of them; averaged unless given.",
+    flags.DEFINE_float(
+        "remove_islands",
+        0.0,
+        "Give every piece of a tissue smaller than so many ml to what it touches most; the largest "
+        "piece of each tissue stays.",
+        lower_bound=0.0,
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "mirror",
+        False,
+        "Predict each scan a second time with left and right exchanged, and average: slower, a "
+        "little better, and it tells how far the two agree.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "max_memory",
+        "",
+        "How much memory prediction may take, as in 4GB or 500MiB, which decides how much of a "
+        "scan is predicted at once; by default what the machine and the device have free.",
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -71,36 +128,168 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=0.95,
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "which",
+        "best",
+        ["best", "latest"],
+        "Of a run, the checkpoint of the best validation Dice, or the latest.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "weights",
+        None,
+        ["raw", "averaged"],
+        "Which weights, of a run with a moving average of them; averaged unless given.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Label again what is labelled already. Without it, finished scans are skipped, and label "
+        "maps that were made with other networks or settings are an error.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.data.volumes import read_images, read_mask, write_label_map
-    from infant_seg_jax.inference.outputs import find_scans, mask_of
-    from infant_seg_jax.inference.predictor import Predictor
-    from infant_seg_jax.progress import progress, say
+    from infant_seg_jax.inference.inputs import check_inputs, find_inputs
 
-    use_compilation_cache()
+    max_memory = parse_bytes(values.max_memory) if values.max_memory else None
     schema = find_schema(values.schema) if values.schema else None
-    scans = find_scans(values.input, Path(values.output))
-    predictor = Predictor.from_run(Path(values.checkpoint), values.which, values.weights)
+    check_inputs(values.input)
+    use_compilation_cache()
+    predictors = _predictors(values, max_memory)
+    output = Path(values.output)
+    modalities = predictors[0].modalities
+    inputs = find_inputs(values.input, output, modalities, values.modalities, values.mask)
+    for sentence in (*inputs.notices, *inputs.failures):
+        say(sentence)
+    labeller = _labeller(values, predictors, schema)
+    with _stopped_by_sigterm():
+        _label(labeller, inputs, output)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from `4GB`, `500MiB` or a plain number.
+
+    Raises:
+        InputError: it is none of these, or nothing.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?B)?\s*", text.upper())
+    unit = (match[2] or "B") if match else ""
+    size = int(float(match[1]) * _UNITS[unit]) if match and unit in _UNITS else 0
+    if size <= 0:
+        raise InputError(f"'{text}' is no amount of memory, expected one such as 4GB or 500MiB.")
+    return size
+
+
+def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":
+    from dataclasses import replace
+
+    from infant_seg_jax.inference.loading import open_predictor
+
+    changes = {"mirror": values.mirror, "max_memory": max_memory}
     if values.overlap is not None:
-        predictor = replace(predictor, overlap=values.overlap)
-    failures = 0
-    with progress("predicting", len(scans), unit="scan") as bar:
-        for scan in scans:
-            try:
-                volume = read_images(scan.images)
-                mask = read_mask(mask_of(scan, values.mask), volume) if values.mask else None
-                found = predictor.segment(volume, mask)
-                label_map = schema.to_ids(found.label_map) if schema else found.label_map
-                write_label_map(scan.output, label_map, volume.native)
-                for notice in (*volume.notices, *found.notices):
+        changes["overlap"] = values.overlap
+    return [
+        replace(open_predictor(Path(path), values.which, values.weights), **changes)
+        for path in values.checkpoint
+    ]
+
+
+def _labeller(
+    values: flags.FlagValues, predictors: "list[Predictor]", schema: "LabelSchema | None"
+) -> "Labeller":
+    from infant_seg_jax.inference.ensemble import Ensemble
+    from infant_seg_jax.inference.labelling import Labeller
+    from infant_seg_jax.inference.provenance import Settings, identify, label_ids
+
+    segmenter = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
+    identities = tuple(
+        identify(predictor, Path(path))
+        for predictor, path in zip(predictors, values.checkpoint, strict=True)
+    )
+    settings = Settings(
+        mirror=values.mirror,
+        overlap=predictors[0].overlap,
+        label_ids=label_ids(schema or TISSUE_SCHEMA),
+        remove_islands_ml=values.remove_islands,
+        probabilities=values.probabilities or "",
+        masked=bool(values.mask),
+    )
+    return Labeller(segmenter.segment, identities, settings, schema, values.overwrite)
+
+
+def _label(labeller: "Labeller", inputs: "Inputs", output: Path) -> None:
+    """Label everything, say how it goes and how it went.
+
+    Exits with 1 if there was a scan that could not be labelled.
+    """
+    from infant_seg_jax.data.sources.bids_names import some_of
+    from infant_seg_jax.inference.labelling import SKIPPED, WRITTEN
+
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+    try:
+        with (
+            progress("predicting", len(inputs.scans), unit="scan") as bar,
+            closing(labeller.label(inputs, output)) as labelled,
+        ):
+            for outcome in labelled:
+                outcomes.append(outcome)
+                for notice in outcome.notices:
                     say(notice)
-                print(scan.output)
-            except InputError as error:
-                failures += 1
-                say(str(error))
-            bar.update()
+                if outcome.failed:
+                    say(outcome.what)
+                else:
+                    bar.write(str(outcome.scan.label_map), file=sys.stdout)
+                bar.set_postfix_str(outcome.scan.prefix, refresh=False)
+                bar.update()
+                if bar.disable:
+                    say(_line(outcome, len(outcomes), len(inputs.scans), started))
+    except (KeyboardInterrupt, SystemExit):
+        there = sum(scan.label_map.exists() for scan in inputs.scans)
+        say(
+            f"Stopped: {there} of {len(inputs.scans)} label maps are in {output}; the same command "
+            "goes on with the others."
+        )
+        raise
+    failed = [outcome.scan.prefix for outcome in outcomes if outcome.failed]
+    failures, total = len(failed) + len(inputs.failures), len(outcomes) + len(inputs.failures)
+    written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
+    say(
+        f"{written} written, {skipped} skipped since they were finished, {failures} failed; "
+        f"volumes in {output / 'tissue_volumes.tsv'}."
+    )
     if failures:
-        sys.exit(f"infant-seg: predict: {failures} of {len(scans)} scans failed, as said above.")
+        names = f" ({some_of(failed, 10)})" if failed else ""
+        sys.exit(f"infant-seg: predict: {failures} of {total} scans failed{names}, as said above.")
+
+
+def _line(outcome: "Outcome", done: int, total: int, started: float) -> str:
+    """What a bar would have shown, for output that is no terminal."""
+    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
+    what = "failed" if outcome.failed else outcome.what
+    said = f"{done} of {total}: {outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}"
+    each = (time.monotonic() - started) / done
+    left = tqdm.format_interval(each * (total - done))
+    return said + (f"; {each:.1f} s a scan, {left} left" if done < total else "")
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """End in order when schedulers say so; in the main thread, where signals are heard."""
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        sys.exit(_TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,8 @@ IGNORE = 255
 
 CLASS_NAMES = ("background", "CSF", "GM", "WM")
 TISSUES = CLASS_NAMES[1:]
+TISSUE_COLOURS = dict(zip(TISSUES, ("#56B4E9", "#D55E00", "#F0E442"), strict=True))
+"""In every figure and table; of the colour-blind safe palette of Okabe and Ito (2008)."""
 
 _NAMES_OF_CLASSES = {**dict(enumerate(CLASS_NAMES)), IGNORE: "ignore"}
 _FURTHER_NAMES = {

@@ -226,9 +226,17 @@ def write_label_map(path: Path, label_map: Integer[np.ndarray, "x y z"], native:
     write_volume(path, label_map.reshape(label_map.shape + (1,) * native.trailing_axes), native)
 
 
-def write_volume(path: Path, array: Shaped[np.ndarray, "x y z *c"], native: Grid) -> None:
-    """Write any RAS+ array, a map of probabilities say, as `write_label_map` does, in its dtype."""
-    write_nifti(Path(path), to_native(array, native), native)
+def write_volume(
+    path: Path,
+    array: Shaped[np.ndarray, "x y z *c"],
+    native: Grid,
+    slope: float | None = None,
+) -> None:
+    """Write any RAS+ array, a map of probabilities say, as `write_label_map` does, in its dtype.
+
+    With a `slope` the voxels mean that many times what is stored.
+    """
+    write_nifti(Path(path), to_native(array, native), native, slope)
 
 
 def _check_finite(data: Shaped[np.ndarray, "x y z"], path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a trained network and a scan to a label map."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,14 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.labels import CLASS_NAMES
-from infant_seg_jax.data.preprocessing import Preparation, prepare_volume, restore_label_map
+from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.confidence import Confidence, agreement, mean_entropy
+from infant_seg_jax.inference.segmentation import (
+    Placement,
+    Segmentation,
+    most_probable,
+    whole_label_map,
+)
 from infant_seg_jax.inference.windows import Shape, predict_windows
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.checkpoints import load_variables
@@ -27,19 +35,6 @@ _ADVICE = {
     BRAIN: "give the scan with its skull",
     HEAD: "strip the skull first or give a brain mask with --mask",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """A labelled scan.
-
-    Attributes:
-        label_map: classes on the scan's whole RAS+ grid.
-        notices: what a person should know before trusting it, a sentence each.
-    """
-
-    label_map: UInt8[np.ndarray, "x y z"]
-    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +50,10 @@ class Predictor:
         window: voxels of a window along right, anterior, superior.
         overlap: share of a window that the next one covers again.
         batch_size: windows predicted at once.
+        mirror: whether a scan is predicted a second time with left and right exchanged, and the
+            probabilities averaged.
+        max_memory: how many bytes prediction may take; None: what the device and the machine have
+            free.
     """
 
     model: SkipDenseNet3D
@@ -65,6 +64,8 @@ class Predictor:
     window: Shape
     overlap: float
     batch_size: int
+    mirror: bool = False
+    max_memory: int | None = None
 
     @classmethod
     def from_run(cls, run: Path, which: str = "best", weights: str | None = None) -> "Predictor":
@@ -103,20 +104,26 @@ class Predictor:
             settings.batch_size,
         )
 
-    def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float[np.ndarray, "x y z k"]:
+    def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
         """Class probabilities of a prepared (normalised, cropped) image."""
-        return predict_windows(
-            partial(_window_probabilities, self.model, self.variables),
-            image,
-            self.model.num_classes,
-            self.window,
-            self.overlap,
-            self.batch_size,
-        )
+        return self.predict(image)[0]
 
     def label_map(self, image: Float[np.ndarray, "x y z c"]) -> UInt8[np.ndarray, "x y z"]:
         """The most probable class of each voxel of a prepared image."""
-        return self.probabilities(image).argmax(axis=-1).astype(np.uint8)
+        return most_probable(self.probabilities(image))
+
+    def predict(
+        self, image: Float[np.ndarray, "x y z c"]
+    ) -> tuple[Float32[np.ndarray, "x y z k"], float]:
+        """Class probabilities, and how far those of the mirror image agree (else NaN)."""
+        plain = self._once(image)
+        if not self.mirror:
+            return plain, float("nan")
+        mirrored = self._once(image[::-1])[::-1]
+        agreed = agreement(most_probable(plain), most_probable(mirrored))
+        plain += mirrored
+        plain *= 0.5
+        return plain, agreed
 
     def segment(
         self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
@@ -128,24 +135,68 @@ class Predictor:
         Raises:
             InputError: the scan has another number of modalities, is empty or constant.
         """
-        if volume.data.shape[-1] != len(self.modalities):
-            raise InputError(
-                f"{volume.path} comes with {volume.data.shape[-1]} image(s), expected "
-                f"{len(self.modalities)} ({', '.join(self.modalities)}) as in training."
-            )
-        prepared = prepare_volume(volume, self.preparation, mask)
-        label_map = restore_label_map(self.probabilities(prepared.image), prepared, volume.shape)
-        return Segmentation(label_map, self._mismatches(volume, prepared.extent))
+        return segment_with((self,), volume, mask)
 
-    def _mismatches(self, volume: Volume, extent: str) -> tuple[str, ...]:
-        """What of a scan the network has not seen in training, a sentence each."""
-        if not self.extents or extent in self.extents:
-            return ()
-        return (
-            f"{volume.path} looks like a {extent}, but the network was trained on "
-            f"{' and '.join(_SHOWN[name] for name in self.extents)}: expect errors, and "
-            f"{_ADVICE[extent]}.",
+    def _once(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
+        return predict_windows(
+            partial(_window_probabilities, self.model, self.variables),
+            image,
+            self.model.num_classes,
+            self.window,
+            self.overlap,
+            self.batch_size,
         )
+
+
+def segment_with(
+    predictors: Sequence[Predictor],
+    volume: Volume,
+    mask: Bool[np.ndarray, "x y z"] | None = None,
+) -> Segmentation:
+    """Label a scan by the averaged probabilities of networks with one preparation.
+
+    Raises:
+        InputError: as `Predictor.segment`.
+    """
+    first = predictors[0]
+    if volume.data.shape[-1] != len(first.modalities):
+        raise InputError(
+            f"{volume.path} comes with {volume.data.shape[-1]} image(s), expected "
+            f"{len(first.modalities)} ({', '.join(first.modalities)}) as in training."
+        )
+    prepared = prepare_volume(volume, first.preparation, mask)
+    total, agreed = first.predict(prepared.image)
+    agreements = [agreed]
+    for predictor in predictors[1:]:
+        probabilities, agreed = predictor.predict(prepared.image)
+        total += probabilities
+        agreements.append(agreed)
+    total /= len(predictors)
+    unusual = tuple(
+        dict.fromkeys(
+            sentence
+            for predictor in predictors
+            for sentence in _mismatches(predictor, volume, prepared.extent)
+        )
+    )
+    return Segmentation(
+        whole_label_map(total, prepared, volume.shape),
+        unusual,
+        Confidence(mean_entropy(total, prepared.mask), float(np.mean(agreements)), unusual),
+        total,
+        Placement.of(prepared, volume.shape),
+    )
+
+
+def _mismatches(predictor: Predictor, volume: Volume, extent: str) -> tuple[str, ...]:
+    """What of a scan the network has not seen in training, a sentence each."""
+    if not predictor.extents or extent in predictor.extents:
+        return ()
+    return (
+        f"{volume.path} looks like a {extent}, but the network was trained on "
+        f"{' and '.join(_SHOWN[name] for name in predictor.extents)}: expect errors, and "
+        f"{_ADVICE[extent]}.",
+    )
 
 
 def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:

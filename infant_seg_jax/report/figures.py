@@ -16,12 +16,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from infant_seg_jax.data.labels import TISSUES
+from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.metrics.table import COLUMNS, DiceTable
 
-TISSUE_COLOURS = dict(zip(TISSUES, ("#56B4E9", "#D55E00", "#F0E442"), strict=True))
 RUN_COLOURS = ("#000000", "#0072B2", "#CC79A7")
 
 _PLANES = ("sagittal", "coronal", "axial")

@@ -14,7 +14,6 @@ from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_images, write_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.outputs import Scan, find_scans, mask_of
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.state import init_variables
@@ -133,37 +132,11 @@ def test_head_is_noticed_by_a_network_that_knows_brains(
     assert "looks like a brain, but the network was trained on whole heads" in notice
 
 
-def test_masks_are_found_by_the_names_of_scans(tmp_path: Path) -> None:
-    scan = Scan((tmp_path / "sub-1_T1w.nii.gz",), tmp_path / "out.nii.gz")
-    assert mask_of(scan, "masks/{}_mask.nii.gz") == Path("masks/sub-1_T1w_mask.nii.gz")
-    assert mask_of(scan, "mask.nii.gz") == Path("mask.nii.gz")
-
-
 def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:
     phantom = render_phantom(3, shape=(32, 32, 32))
     paths = [save(tmp_path / f"{i}.nii.gz", phantom.image, phantom.affine) for i in range(2)]
     with pytest.raises(InputError, match=r"2 image\(s\), expected 1 \(T1w\)"):
         predictor.segment(read_images(paths))
-
-
-def test_find_scans_mirrors_folders_and_passes_over_label_maps(tmp_path: Path) -> None:
-    for name in ("a/one.nii.gz", "a/b/two.nii", "a/one_dseg.nii.gz", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    scans = find_scans([str(tmp_path / "a")], tmp_path / "out")
-    assert {scan.output.relative_to(tmp_path).as_posix() for scan in scans} == {
-        "out/one_dseg.nii.gz",
-        "out/b/two_dseg.nii.gz",
-    }
-    (both,) = find_scans([f"{tmp_path / 'a/one.nii.gz'},{tmp_path / 'a/b/two.nii'}"], tmp_path)
-    assert [image.name for image in both.images] == ["one.nii.gz", "two.nii"]
-    with pytest.raises(InputError, match="would both become"):
-        find_scans([str(tmp_path / "a/one.nii.gz")] * 2, tmp_path)
-    with pytest.raises(InputError, match="There is no scan"):
-        find_scans([str(tmp_path / "nowhere.nii")], tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no scan"):
-        find_scans([str(tmp_path / "empty")], tmp_path)
 
 
 @pytest.mark.slow

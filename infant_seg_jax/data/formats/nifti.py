@@ -73,12 +73,14 @@ def parse_nifti(block: bytes, path: Path, pair: bool) -> Layout:
     return Layout(Grid(shape, affine, header), dtype, offset, scale, notices)
 
 
-def write_nifti(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -> None:
+def write_nifti(
+    path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid, slope: float | None = None
+) -> None:
     """Write an array in its own dtype on `grid`, whole or not at all.
 
     Affine, units and form codes are the grid's, bit for bit, and so is the version of NIfTI. A
     grid that was not read from NIfTI becomes NIfTI-1 (NIfTI-2 if an axis is too long for it) with
-    its affine as the sform.
+    its affine as the sform. With a `slope` the voxels mean that many times what is stored.
 
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
@@ -92,8 +94,13 @@ def write_nifti(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -
             header[field] = grid.header[field]
     version2 = isinstance(header, nib.Nifti2Header) or max(array.shape) > _NIFTI1_MAX_SIZE
     kind = nib.Nifti2Image if version2 else nib.Nifti1Image
+    image = kind(array, grid.affine, header, dtype=array.dtype)
+    if grid.header is not None:  # nibabel makes those of axes that are not there 1
+        image.header["pixdim"] = grid.header["pixdim"]
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
     with atomic_path(path) as temporary:
-        nib.save(kind(array, grid.affine, header, dtype=array.dtype), temporary)
+        nib.save(image, temporary)
 
 
 def _header(block: bytes, path: Path, pair: bool) -> nib.Nifti1Header:

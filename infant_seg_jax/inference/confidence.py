@@ -1,0 +1,45 @@
+"""How sure a network is of a scan, as numbers that a person can sort scans by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
+
+_SLICES = 16
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What a prediction says of itself.
+
+    Attributes:
+        entropy: mean over the brain's voxels of the probabilities' entropy, from 0 (every voxel
+            certain) to 1 (every class as likely as any other).
+        agreement: mean Dice over the tissues between the label maps of the scan and of its mirror
+            image, mirrored back; NaN if the scan was not mirrored.
+        unusual: why the scan looks unlike those of the training, a sentence each; or nothing.
+    """
+
+    entropy: float
+    agreement: float
+    unusual: tuple[str, ...] = ()
+
+
+def mean_entropy(
+    probabilities: Float[np.ndarray, "x y z k"], mask: Bool[np.ndarray, "x y z"]
+) -> float:
+    """Mean entropy over the mask in units of the largest possible, `log(k)`; NaN if it is empty."""
+    total, count = 0.0, 0
+    for first in range(0, mask.shape[0], _SLICES):  # So that little is held beside the volume.
+        part = slice(first, first + _SLICES)
+        inside = probabilities[part][mask[part]].astype(np.float64)
+        total -= float((inside * np.log(np.maximum(inside, 1e-30))).sum())
+        count += len(inside)
+    return total / count / float(np.log(probabilities.shape[-1])) if count else float("nan")
+
+
+def agreement(one: Integer[np.ndarray, "x y z"], other: Integer[np.ndarray, "x y z"]) -> float:
+    """Mean Dice of two label maps over the tissues; NaN where neither has any."""
+    return mean_dice(dice_per_tissue(one, other))

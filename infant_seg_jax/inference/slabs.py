@@ -1,0 +1,224 @@
+"""The network over a whole volume at once, slab by slab, so that it fits into memory.
+
+One pass over a volume does the work once, where overlapping windows do it many times, but its
+activations at full resolution take a kilobyte a voxel. Here the network runs in stages, the stem
+and then block after block, each over slabs of the volume along its first axis. Between stages only
+little is kept: the next block's input, at half the resolution, and the sum of what the stages so
+far add to the logits. (The last convolution is of single voxels, so each stage has a share of the
+logits of its own.)
+
+Slabs overlap by as far as a stage sees, and what is computed twice counts once. So the
+probabilities are those of one pass over the whole volume, up to rounding, however thick the slabs
+are: memory decides how long it takes, not what comes out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from infant_seg_jax.models.layers import Conv, Upsample
+from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
+
+Variables = dict[str, Any]
+Features = Float[Array, "1 d h w c"]
+Logits = Float[Array, "1 x y z k"]
+
+STEM_LAYERS = 3
+"""3x3x3 convolutions of the stem."""
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """How an axis is cut into slabs of one length, each for the sake of its core.
+
+    Slabs at the ends reach no further than the axis, since there convolutions are to meet the zeros
+    that they meet in the whole volume; they reach further inwards instead.
+
+    Attributes:
+        extent: voxels of the axis.
+        core: voxels that count, of each slab.
+        rim: voxels on either side of a core that it depends on.
+    """
+
+    extent: int
+    core: int
+    rim: int
+
+    @property
+    def length(self) -> int:
+        """Voxels of a slab."""
+        return self.core + 2 * self.rim
+
+    @property
+    def count(self) -> int:
+        """Slabs; the core of the last one may overlap with that of the one before."""
+        return -(-self.extent // self.core)
+
+
+def cut(extent: int, core: int, rim: int) -> Slabs:
+    """Slabs with these cores, or one that is the whole axis where that is no longer."""
+    if core + 2 * rim >= extent:
+        return Slabs(extent, extent, 0)
+    return Slabs(extent, core, rim)
+
+
+def cut_for_stage(model: SkipDenseNet3D, level: int, extent: int, core: int) -> Slabs:
+    """How the input of a stage is cut, in voxels of its own resolution.
+
+    A stage sees a voxel to either side by each of its 3x3x3 convolutions, and by its upsampling.
+    The rim is even, as cores are, so that a slab pools together what the whole volume does.
+    """
+    sees = model.block_layers[level - 1] + 1 if level else STEM_LAYERS
+    return cut(extent, core, sees + sees % 2)
+
+
+def predict_slabs(
+    model: SkipDenseNet3D,
+    variables: Variables,
+    image: Float[Array | np.ndarray, "x y z c"],
+    cores: Sequence[int],
+) -> Float[Array, "x y z k"]:
+    """Class probabilities of every voxel, float32.
+
+    Args:
+        model: the network.
+        variables: its parameters and batch statistics.
+        image: a prepared scan; each side is a multiple of `model.downsampling`.
+        cores: for the stem and each block, how many voxels of its input along x it works on at
+            once, rims aside; even.
+    """
+    features = jnp.asarray(image)[None]
+    bias = variables["params"]["head_conv"]["bias"]
+    logits = jnp.broadcast_to(bias, (1, *image.shape[:3], model.num_classes))
+    for level, core in enumerate(cores):
+        features, logits = run_stage(model, level, core, variables, features, logits)
+    return _softmax(logits)
+
+
+# The stages are programs of their own, since XLA takes more memory for them in one. The model is
+# static and hashable, so predictors with the same model share their compilations.
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
+def run_stage(
+    model: SkipDenseNet3D,
+    level: int,
+    core: int,
+    variables: Variables,
+    features: Features,
+    logits: Logits,
+) -> tuple[Features, Logits]:
+    """The next stage's input (nothing, after the last), and the logits with this one's share."""
+    stage = _make_stage(model, variables, level)
+    slabs = cut_for_stage(model, level, features.shape[1], core)
+    seen = cut(slabs.length, slabs.core, 1 if level else 0)  # What `share` is to be given.
+    scale = 2**level
+
+    def step(index: Array, so_far: tuple[Features, Logits]) -> tuple[Features, Logits]:
+        pooled, logits = so_far
+        core = jnp.minimum(index * slabs.core, slabs.extent - slabs.core)
+        start = jnp.clip(core - slabs.rim, 0, slabs.extent - slabs.length)
+        x = stage.trunk(_slice(features, start, slabs.length))
+        if stage.pool:
+            part = stage.pool(_slice(x, core - start, slabs.core))
+            pooled = _put(pooled, part, core // 2)
+
+        near = jnp.clip(core - start - seen.rim, 0, seen.extent - seen.length)
+        share = stage.share(_slice(x, near, seen.length))
+        share = _slice(share, (core - start - near) * scale, slabs.core * scale)
+        # The last core adds nothing where it overlaps with the one before.
+        places = core * scale + jnp.arange(share.shape[1])
+        fresh = (places >= index * slabs.core * scale)[:, None, None, None]
+        added = _slice(logits, core * scale, share.shape[1]) + jnp.where(fresh, share, 0)
+        return pooled, _put(logits, added, core * scale)
+
+    pooled = jnp.zeros((), features.dtype)
+    if pool := stage.pool:
+        like = jax.eval_shape(lambda x: pool(stage.trunk(x)), features)
+        pooled = jnp.zeros(like.shape, like.dtype)
+    return lax.fori_loop(0, slabs.count, step, (pooled, logits))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _softmax(logits: Logits) -> Float[Array, "x y z k"]:
+    return jax.nn.softmax(logits[0])
+
+
+def _slice(x: Array, start: Array, length: int) -> Array:
+    return lax.dynamic_slice_in_dim(x, start, length, axis=1)
+
+
+def _put(x: Array, part: Array, start: Array) -> Array:
+    return lax.dynamic_update_slice_in_dim(x, part, start, axis=1)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The stem, or a block with what follows it.
+
+    Attributes:
+        trunk: what is computed of the input, at its resolution.
+        pool: from that to the next stage's input, at half the resolution; None for the last.
+        share: from that to what is added to the logits, at full resolution.
+    """
+
+    trunk: Callable[[Features], Features]
+    pool: Callable[[Features], Features] | None
+    share: Callable[[Features], Logits]
+
+
+def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Stage:
+    """The stem (level 0) or a level's block, as in `SkipDenseNet3D`."""
+    dtype, classes, levels = model.dtype, model.num_classes, len(model.block_layers)
+    norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5, dtype=dtype)
+
+    def apply(layer: nn.Module, name: str, *inputs: Any) -> Any:
+        own = {kind: tree[name] for kind, tree in variables.items() if name in tree}
+        return layer.apply(own, *inputs)
+
+    def stem(x: Features) -> Features:
+        for i in range(STEM_LAYERS):
+            if i > 0:
+                x = nn.relu(apply(norm(), f"stem_norm{i - 1}", x))
+            x = apply(Conv(model.stem_features, 3, dtype=dtype), f"stem_conv{i}", x)
+        return x
+
+    def stem_pool(x: Features) -> Features:
+        x = nn.relu(apply(norm(), f"stem_norm{STEM_LAYERS - 1}", x))
+        return apply(Conv(model.stem_features, 2, dtype=dtype), "stem_pool", x)
+
+    if level == 0:
+        return _Stage(stem, stem_pool, partial(_head_share, variables, classes * levels))
+
+    layers, growth = model.block_layers[level - 1], model.growth_rate
+    block = DenseBlock(layers, growth, 0.0, norm, 0, dtype)
+    up = Upsample(classes, 2**level, dtype=dtype)
+
+    def share(x: Features) -> Logits:
+        return _head_share(variables, classes * (level - 1), apply(up, f"upsample{level}", x))
+
+    return _Stage(
+        lambda x: apply(block, f"block{level}", x, None),
+        partial(apply, Transition(norm, dtype), f"transition{level}") if level < levels else None,
+        share,
+    )
+
+
+def _head_share(variables: Variables, first: int, x: Float[Array, "1 x y z c"]) -> Logits:
+    """What channels of the head's input, from the `first` on, add to the logits."""
+    own = slice(first, first + x.shape[-1])
+    params, statistics = (
+        {name: value[own] for name, value in variables[kind]["head_norm"].items()}
+        for kind in ("params", "batch_stats")
+    )
+    norm = nn.BatchNorm(use_running_average=True, epsilon=1e-5, dtype=x.dtype)
+    normalised = norm.apply({"params": params, "batch_stats": statistics}, x)
+    x = nn.relu(cast(Array, normalised))
+    kernel = variables["params"]["head_conv"]["kernel"][0, 0, 0, own]
+    return x.astype(kernel.dtype) @ kernel

@@ -1,0 +1,38 @@
+"""Which network it was, by its weights and by what it expects."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.inference.provenance import identify
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.training.state import init_variables
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
+    variables = init_variables(model, 1, seed=0)
+    return Predictor(model, variables, ("T1w",), Preparation(), ("brain",), (32, 32, 32), 0.25, 2)
+
+
+def test_a_network_is_known_by_its_weights(predictor: Predictor) -> None:
+    one = identify(predictor, Path("runs/adult"))
+    assert one.name == "adult"
+    same = replace(predictor, window=(64, 64, 64), batch_size=1, max_memory=10**9)
+    assert identify(same, Path("exported")).sha256 == one.sha256
+
+    leaves, tree = jax.tree.flatten(predictor.variables)
+    for index in (0, len(leaves) - 1):
+        changed = [leaf + 1e-3 * (number == index) for number, leaf in enumerate(leaves)]
+        other = replace(predictor, variables=jax.tree.unflatten(tree, changed))
+        assert identify(other, Path("adult")).sha256 != one.sha256
+    for other in (
+        replace(predictor, modalities=("T2w",)),
+        replace(predictor, preparation=Preparation(spacing_mm=1.0)),
+    ):
+        assert identify(other, Path("adult")).sha256 != one.sha256
