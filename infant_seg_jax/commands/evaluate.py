@@ -1,26 +1,52 @@
-"""measure Dice per tissue and subject, as a table, dice.csv and dice.json.
+"""measure how well label maps agree with the truth, per tissue and subject.
 
-Either a run on a prepared set, which is predicted first:
+Any label maps, also another tool's, against the truth: two folders, paired by their names
+(scan_dseg.nii.gz with scan_seg.nii.gz; sub-01_ses-02_... with sub-01_ses-02_...), or two files:
+
+    infant-seg evaluate --prediction=predictions --truth=labels --output=scores
+    infant-seg evaluate --prediction=theirs --prediction_schema=freesurfer --truth=labels \\
+        --output=scores/theirs
+
+Or a run or an exported model on a prepared set, which is predicted first:
 
     infant-seg evaluate --checkpoint=runs/adult --data=prepared/ibsr --output=scores
 
-or any label maps against the truth, paired by name (scan_dseg.nii.gz with scan.nii.gz,
-scan_seg.nii.gz or scan_dseg.nii.gz; 0 background, 1 CSF, 2 gray matter, 3 white matter):
-
-    infant-seg evaluate --prediction=predictions --truth=labels --output=scores
+OUTPUT/metrics.csv has a row for each subject and tissue and a column for each metric: Dice,
+Jaccard, sensitivity, precision, volume similarity, volume difference (ml), and in mm the Hausdorff
+distance, its 95th percentile, the modified Hausdorff distance and the average symmetric surface
+distance, and the surface Dice. metrics.json has them too, with mean, standard deviation and a 95%
+bootstrap interval over subjects, as the table that is printed. If a subject cannot be measured the
+others are, and the exit status is 1.
 """
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.metrics.table import DiceTable, write_dice
+from infant_seg_jax.metrics.measures import TOLERANCE_MM
+
+if TYPE_CHECKING:
+    from infant_seg_jax.metrics.gathering import Evaluation
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("checkpoint", None, "The folder of a training run.", flag_values=values)
+    flags.DEFINE_string("prediction", None, "A folder of label maps, or one.", flag_values=values)
+    flags.DEFINE_string("truth", None, "The folder of their truths, or one.", flag_values=values)
+    for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
+        flags.DEFINE_string(
+            name,
+            TISSUE_SCHEMA.name,
+            f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
+            "JSON file with lines such as '7: GM'.",
+            flag_values=values,
+        )
+    flags.DEFINE_string(
+        "checkpoint", None, "The folder of a training run or of a model.", flag_values=values
+    )
     flags.DEFINE_string("data", None, "A prepared set.", flag_values=values)
     flags.DEFINE_string(
         "split", "validation", "Which of its splits: train, validation, test.", flag_values=values
@@ -33,44 +59,78 @@ def define_flags(values: flags.FlagValues) -> None:
         "The checkpoint of the best validation Dice, or the latest.",
         flag_values=values,
     )
-    flags.DEFINE_string("prediction", None, "A folder of label maps.", flag_values=values)
-    flags.DEFINE_string("truth", None, "The folder of their truths.", flag_values=values)
-    for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
-        flags.DEFINE_string(
-            name,
-            TISSUE_SCHEMA.name,
-            f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
-            "JSON file with lines such as '7: GM'.",
-            flag_values=values,
-        )
+    flags.DEFINE_float(
+        "tolerance",
+        TOLERANCE_MM,
+        "How far apart two surfaces may be, in mm, to count as one in the surface Dice.",
+        lower_bound=0.0,
+        flag_values=values,
+    )
     flags.DEFINE_string(
-        "output", None, "The folder for dice.csv and dice.json.", required=True, flag_values=values
+        "output",
+        None,
+        "The folder for metrics.csv and metrics.json.",
+        required=True,
+        flag_values=values,
     )
 
 
 def run(values: flags.FlagValues) -> None:
-    from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.inference.evaluation import evaluate_label_maps, evaluate_run
+    from infant_seg_jax.metrics.score_files import CSV_NAME, JSON_NAME, write_scores
 
-    use_compilation_cache()
-    if values.checkpoint and values.data and not (values.prediction or values.truth):
-        table = evaluate_run(
-            Path(values.checkpoint), Path(values.data), values.split, values.fold, values.which
-        )
-    elif values.prediction and values.truth and not (values.checkpoint or values.data):
-        table = evaluate_label_maps(
-            Path(values.prediction),
-            Path(values.truth),
-            find_schema(values.schema),
-            find_schema(values.prediction_schema),
-        )
+    of_run, of_files = (values.checkpoint, values.data), (values.prediction, values.truth)
+    if all(of_run) and not any(of_files):
+        evaluation = _measure_run(values)
+        given = ("checkpoint", "data", "split", "fold", "which")
+    elif all(of_files) and not any(of_run):
+        evaluation = _measure_label_maps(values)
+        given = ("prediction", "truth", "prediction_schema", "schema")
     else:
         raise InputError("Give either --checkpoint and --data, or --prediction and --truth.")
-    report(table, Path(values.output))
+
+    output, failures = Path(values.output), evaluation.failures
+    if evaluation.scores.subjects:
+        about = {
+            **{name: values[name].value for name in given},
+            "failures": failures,
+            "unpredicted": evaluation.unpredicted,
+        }
+        write_scores(output, evaluation.scores, about)
+        print(evaluation.scores)
+        if evaluation.unpredicted:
+            print(f"Left out, since not predicted: {', '.join(evaluation.unpredicted)}.")
+        print(f"Written to {output / CSV_NAME} and {output / JSON_NAME}.")
+    if failures:
+        total = len(failures) + len(evaluation.scores.subjects)
+        sys.exit(
+            f"infant-seg: evaluate: {len(failures)} of {total} subjects could not be measured, as "
+            f"said above: {', '.join(failures)}."
+        )
 
 
-def report(table: DiceTable, output: Path) -> None:
-    """Print the table and write it."""
-    write_dice(output, table)
-    print(table)
-    print(f"Written to {output / 'dice.csv'} and {output / 'dice.json'}.")
+def _measure_run(values: flags.FlagValues) -> "Evaluation":
+    # Not above: JAX takes seconds to load, and label maps do not need it.
+    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.inference.evaluation import measure_run
+
+    use_compilation_cache()
+    return measure_run(
+        Path(values.checkpoint),
+        Path(values.data),
+        values.split,
+        values.fold,
+        values.which,
+        values.tolerance,
+    )
+
+
+def _measure_label_maps(values: flags.FlagValues) -> "Evaluation":
+    from infant_seg_jax.inference.label_map_pairs import measure_label_maps
+
+    return measure_label_maps(
+        Path(values.prediction),
+        Path(values.truth),
+        find_schema(values.schema),
+        find_schema(values.prediction_schema),
+        values.tolerance,
+    )

@@ -1,4 +1,6 @@
-"""How well two label maps overlap."""
+"""How well two label maps overlap: counts of voxels, and the ratios made of them."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Integer
@@ -6,25 +8,80 @@ from jaxtyping import Integer
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUES
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Voxels of one tissue in two label maps, those that are ignored in either left out.
+
+    All ratios below are NaN where neither label map has the tissue, and 0 where only one has it,
+    also those whose own denominator would be 0.
+
+    Attributes:
+        both: in both.
+        predicted: in the prediction.
+        true: in the truth.
+    """
+
+    both: int
+    predicted: int
+    true: int
+
+    @property
+    def dice(self) -> float:
+        """`2 |P and T| / (|P| + |T|)` (Dice, Ecology 26, 1945)."""
+        return self._ratio(2 * self.both, self.predicted + self.true)
+
+    @property
+    def jaccard(self) -> float:
+        """`|P and T| / |P or T|` (Jaccard, 1901), which is `dice / (2 - dice)`."""
+        return self._ratio(self.both, self.predicted + self.true - self.both)
+
+    @property
+    def sensitivity(self) -> float:
+        """`|P and T| / |T|`: how much of the tissue was found; also called recall."""
+        return self._ratio(self.both, self.true)
+
+    @property
+    def precision(self) -> float:
+        """`|P and T| / |P|`: how much of what was found is the tissue."""
+        return self._ratio(self.both, self.predicted)
+
+    @property
+    def volume_similarity(self) -> float:
+        """`1 - ||P| - |T|| / (|P| + |T|)`, wherever the two are (Taha and Hanbury, BMC Medical
+        Imaging 15, 2015)."""
+        return self._ratio(2 * min(self.predicted, self.true), self.predicted + self.true)
+
+    def _ratio(self, part: int, whole: int) -> float:
+        if not (self.predicted or self.true):
+            return float("nan")
+        return part / whole if whole else 0.0
+
+
+def overlap_per_tissue(
+    prediction: Integer[np.ndarray, "*shape"], truth: Integer[np.ndarray, "*shape"]
+) -> dict[str, Overlap]:
+    """Count each tissue's voxels; those that are `IGNORE` in either label map are left out."""
+    ignored = (truth == IGNORE) | (prediction == IGNORE)
+    found = {}
+    for name in TISSUES:
+        index = CLASS_NAMES.index(name)
+        predicted, true = ((m == index) & ~ignored for m in (prediction, truth))
+        found[name] = Overlap(
+            both=int(np.count_nonzero(predicted & true)),
+            predicted=int(np.count_nonzero(predicted)),
+            true=int(np.count_nonzero(true)),
+        )
+    return found
+
+
 def dice_per_tissue(
     prediction: Integer[np.ndarray, "*shape"], truth: Integer[np.ndarray, "*shape"]
 ) -> dict[str, float]:
-    """The Dice coefficient of each tissue, `2 |P and T| / (|P| + |T|)` (Dice, Ecology 26, 1945).
+    """The Dice coefficient of each tissue; NaN for one that is in neither label map.
 
-    Voxels that are `IGNORE` in either label map are left out. A tissue that is in neither label map
-    has no Dice: NaN.
+    Voxels that are `IGNORE` in either label map are left out.
     """
-    counted = (truth != IGNORE) & (prediction != IGNORE)
-    # One pass: entry (i, j) counts the voxels predicted i whose truth is j.
-    pairs = prediction[counted].astype(np.intp) * len(CLASS_NAMES) + truth[counted]
-    confusion = np.bincount(pairs, minlength=len(CLASS_NAMES) ** 2).reshape(len(CLASS_NAMES), -1)
-    overlap = np.diagonal(confusion)
-    sizes = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return {
-        name: float(2 * overlap[i] / sizes[i]) if sizes[i] else float("nan")
-        for i, name in enumerate(CLASS_NAMES)
-        if name in TISSUES
-    }
+    return {name: counts.dice for name, counts in overlap_per_tissue(prediction, truth).items()}
 
 
 def mean_dice(dice: dict[str, float]) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from infant_seg_jax.metrics.intervals import mean_interval
+
 
 @dataclass(frozen=True)
 class PairedDifference:
@@ -14,9 +16,9 @@ class PairedDifference:
 
     Attributes:
         subjects: how many both have a score of.
-        mean: of the differences.
-        low, high: a 95% interval of that mean, by bootstrap over subjects (BCa, Efron 1987); NaN
-            with fewer than three subjects, or where all differences are one.
+        mean: of the differences; infinite, or NaN, if some are infinite.
+        low, high: a 95% interval of that mean, by bootstrap over subjects; NaN with fewer than
+            three subjects, or where all differences are one or some infinite.
         p_value: two-sided Wilcoxon signed-rank test; NaN where no subject differs.
     """
 
@@ -44,14 +46,13 @@ def paired_difference(
     ]
     if not pairs:
         return PairedDifference(0, np.nan, np.nan, np.nan, np.nan)
-    differences = np.array([score - other for score, other in pairs])
-    low = high = p_value = np.nan
-    if len(differences) > 2 and np.ptp(differences) > 0:
-        interval = stats.bootstrap(
-            (differences,), np.mean, n_resamples=9999, rng=np.random.default_rng(seed)
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+    # Two distances that are both infinite do not differ.
+    differences = np.array([0.0 if a == b else a - b for a, b in pairs])
+    with np.errstate(invalid="ignore"):  # infinite ones of either sign
+        mean = float(differences.mean())
+    low, high = mean_interval(differences, seed)
+    p_value = np.nan
     if differences.any():
         result: Any = stats.wilcoxon(differences)
         p_value = float(result.pvalue)
-    return PairedDifference(len(pairs), float(differences.mean()), low, high, p_value)
+    return PairedDifference(len(pairs), mean, low, high, p_value)

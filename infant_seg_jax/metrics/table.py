@@ -30,7 +30,7 @@ class DiceTable:
 
     def summary(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation (of a sample) over subjects, for each of `COLUMNS`."""
-        values = np.array([row for _, row in self.rows()])
+        values = np.array([row for _, row in self.rows()]).reshape(-1, len(COLUMNS))
         result = {}
         for column, name in zip(values.T, COLUMNS, strict=True):
             known = column[~np.isnan(column)]
@@ -39,7 +39,7 @@ class DiceTable:
         return result
 
     def __str__(self) -> str:
-        width = max(len("subject"), *map(len, self.subjects))
+        width = max(map(len, ("subject", *self.subjects)))
         lines = ["  ".join([f"{'subject':{width}}", *(f"{name:>6}" for name in COLUMNS)])]
         for subject, row in self.rows():
             lines.append("  ".join([f"{subject:{width}}", *(f"{value:6.3f}" for value in row)]))

@@ -1,4 +1,4 @@
-"""Dice against sets of voxels, bodies whose overlap is known, and its properties."""
+"""Overlap against sets of voxels, SimpleITK, bodies whose overlap is known, and its properties."""
 
 import math
 
@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from infant_seg_jax.data.labels import CSF, GM, IGNORE, TISSUES, WM
-from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
+from infant_seg_jax.metrics.overlap import (
+    Overlap,
+    dice_per_tissue,
+    mean_dice,
+    overlap_per_tissue,
+)
 
 INDICES: dict[str, int] = {"CSF": CSF, "GM": GM, "WM": WM}
 
@@ -111,3 +116,52 @@ def test_missed_tissue_is_zero_and_counts_in_the_mean():
     assert dice == {"CSF": 1.0, "GM": 0.0, "WM": pytest.approx(0.8)}
     assert mean_dice(dice) == pytest.approx(0.6)
     assert mean_dice({"CSF": math.nan, "GM": 0.25, "WM": 0.75}) == 0.5
+
+
+@given(label_maps(ignore=True))
+def test_counts_are_the_sizes_of_sets_of_voxels(maps):
+    prediction, truth = maps
+    left_out = voxels(truth, IGNORE) | voxels(prediction, IGNORE)
+    for name, counts in overlap_per_tissue(prediction, truth).items():
+        ours, theirs = (voxels(m, INDICES[name]) - left_out for m in maps)
+        assert counts == Overlap(len(ours & theirs), len(ours), len(theirs))
+
+
+@given(label_maps())
+def test_ratios_equal_those_of_simpleitk(maps):
+    sitk = pytest.importorskip("SimpleITK")
+    for name, counts in overlap_per_tissue(*maps).items():
+        if not counts.predicted or not counts.true:
+            continue
+        prediction, truth = (sitk.GetImageFromArray(m) for m in maps)
+        measures = sitk.LabelOverlapMeasuresImageFilter()
+        measures.Execute(prediction, truth)
+        assert counts.dice == pytest.approx(measures.GetDiceCoefficient(INDICES[name]))
+        assert counts.jaccard == pytest.approx(measures.GetJaccardCoefficient(INDICES[name]))
+        similarity = measures.GetVolumeSimilarity(INDICES[name])  # with a sign, from -2 to 2
+        assert counts.volume_similarity == pytest.approx(1 - abs(similarity) / 2)
+        missed = measures.GetFalseNegativeError(INDICES[name])
+        assert counts.sensitivity == pytest.approx(1 - missed)
+        measures.Execute(truth, prediction)
+        assert counts.precision == pytest.approx(1 - measures.GetFalseNegativeError(INDICES[name]))
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_ratios_agree_with_one_another(both, more_predicted, more_true):
+    counts = Overlap(both, both + more_predicted, both + more_true)
+    assume(both)
+    assert counts.jaccard == pytest.approx(counts.dice / (2 - counts.dice))
+    harmonic = 2 / (1 / counts.sensitivity + 1 / counts.precision)
+    assert counts.dice == pytest.approx(harmonic)
+    assert counts.jaccard <= counts.dice <= counts.volume_similarity <= 1
+
+
+RATIOS = ("dice", "jaccard", "sensitivity", "precision", "volume_similarity")
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_what_neither_has_is_not_a_number_and_what_one_has_is_zero(ratio):
+    assert math.isnan(getattr(Overlap(0, 0, 0), ratio))
+    assert getattr(Overlap(0, 5, 0), ratio) == 0
+    assert getattr(Overlap(0, 0, 5), ratio) == 0
+    assert getattr(Overlap(5, 5, 5), ratio) == 1

@@ -64,3 +64,14 @@ def test_equal_scores_differ_by_nothing():
     same = scores([0.5, 0.6, 0.7, 0.8])
     found = paired_difference(same, same)
     assert found.mean == 0 and np.isnan(found.p_value) and np.isnan(found.low)
+
+
+def test_missed_tissue_counts_as_the_largest_difference_there_is():
+    inf = float("inf")
+    a, b = scores([1.0, 2.0, inf, 4.0, 1.5, inf]), scores([1.5, 2.1, 3.0, 4.4, 1.2, inf])
+    found = paired_difference(a, b)
+    large = {**a, "s2": 1000.0, "s5": 1.0}, {**b, "s5": 1.0}
+    assert found.p_value == pytest.approx(paired_difference(*large).p_value)
+    assert found.mean == inf and np.isnan(found.low) and found.subjects == 6
+    undecided = paired_difference(scores([inf, 1.0]), scores([1.0, inf]))
+    assert np.isnan(undecided.mean) and undecided.p_value == 1

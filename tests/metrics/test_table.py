@@ -106,3 +106,13 @@ def test_table_in_words_lines_up():
     assert lines[2].split() == ["sub,02", "0.500", "0.250", "nan", "0.375"]
     means = [statistics.mean(known(column)) for column in COLUMNS]
     assert lines[-2].split() == ["mean", *(f"{mean:.3f}" for mean in means)]
+
+
+def test_table_of_nobody_is_empty(tmp_path):
+    table = DiceTable({})
+    assert tuple(table.summary()) == COLUMNS
+    assert all(math.isnan(value) for pair in table.summary().values() for value in pair)
+    assert [line.split()[0] for line in str(table).splitlines()] == ["subject", "mean", "sd"]
+    rows, content = written(tmp_path, table)
+    assert rows == [["subject", *COLUMNS]]
+    assert content["subjects"] == {} and content["mean"] == dict.fromkeys(COLUMNS)

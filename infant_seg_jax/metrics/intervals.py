@@ -1,0 +1,29 @@
+"""How sure a mean over subjects is."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import stats
+
+_RESAMPLES = 9999
+_AT_ONCE = 2**22
+
+
+def mean_interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]:
+    """A 95% interval of the mean of `values`, by bootstrap over them (BCa, Efron 1987).
+
+    NaN with fewer than three values, where all are one, or where one is not finite.
+    """
+    sample = np.array(list(values), np.float64)
+    if sample.size < 3 or not np.isfinite(sample).all():
+        return np.nan, np.nan
+    if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+        return np.nan, np.nan
+    interval = stats.bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=max(1, _AT_ONCE // sample.size),
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

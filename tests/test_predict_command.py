@@ -1,0 +1,196 @@
+"""`infant-seg predict` as a person runs it, with a network that never learned anything."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infant_seg_jax.__main__ import main
+from infant_seg_jax.commands.predict import parse_bytes
+from infant_seg_jax.data.phantom import render_phantom
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference import loading
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.training.state import init_variables
+
+Run = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[Predictor]:
+    """Three that never learned anything, each of its own opinion."""
+    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
+    variables = init_variables(model, 1, seed=0)
+    return [
+        Predictor(
+            model,
+            jax.tree.map(lambda leaf, scale=scale: leaf * scale, variables),
+            ("T1w",),
+            Preparation(),
+            ("brain",),
+            (32, 32, 32),
+            0.0,
+            1,
+        )
+        for scale in (1.0, 1.5, 2.0)
+    ]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A BIDS tree of three phantoms."""
+    for number in range(3):
+        phantom = render_phantom(number, shape=(24, 28, 24))
+        folder = tmp_path / "bids" / f"sub-{number}" / "anat"
+        folder.mkdir(parents=True)
+        image = nib.Nifti1Image(phantom.image, phantom.affine)
+        nib.save(image, folder / f"sub-{number}_T1w.nii.gz")
+    return tmp_path / "bids"
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    networks: list[Predictor],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    def open_predictor(path: Path, which: str, weights: str | None) -> Predictor:
+        assert which == "best" and weights is None
+        return networks[int(path.name)]
+
+    monkeypatch.setattr(loading, "open_predictor", open_predictor)
+
+    def predict(*arguments: str, checkpoint="0", output="out") -> tuple[int, list[str], str]:
+        """The exit status, the lines of the output, and all that was said beside it."""
+        status = 0
+        try:
+            main(
+                [
+                    "predict",
+                    f"--checkpoint={checkpoint}",
+                    f"--output={tmp_path / output}",
+                    *arguments,
+                ]
+            )
+        except SystemExit as stop:
+            if isinstance(stop.code, str):  # which Python prints before it exits with 1
+                print(stop.code, file=sys.stderr)
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out.splitlines(), err
+
+    return predict
+
+
+def voxels(path: str | Path) -> np.ndarray:
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
+
+
+def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: Path) -> None:
+    status, paths, said = run(f"--input={scans}")
+    assert status == 0
+    assert paths == [
+        str(tmp_path / f"out/sub-{i}/anat/sub-{i}_desc-infantseg_dseg.nii.gz") for i in range(3)
+    ]
+    assert all(Path(path).is_file() for path in paths)
+    assert "1 of 3: sub-0 written (CSF " in said and " s a scan, " in said
+    assert said.splitlines()[-1].startswith(
+        "3 written, 0 skipped since they were finished, 0 failed"
+    )
+
+    status, again, said = run(f"--input={scans}")
+    assert (status, again) == (0, paths)
+    assert "0 written, 3 skipped since they were finished, 0 failed" in said
+
+    status, none, said = run(f"--input={scans}", "--mirror")
+    assert (status, none) == (1, [])
+    assert said.count("\n") == 1 and "was made with Mirror False, not True" in said
+    status, again, said = run(f"--input={scans}", "--mirror", "--overwrite")
+    assert (status, again) == (0, paths)
+    table = (tmp_path / "out" / "tissue_volumes.tsv").read_text().splitlines()
+    agreement = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))["agreement"]
+    assert 0 <= float(agreement) <= 1
+
+
+def test_a_bad_scan_is_in_the_summary_and_the_status(run: Run, scans: Path) -> None:
+    bad = scans / "sub-1/anat/sub-1_T1w.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:500])
+    status, paths, said = run(f"--input={scans}")
+    assert status == 1 and len(paths) == 2
+    assert f"{bad} cannot be read" in said
+    assert "2 written, 0 skipped since they were finished, 1 failed" in said
+    assert said.splitlines()[-1] == (
+        "infant-seg: predict: 1 of 3 scans failed (sub-1), as said above."
+    )
+
+
+def test_several_checkpoints_are_averaged(run: Run, scans: Path, tmp_path: Path) -> None:
+    scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
+    maps = {}
+    for output, further in (("a", ()), ("b", ()), ("both", ("--checkpoint=1",))):
+        first = "1" if output == "b" else "0"
+        options = (scan, "--probabilities=float32", "--nomirror", *further)
+        assert run(*options, checkpoint=first, output=output)[0] == 0
+        maps[output] = voxels(tmp_path / output / "sub-0_T1w_label-GM_probseg.nii.gz")
+    np.testing.assert_allclose(maps["both"], (maps["a"] + maps["b"]) / 2, atol=1e-6)
+    assert np.abs(maps["a"] - maps["b"]).max() > 1e-3
+    # Which of them is given first changes nothing.
+    status, _, said = run(
+        scan, "--probabilities=float32", "--checkpoint=0", checkpoint="1", output="both"
+    )
+    assert status == 0 and "1 skipped" in said
+    status, _, said = run(scan, "--probabilities=float32", checkpoint="2", output="both")
+    assert status == 1 and "was made by 0 (" in said and ", not by 2 (" in said
+
+
+def test_values_of_another_schema(run: Run, scans: Path) -> None:
+    scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
+    status, (path,), _ = run(scan, "--schema=iseg", "--max_memory=2GB")
+    ids = np.unique(voxels(path))
+    assert status == 0 and len(ids) > 1 and set(ids) <= {0, 10, 150, 250}
+
+
+def test_told_to_stop_it_says_how_to_go_on(
+    run: Run, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment, seen = Predictor.segment, []
+
+    def told(predictor, volume, mask=None):
+        seen.append(volume.path)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return segment(predictor, volume, mask)
+
+    monkeypatch.setattr(Predictor, "segment", told)
+    before = signal.getsignal(signal.SIGTERM)
+    status, _, said = run(f"--input={scans}")
+    assert status == 128 + signal.SIGTERM
+    assert "Stopped: 1 of 3 label maps are in" in said
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not list(tmp_path.rglob(".writing*"))
+    status, paths, said = run(f"--input={scans}")
+    assert status == 0 and len(paths) == 3 and "2 written, 1 skipped" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4GB", 4 * 10**9), ("500 MiB", 500 * 2**20), ("1.5gib", 3 * 2**29), ("1000", 1000)],
+)
+def test_amounts_of_memory(text: str, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["much", "0GB", "-1GB", "4 potatoes", "1e9", "4IB"])
+def test_what_is_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(InputError, match="is no amount of memory, expected one such as 4GB"):
+        parse_bytes(text)
