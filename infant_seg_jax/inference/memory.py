@@ -1,41 +1,61 @@
-"""How much memory there is, how much a prediction takes, and how to make do with less."""
+"""How much memory a prediction may take, on the device or on the machine."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import psutil
-from jax import Device
-
-from infant_seg_jax.data.formats.grid import Shape
-from infant_seg_jax.inference.slabs import cut_for_stage
-from infant_seg_jax.models.skip_densenet import BOTTLENECK, SkipDenseNet3D
-
-FLOAT = 4
-"""Bytes of a float32."""
 
 _SHARE = 0.8
-"""How much of what is free is taken, since others on the machine need some, too."""
-
-_CGROUPS = Path("/sys/fs/cgroup")
-_UNLIMITED = 1 << 60
+"""How much of what is free is taken, since others need some, too."""
 
 
-def available_memory(max_memory: int | None = None, device: Device | None = None) -> int:
-    """Bytes that a prediction may take beyond what the process has already.
+def available_memory(max_memory: int | None = None, device: jax.Device | None = None) -> int:
+    """Bytes that a prediction may take beyond what the process holds already.
 
-    `max_memory` is what the process may take in all, of the device's own memory where it has any,
-    else of the machine's. None: most of what is free there; in a container, of what it may have.
+    Args:
+        max_memory: what the process may hold in all, of the device's own memory where that has any,
+            else of the machine's. None: most of what is free there.
+        device: the device; None: the first one.
     """
     device = device or jax.local_devices()[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        used = stats.get("bytes_in_use", 0)
-        limit = stats["bytes_limit"] if max_memory is None else max_memory
-        return max(0, limit - used)
+    statistics = device.memory_stats() or {}
+    if "bytes_limit" in statistics:
+        limit = statistics["bytes_limit"] if max_memory is None else max_memory
+        return max(0, limit - statistics.get("bytes_in_use", 0))
     if max_memory is not None:
         return max(0, max_memory - psutil.Process().memory_info().rss)
-    free = min(psutil.virtual_memory().available, *_left_in_cgroups(_CGROUPS), _UNLIMITED)
-    return int(_SHARE * free)
+    return int(_SHARE * min([psutil.virtual_memory().available, *_left_in_groups()]))
+
+
+def _left_in_groups(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """What is left to the process by each limit of its control groups, Linux' way of containers.
+
+    Both of their versions are read. A group's limit holds for all groups within it, and a container
+    may show its own group as the root.
+    """
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return  # Not Linux.
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, names = root, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = root / "memory"
+        else:
+            continue
+        own = top / path.strip("/")
+        for group in (own, *own.parents[: len(own.parts) - len(top.parts)]):
+            try:
+                limit, used = (int((group / name).read_text()) for name in names[:2])
+                statistics = (group / "memory.stat").read_text().split()
+            except (OSError, ValueError):
+                continue  # No such group from here, or no limit: "max".
+            # Files' pages that nobody has asked for lately count as used, but make room.
+            cached = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(names[2], "0")
+            yield max(0, limit - used + int(cached))

@@ -28,8 +28,8 @@ from infant_seg_jax.models.layers import Conv, Upsample
 from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
 
 Variables = dict[str, Any]
-Features = Float[Array, "1 d h w c"]
-Logits = Float[Array, "1 x y z k"]
+Features = Float[Array, "n d h w c"]
+Logits = Float[Array, "n x y z k"]
 
 STEM_LAYERS = 3
 """3x3x3 convolutions of the stem."""
@@ -83,21 +83,21 @@ def cut_for_stage(model: SkipDenseNet3D, level: int, extent: int, core: int) -> 
 def predict_slabs(
     model: SkipDenseNet3D,
     variables: Variables,
-    image: Float[Array | np.ndarray, "x y z c"],
+    images: Float[Array | np.ndarray, "n x y z c"],
     cores: Sequence[int],
-) -> Float[Array, "x y z k"]:
+) -> Float[Array, "n x y z k"]:
     """Class probabilities of every voxel, float32.
 
     Args:
         model: the network.
         variables: its parameters and batch statistics.
-        image: a prepared scan; each side is a multiple of `model.downsampling`.
+        images: prepared scans or windows of them; each side is a multiple of `model.downsampling`.
         cores: for the stem and each block, how many voxels of its input along x it works on at
             once, rims aside; even.
     """
-    features = jnp.asarray(image)[None]
+    features = jnp.asarray(images)
     bias = variables["params"]["head_conv"]["bias"]
-    logits = jnp.broadcast_to(bias, (1, *image.shape[:3], model.num_classes))
+    logits = jnp.broadcast_to(bias, (*images.shape[:4], model.num_classes))
     for level, core in enumerate(cores):
         features, logits = run_stage(model, level, core, variables, features, logits)
     return _softmax(logits)
@@ -146,8 +146,8 @@ def run_stage(
 
 
 @partial(jax.jit, donate_argnums=0)
-def _softmax(logits: Logits) -> Float[Array, "x y z k"]:
-    return jax.nn.softmax(logits[0])
+def _softmax(logits: Logits) -> Logits:
+    return jax.nn.softmax(logits)
 
 
 def _slice(x: Array, start: Array, length: int) -> Array:
@@ -210,7 +210,7 @@ def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Sta
     )
 
 
-def _head_share(variables: Variables, first: int, x: Float[Array, "1 x y z c"]) -> Logits:
+def _head_share(variables: Variables, first: int, x: Float[Array, "n x y z c"]) -> Logits:
     """What channels of the head's input, from the `first` on, add to the logits."""
     own = slice(first, first + x.shape[-1])
     params, statistics = (
