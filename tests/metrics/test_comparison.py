@@ -101,6 +101,7 @@ def test_missed_tissues_are_the_largest_differences():
     found = compare(match_subjects(a, b, A, B), "assd_mm")
     assert found.largest[0].subject == "1" and found.largest[0].difference == inf
     assert found.rows["GM"].difference.mean == 0  # both missed it
+    assert {one.difference for one in found.largest if one.tissue == "GM"} == {0.0}
     assert found.tissues[0] == "CSF" and found.rows["CSF"].mean_a == inf
     assert (found.rows["CSF"].a_better, found.rows["CSF"].b_better) == (2, 1)
 

@@ -32,7 +32,15 @@ def test_holds_the_mean_and_moves_with_the_values(seed):
 
 @pytest.mark.parametrize(
     "values",
-    [[], [1.0], [1.0, 2.0], [0.9] * 5, [0.1 + 0.2, 0.3, 0.3], [1.0, 2.0, np.inf], [1.0, 2.0, np.nan]],
+    [
+        [],
+        [1.0],
+        [1.0, 2.0],
+        [0.9] * 5,
+        [0.1 + 0.2, 0.3, 0.3],
+        [1.0, 2.0, np.inf],
+        [1.0, 2.0, np.nan],
+    ],
 )
 def test_there_is_none_of_too_few_or_equal_or_infinite_values(values):
     assert np.isnan(mean_interval(values)).all()
