@@ -46,12 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
     command = import_module(f"infant_seg_jax.commands.{name.replace('-', '_')}")
+    rest = [_with_underscores(argument) for argument in rest]
     # Config flags look for their overrides in sys.argv, whatever arguments they are given.
     sys.argv = [f"{PROGRAM} {name}", *rest]
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in rest):
         print(_help(name, command))
         return
     app.run(lambda parsed: _run(name, command, *parsed), sys.argv, flags_parser=_parser(command))
+
+
+def _with_underscores(argument: str) -> str:
+    """`--max-memory=4GB` as absl spells it, `--max_memory=4GB`."""
+    flag, equals, value = argument.partition("=")
+    if not re.fullmatch(r"--[a-z_]+(-[a-z_]+)+", flag):
+        return argument
+    return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
 def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
@@ -130,7 +139,8 @@ def _help(name: str, command: ModuleType) -> str:
         flag = values[flag_name]
         value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         default = "" if value in (None, "") else f" (default: {value})"
-        text = textwrap.fill(f"{flag.help}{default}", 96, break_on_hyphens=False)
+        said = (flag.help or "").split(";\n")[0]  # absl adds that a flag may be repeated
+        text = textwrap.fill(f"{said}{default}", 96, break_on_hyphens=False)
         rows.append(f"  --{flag_name}\n{textwrap.indent(text, ' ' * 6)}")
     return "\n".join([f"{PROGRAM} {name}: {(command.__doc__ or '').strip()}", "", *rows])
 

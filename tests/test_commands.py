@@ -51,7 +51,18 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert said.startswith(f"infant-seg {command}: ")
     assert f"\n    infant-seg {command} " in said  # An example to copy.
+    assert "repeat this option" not in said
     assert any(where in said for where in ("--output", "--workdir", "OUT"))
+
+
+def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -> None:
+    scan = "--input=no-such-scan.nii"  # whose own hyphens stay
+    given = ["--checkpoint=a", scan, "--output=c"]
+    for flag in ("--max-memory=lots", "--max_memory=lots"):
+        status, said = refused(["predict", *given, flag], capsys)
+        assert status == 1 and "'lots' is no amount of memory" in said
+    status, said = refused(["predict", *given, "--remove-islands", "0.5"], capsys)
+    assert status == 1 and "There is no scan no-such-scan.nii" in said
 
 
 @pytest.mark.parametrize(

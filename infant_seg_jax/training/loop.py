@@ -69,7 +69,7 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
         with checkpoints.open_checkpoints(workdir) as manager:
             if resuming:
                 state = checkpoints.restore_latest(manager, state)
-                say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
+                _say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
             run = _Run(config, workdir, prepared, training, validation, devices, manager)
             return run.train(replicate(state, devices))
 
@@ -119,7 +119,7 @@ class _Run:
                     scores = self._validate(state, step, log)
                     self._save(state, scores.chosen)
                     if self._has_converged():
-                        say(
+                        _say(
                             f"Stopping at step {step}: the last {config.patience} validations were "
                             "no better than the best before them."
                         )
@@ -128,7 +128,7 @@ class _Run:
                     self._save(state)
                 if not last and stop.received(step):
                     self._save(state)
-                    say(
+                    _say(
                         f"Stopped by SIGTERM at step {step} of {config.steps} and saved: the same "
                         "command goes on from here."
                     )
@@ -155,7 +155,7 @@ class _Run:
         log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
         bar.set_postfix(loss=f"{values['loss']:.3f}")
         if bar.disable:  # No terminal, no bar: lines in its place.
-            say(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
+            _say(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
 
     def _check_losses(self) -> None:
         """Raise an InputError for the first loss since the last look that is not finite."""
@@ -181,7 +181,7 @@ class _Run:
         scores = validate(self.validation, state, to_predictor)
         if scores.metrics:
             log.write(step, scores.metrics)
-            say(f"Step {step}: {scores}.")
+            _say(f"Step {step}: {scores}.")
         return scores
 
     def _save(self, state: TrainState, score: float = math.nan) -> None:
@@ -197,6 +197,12 @@ class _Run:
         return len(found) - 1 - int(np.argmax(found)) >= self.config.patience if found else False
 
 
+def _say(line: str) -> None:
+    """Print a line, once if several processes train together."""
+    if jax.process_index() == 0:
+        say(line)
+
+
 def _subjects(
     prepared: PreparedSet, config: Config
 ) -> tuple[Sequence[PreparedCase], Sequence[PreparedCase]]:
@@ -207,7 +213,7 @@ def _subjects(
         raise InputError(f"{config.data.path} has no training subjects in fold {config.data.fold}.")
     validation = prepared.split("validation", config.data.fold)
     if not validation:
-        say(f"{config.data.path} has no validation subjects: the latest checkpoint is the best.")
+        _say(f"{config.data.path} has no validation subjects: the latest checkpoint is the best.")
     return training, validation
 
 
@@ -224,7 +230,7 @@ def _first_state(
         variables, starts = transfer.merge(
             variables, loaded, config.init, model, modalities, source
         )
-        say(
+        _say(
             f"Starting from {source}, {which}, with a fresh optimiser: "
             f"{transfer.summary(starts)} parameters and batch statistics."
         )

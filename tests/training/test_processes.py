@@ -60,6 +60,7 @@ def test_two_processes_train_what_one_device_trains(
     config.parallel = mode
     result = launch(config, tmp_path / "two")
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Step 1 of 3: loss") == 1  # One of the two says it.
 
     expected, found = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert [line.keys() for line in found] == [line.keys() for line in expected]
