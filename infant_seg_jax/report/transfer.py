@@ -70,7 +70,7 @@ def draw_transfer(path: Path, results: Sequence[TransferResult]) -> None:
     axes.set_xticks(places, [_count(result) for result in results])
     axes.set_xlabel("training subjects")
     axes.set_ylabel("mean Dice of the test subjects")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(ARMS), frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
