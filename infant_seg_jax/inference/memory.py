@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import psutil
@@ -10,16 +11,15 @@ _SHARE = 0.8
 """How much of what is free is taken, since others need some, too."""
 
 
-def available_memory(max_memory: int | None = None, device: jax.Device | None = None) -> int:
+def available_memory(max_memory: int | None = None, device: Any = None) -> int:
     """Bytes that a prediction may take beyond what the process holds already.
 
     Args:
         max_memory: what the process may hold in all, of the device's own memory where that has any,
             else of the machine's. None: most of what is free there.
-        device: the device; None: the first one.
+        device: a JAX device; None: the first one.
     """
-    device = device or jax.local_devices()[0]
-    statistics = device.memory_stats() or {}
+    statistics = (device or jax.local_devices()[0]).memory_stats() or {}
     if "bytes_limit" in statistics:
         limit = statistics["bytes_limit"] if max_memory is None else max_memory
         return max(0, limit - statistics.get("bytes_in_use", 0))

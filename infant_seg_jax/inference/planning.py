@@ -5,15 +5,122 @@ keeps at once, on CPUs, rounded up.
 """
 
 import math
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 
-from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.inference.slabs import cut_for_stage
 from infant_seg_jax.models.skip_densenet import BOTTLENECK, SkipDenseNet3D
 
 _FLOAT = 4
 """Bytes of a float32."""
+
+
+@dataclass(frozen=True)
+class WholePlan:
+    """The whole volume at once, in slabs: `cores` is how thick, for each stage."""
+
+    cores: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"slabs of {self.cores[0]} voxels"
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Overlapping windows, `batch_size` at once."""
+
+    window: Shape
+    overlap: float
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"overlapping windows of {times(self.window)} voxels"
+
+
+Plan = WholePlan | WindowPlan
+
+
+def make_plan(
+    model: SkipDenseNet3D,
+    shape: Shape,
+    channels: int,
+    budget: int,
+    windows: WindowPlan,
+    *,
+    only: bool = False,
+) -> Plan:
+    """How to predict a volume within `budget` bytes: whole if that fits, else by windows.
+
+    Windows alone, if `only`. They take half the memory of the thinnest slabs. They are as `windows`
+    says, or smaller and fewer at once if they must be; the least are taken even if they are too
+    much.
+    """
+    if not only and (cores := plan_cores(model, shape, channels, budget)):
+        return WholePlan(cores)
+    plan = windows
+    while plan_bytes(model, shape, channels, plan) > budget and (less := _fewer(model, plan)):
+        plan = less
+    return plan
+
+
+def smaller(model: SkipDenseNet3D, plan: Plan, windows: WindowPlan) -> Plan | None:
+    """The next plan to try where `plan` took more than there was; None after the least."""
+    if isinstance(plan, WindowPlan):
+        return _fewer(model, plan)
+    if max(plan.cores) <= 2:
+        return windows
+    return WholePlan(tuple(max(2, core // 4 * 2) for core in plan.cores))
+
+
+def _fewer(model: SkipDenseNet3D, plan: WindowPlan) -> WindowPlan | None:
+    if plan.batch_size > 1:
+        return replace(plan, batch_size=plan.batch_size // 2)
+    unit = model.downsampling
+    x, y, z = (max(unit, extent // 2 // unit * unit) for extent in plan.window)
+    return None if (x, y, z) == plan.window else replace(plan, window=(x, y, z))
+
+
+def plan_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, plan: Plan) -> int:
+    """The most memory that predicting a volume of `shape` takes."""
+    if isinstance(plan, WholePlan):
+        padded = padded_shape(model, shape)
+        return max(
+            stage_bytes(model, padded, channels, level, core)
+            for level, core in enumerate(plan.cores)
+        )
+    own = WholePlan(whole_cores(model, plan.window))
+    windows = plan.batch_size * plan_bytes(model, plan.window, channels, own)
+    weights = _FLOAT * math.prod(shape)
+    return windows + map_bytes(model, shape) + weights
+
+
+def map_bytes(model: SkipDenseNet3D, shape: Shape) -> int:
+    """The memory that the probabilities of all classes take."""
+    return model.num_classes * _FLOAT * math.prod(shape)
+
+
+def plan_cores(
+    model: SkipDenseNet3D, shape: Shape, channels: int, budget: int
+) -> tuple[int, ...] | None:
+    """The cores with which a volume takes the least work, of those that fit; None if none do."""
+    padded, cores = padded_shape(model, shape), []
+    for level, extent in enumerate(whole_cores(model, padded)):
+
+        def work(core: int, level: int = level, extent: int = extent) -> int:
+            slabs = cut_for_stage(model, level, extent, core)
+            return slabs.count * slabs.length
+
+        fitting = [
+            core
+            for core in (extent, *reversed(range(2, extent, 2)))
+            if stage_bytes(model, padded, channels, level, core) <= budget
+        ]
+        if not fitting:
+            return None
+        cores.append(min(fitting, key=work))
+    return tuple(cores)
 
 
 def padded_shape(model: SkipDenseNet3D, shape: Shape) -> Shape:
@@ -23,40 +130,8 @@ def padded_shape(model: SkipDenseNet3D, shape: Shape) -> Shape:
 
 
 def whole_cores(model: SkipDenseNet3D, shape: Shape) -> tuple[int, ...]:
-    """Cores with which every stage sees a volume of this shape at once."""
+    """Cores with which every stage sees a volume of a padded shape at once."""
     return tuple(shape[0] // 2**level for level in range(len(model.block_layers) + 1))
-
-
-def plan_cores(
-    model: SkipDenseNet3D, shape: Shape, channels: int, budget: int
-) -> tuple[int, ...] | None:
-    """The cores with which a volume takes the least work, of those that fit into `budget` bytes.
-
-    None if there are none. `shape` is a padded one.
-    """
-    found = []
-    for level, extent in enumerate(whole_cores(model, shape)):
-        cores = [*range(2, extent, 2), extent]
-        fitting = [
-            core for core in cores if stage_bytes(model, shape, channels, level, core) <= budget
-        ]
-        if not fitting:
-            return None
-
-        def work(core: int, level: int = level, extent: int = extent) -> int:
-            slabs = cut_for_stage(model, level, extent, core)
-            return slabs.count * slabs.length
-
-        found.append(min(reversed(fitting), key=work))
-    return tuple(found)
-
-
-def slabs_bytes(
-    model: SkipDenseNet3D, shape: Shape, channels: int, cores: tuple[int, ...], count: int = 1
-) -> int:
-    """The most memory that `predict_slabs` takes for `count` volumes of a padded shape."""
-    stages = [stage_bytes(model, shape, channels, level, core) for level, core in enumerate(cores)]
-    return count * max(stages)
 
 
 def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, core: int) -> int:
@@ -75,7 +150,7 @@ def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, 
     slab, seen = slabs.length * plane, min(slabs.length, slabs.core + 2) * plane
     taken, made, handed_on = _widths(model, channels)[level]
 
-    # Arrays of a whole volume. The image is here and on the device; the logits are changed in place.
+    # Of the whole volume. The image is here and on the device; the logits are changed in place.
     whole = (2 * channels + classes) * _FLOAT * voxels
     whole += (taken * voxels // 8**level + handed_on * voxels // 8 ** (level + 1)) * item
 

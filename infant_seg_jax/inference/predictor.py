@@ -2,30 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.foreground import BRAIN, HEAD
+from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.confidence import Confidence, agreement, mean_entropy
+from infant_seg_jax.inference.execution import execute_or_shrink
+from infant_seg_jax.inference.memory import available_memory
+from infant_seg_jax.inference.planning import Plan, WindowPlan, make_plan, map_bytes
 from infant_seg_jax.inference.segmentation import (
     Placement,
     Segmentation,
     most_probable,
     whole_label_map,
 )
-from infant_seg_jax.inference.windows import Shape, predict_windows
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.checkpoints import load_variables
 from infant_seg_jax.training.run_folder import RunRecord, read_run
@@ -38,6 +39,22 @@ _ADVICE = {
 
 
 @dataclass(frozen=True, eq=False)
+class Prediction:
+    """A prepared image, predicted.
+
+    Attributes:
+        probabilities: of the classes.
+        agreement: mean Dice between the label maps of the image and of its mirror image; NaN if
+            that was not predicted.
+        notices: what came up on the way, a sentence each.
+    """
+
+    probabilities: Float32[np.ndarray, "x y z k"]
+    agreement: float
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """A network with its weights, and all that a scan goes through before and after it.
 
@@ -47,13 +64,16 @@ class Predictor:
         modalities: the images that it expects of a subject, in this order.
         preparation: what its training scans went through.
         extents: what its training scans showed: `"brain"`, `"head"` or both.
-        window: voxels of a window along right, anterior, superior.
+        window: voxels of a window along right, anterior, superior, where a volume is predicted by
+            windows.
         overlap: share of a window that the next one covers again.
         batch_size: windows predicted at once.
         mirror: whether a scan is predicted a second time with left and right exchanged, and the
             probabilities averaged.
-        max_memory: how many bytes prediction may take; None: what the device and the machine have
-            free.
+        max_memory: how many bytes the process may hold in all, of the device's memory where it has
+            its own; None: most of what is free.
+        windows_only: whether volumes are predicted by windows even where there is the memory to
+            predict them at once.
     """
 
     model: SkipDenseNet3D
@@ -66,6 +86,7 @@ class Predictor:
     batch_size: int
     mirror: bool = False
     max_memory: int | None = None
+    windows_only: bool = False
 
     @classmethod
     def from_run(cls, run: Path, which: str = "best", weights: str | None = None) -> "Predictor":
@@ -95,7 +116,7 @@ class Predictor:
         settings = config.inference
         return cls(
             make_model(config),
-            variables,
+            jax.device_put(variables),
             record.modalities,
             record.preparation,
             record.extents,
@@ -106,24 +127,28 @@ class Predictor:
 
     def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
         """Class probabilities of a prepared (normalised, cropped) image."""
-        return self.predict(image)[0]
+        return self.predict(image).probabilities
 
     def label_map(self, image: Float[np.ndarray, "x y z c"]) -> UInt8[np.ndarray, "x y z"]:
         """The most probable class of each voxel of a prepared image."""
         return most_probable(self.probabilities(image))
 
-    def predict(
-        self, image: Float[np.ndarray, "x y z c"]
-    ) -> tuple[Float32[np.ndarray, "x y z k"], float]:
-        """Class probabilities, and how far those of the mirror image agree (else NaN)."""
-        plain = self._once(image)
-        if not self.mirror:
-            return plain, float("nan")
-        mirrored = self._once(image[::-1])[::-1]
-        agreed = agreement(most_probable(plain), most_probable(mirrored))
-        plain += mirrored
-        plain *= 0.5
-        return plain, agreed
+    def predict(self, image: Float[np.ndarray, "x y z c"]) -> Prediction:
+        """Class probabilities of a prepared image, and what there is to say of them."""
+        model, (x, y, z, channels) = self.model, image.shape
+        windows = WindowPlan(self.window, self.overlap, self.batch_size)
+        # The maps of the scan stay while its mirror image is predicted.
+        free = available_memory(self.max_memory) - self.mirror * map_bytes(model, (x, y, z))
+        first = make_plan(model, (x, y, z), channels, free, windows, only=self.windows_only)
+        plain, plan = execute_or_shrink(model, self.variables, image, first, windows)
+        agreed = float("nan")
+        if self.mirror:
+            flipped, plan = execute_or_shrink(model, self.variables, image[::-1], plan, windows)
+            mirrored = flipped[::-1]
+            agreed = agreement(most_probable(plain), most_probable(mirrored))
+            plain = np.add(plain, mirrored)
+            plain *= 0.5
+        return Prediction(plain, agreed, self._notices(first, plan))
 
     def segment(
         self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
@@ -137,15 +162,20 @@ class Predictor:
         """
         return segment_with((self,), volume, mask)
 
-    def _once(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
-        return predict_windows(
-            partial(_window_probabilities, self.model, self.variables),
-            image,
-            self.model.num_classes,
-            self.window,
-            self.overlap,
-            self.batch_size,
-        )
+    def _notices(self, first: Plan, last: Plan) -> tuple[str, ...]:
+        """What became of the plan to predict the whole volume at once, a sentence each."""
+        found = []
+        if isinstance(first, WindowPlan) and not self.windows_only:
+            found.append(
+                f"There was too little memory to predict the scan at once, so {first} were blended:"
+                " that takes longer, and voxels at the tissues' borders may differ."
+            )
+        if last != first:
+            found.append(
+                f"Memory ran out with {first}, so the scan was predicted in {last}: it takes longer"
+                "; close other programs, or allow less memory to save the attempt."
+            )
+        return tuple(found)
 
 
 def segment_with(
@@ -165,13 +195,16 @@ def segment_with(
             f"{len(first.modalities)} ({', '.join(first.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, first.preparation, mask)
-    total, agreed = first.predict(prepared.image)
-    agreements = [agreed]
-    for predictor in predictors[1:]:
-        probabilities, agreed = predictor.predict(prepared.image)
-        total += probabilities
-        agreements.append(agreed)
-    total /= len(predictors)
+    found = first.predict(prepared.image)
+    total, agreements, notices = found.probabilities, [found.agreement], [*found.notices]
+    for number, predictor in enumerate(predictors[1:], start=2):
+        found = predictor.predict(prepared.image)
+        # The first sum is a new array, since what JAX hands out cannot be written to.
+        total = np.add(total, found.probabilities, out=total if number > 2 else None)
+        agreements.append(found.agreement)
+        notices += found.notices
+    if len(predictors) > 1:
+        total /= len(predictors)
     unusual = tuple(
         dict.fromkeys(
             sentence
@@ -181,7 +214,7 @@ def segment_with(
     )
     return Segmentation(
         whole_label_map(total, prepared, volume.shape),
-        unusual,
+        (*unusual, *(f"{volume.path}: {notice}" for notice in dict.fromkeys(notices))),
         Confidence(mean_entropy(total, prepared.mask), float(np.mean(agreements)), unusual),
         total,
         Placement.of(prepared, volume.shape),
@@ -211,11 +244,3 @@ def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
     )
-
-
-# The model is static and hashable, so predictors with the same model share one compilation.
-@partial(jax.jit, static_argnums=0)
-def _window_probabilities(
-    model: SkipDenseNet3D, variables: dict[str, Any], windows: Float[Array, "n x y z c"]
-) -> Float[Array, "n x y z k"]:
-    return jax.nn.softmax(cast(Array, model.apply(variables, windows, train=False)))

@@ -28,7 +28,8 @@ from infant_seg_jax.models.layers import Conv, Upsample
 from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
 
 Variables = dict[str, Any]
-Features = Float[Array, "n d h w c"]
+Features = Float[Array, "n _ _ _ _"]
+"""Channels last, at any resolution."""
 Logits = Float[Array, "n x y z k"]
 
 STEM_LAYERS = 3
@@ -138,7 +139,7 @@ def run_stage(
         added = _slice(logits, core * scale, share.shape[1]) + jnp.where(fresh, share, 0)
         return pooled, _put(logits, added, core * scale)
 
-    pooled = jnp.zeros((), features.dtype)
+    pooled = jnp.zeros((len(features), 0, 0, 0, 0), features.dtype)
     if pool := stage.pool:
         like = jax.eval_shape(lambda x: pool(stage.trunk(x)), features)
         pooled = jnp.zeros(like.shape, like.dtype)

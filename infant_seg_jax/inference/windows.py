@@ -5,12 +5,14 @@ the window's extent about its centre, since predictions are worst at a window's 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
-Shape = tuple[int, int, int]
+from infant_seg_jax.data.cropping import Box
+from infant_seg_jax.data.formats.grid import Shape
+
 WindowFunction = Callable[[Float[np.ndarray, "n x y z c"]], Float[np.ndarray, "n x y z k"]]
 
 
@@ -41,44 +43,45 @@ def predict_windows(
     window: Shape,
     overlap: float,
     batch_size: int,
-) -> Float[np.ndarray, "x y z k"]:
+) -> Float32[np.ndarray, "x y z k"]:
     """Class probabilities of every voxel, float32, summing to 1.
 
     `predict` maps `batch_size` windows to probabilities; the last batch is filled with zeros, so
     that it always sees one shape. A volume smaller than the window is padded with zeros. Windows
     without any brain are background without being predicted.
     """
-    padded_shape = tuple(
-        max(extent, size) for extent, size in zip(image.shape[:3], window, strict=True)
-    )
-    padding = [(0, new - old) for new, old in zip(padded_shape, image.shape[:3], strict=True)]
-    padded = np.pad(image, np.array([*padding, (0, 0)]))
+    shape = image.shape[:3]
     weights = gaussian_weights(window)
-    total = np.zeros((*padded_shape, classes), np.float32)
-    total_weight = np.zeros(padded_shape, np.float32)
-
-    starts = itertools.product(
-        *(
-            window_starts(extent, size, overlap)
-            for extent, size in zip(padded_shape, window, strict=True)
-        )
-    )
-    boxes = [
-        tuple(slice(a, a + size) for a, size in zip(start, window, strict=True)) for start in starts
-    ]
-    boxes = [box for box in boxes if padded[box].any()]
+    total = np.zeros((*shape, classes), np.float32)
+    total_weight = np.zeros(shape, np.float32)
+    boxes = [box for box in _boxes(shape, window, overlap) if image[box].any()]
     for first in range(0, len(boxes), batch_size):
         batch = boxes[first : first + batch_size]
         windows = np.zeros((batch_size, *window, image.shape[3]), np.float32)
         for i, box in enumerate(batch):
-            windows[i] = padded[box]
+            part = image[box]
+            windows[i][_corner(part.shape)] = part
         for box, probabilities in zip(batch, np.asarray(predict(windows)), strict=False):
-            total[box] += probabilities * weights[..., None]
-            total_weight[box] += weights
+            inside = _corner(total_weight[box].shape)
+            total[box] += probabilities[inside] * weights[inside][..., None]
+            total_weight[box] += weights[inside]
 
     unseen = total_weight == 0
     total[unseen, 0] = 1.0
     total_weight[unseen] = 1.0
     total /= total_weight[..., None]
-    x, y, z = image.shape[:3]
-    return total[:x, :y, :z]
+    return total
+
+
+def _boxes(shape: Sequence[int], window: Shape, overlap: float) -> Iterator[Box]:
+    """The windows' places; along an axis shorter than the window they reach beyond its end."""
+    starts = (window_starts(*axis, overlap) for axis in zip(shape, window, strict=True))
+    for start in itertools.product(*starts):
+        x, y, z = (slice(a, a + size) for a, size in zip(start, window, strict=True))
+        yield x, y, z
+
+
+def _corner(shape: Sequence[int]) -> Box:
+    """The corner, of whatever is larger, that has a shape."""
+    x, y, z = (slice(0, extent) for extent in shape[:3])
+    return x, y, z
