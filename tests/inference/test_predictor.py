@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import nibabel as nib
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_images, write_label_map
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference import execution
+from infant_seg_jax.inference import predictor as predictor_module
+from infant_seg_jax.inference.execution import execute, execute_or_shrink
+from infant_seg_jax.inference.planning import WholePlan, WindowPlan, plan_bytes
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.state import init_variables
@@ -130,6 +135,76 @@ def test_head_is_noticed_by_a_network_that_knows_brains(
     np.testing.assert_array_equal(predictor.segment(noisy, mask).label_map, blanked.label_map)
     (notice,) = replace(predictor, extents=("head",)).segment(brain).notices
     assert "looks like a brain, but the network was trained on whole heads" in notice
+
+
+def test_a_mirrored_scan_gives_the_mirrored_prediction(predictor: Predictor) -> None:
+    """Predicted with mirroring, also where the volume is padded for the network, at one end."""
+    image = render_phantom(3, shape=(34, 36, 30)).image[..., None]
+    mirroring = replace(predictor, mirror=True)
+    plain, found = predictor.predict(image), mirroring.predict(image)
+    flipped = mirroring.predict(image[::-1])
+    np.testing.assert_allclose(flipped.probabilities[::-1], found.probabilities, atol=1e-6)
+    assert flipped.agreement == pytest.approx(found.agreement)
+    # It is the mean of two predictions that do differ.
+    other = predictor.probabilities(image[::-1])[::-1]
+    np.testing.assert_allclose(found.probabilities, (plain.probabilities + other) / 2, atol=1e-6)
+    assert np.abs(plain.probabilities - other).max() > 0.1
+    assert np.isnan(plain.agreement) and 0 < found.agreement < 1
+
+
+def test_memory_decides_how_and_not_what(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = render_phantom(3, shape=(90, 36, 30)).image[..., None]
+    whole = predictor.predict(image)
+    assert whole.notices == ()
+    plans = []
+
+    def noting(*arguments: Any) -> Any:
+        plans.append(arguments[3])
+        return execute_or_shrink(*arguments)
+
+    monkeypatch.setattr(predictor_module, "execute_or_shrink", noting)
+    need = plan_bytes(predictor.model, (90, 36, 30), 1, WholePlan((92, 46, 23)))
+    monkeypatch.setattr(predictor_module, "available_memory", lambda limit: limit or 2**40)
+    slabs = replace(predictor, max_memory=need // 2).predict(image)
+    assert isinstance(plans[-1], WholePlan) and plans[-1].cores[0] < 46
+    assert slabs.notices == ()
+    np.testing.assert_allclose(slabs.probabilities, whole.probabilities, atol=1e-6)
+    windows = replace(predictor, max_memory=need // 10).predict(image)
+    assert plans[-1] == WindowPlan((32, 32, 32), 0.25, 1)
+    (notice,) = windows.notices
+    assert notice == (
+        "There was too little memory to predict the scan at once, so overlapping windows of "
+        "32x32x32 voxels were blended: that takes longer, and voxels at the tissues' borders may "
+        "differ."
+    )
+    chosen = replace(predictor, windows_only=True).predict(image)
+    assert plans[-1] == WindowPlan((32, 32, 32), 0.25, 2) and chosen.notices == ()
+    np.testing.assert_allclose(windows.probabilities, chosen.probabilities, atol=1e-6)
+
+
+def test_running_out_of_memory_is_said(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phantom = render_phantom(3, shape=(32, 36, 30))
+    path = save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine)
+    volume = read_image(path)
+    expected = predictor.segment(volume)
+
+    def limited(*arguments: Any) -> Any:
+        if arguments[-1].cores[0] > 20:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return execute(*arguments)
+
+    monkeypatch.setattr(execution, "execute", limited)
+    found = predictor.segment(volume)
+    (notice,) = found.notices
+    assert notice == (
+        f"{path}: Memory ran out with slabs of 32 voxels, so the scan was predicted in slabs of 16 "
+        "voxels: it takes longer; close other programs, or allow less memory to save the attempt."
+    )
+    np.testing.assert_array_equal(found.label_map, expected.label_map)
 
 
 def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""A plan carried out, and with smaller parts where it took more memory than there was."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32
+
+from infant_seg_jax.inference.planning import (
+    Plan,
+    WindowPlan,
+    padded_shape,
+    smaller,
+    whole_cores,
+)
+from infant_seg_jax.inference.slabs import Variables, predict_slabs
+from infant_seg_jax.inference.windows import predict_windows
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+
+
+def execute(
+    model: SkipDenseNet3D, variables: Variables, image: Float[np.ndarray, "x y z c"], plan: Plan
+) -> Float32[np.ndarray, "x y z k"]:
+    """Class probabilities of a prepared image."""
+    if isinstance(plan, WindowPlan):
+        predict = partial(predict_slabs, model, variables, cores=whole_cores(model, plan.window))
+        return predict_windows(
+            lambda windows: np.asarray(predict(windows)),
+            image,
+            model.num_classes,
+            plan.window,
+            plan.overlap,
+            plan.batch_size,
+        )
+    x, y, z, channels = image.shape
+    padded = np.zeros((1, *padded_shape(model, (x, y, z)), channels), np.float32)
+    padded[0, :x, :y, :z] = image
+    return np.asarray(predict_slabs(model, variables, padded, plan.cores))[0, :x, :y, :z]
+
+
+def execute_or_shrink(
+    model: SkipDenseNet3D,
+    variables: Variables,
+    image: Float[np.ndarray, "x y z c"],
+    plan: Plan,
+    windows: WindowPlan,
+) -> tuple[Float32[np.ndarray, "x y z k"], Plan]:
+    """As `execute`; where memory runs out, with a plan of half the size, and again.
+
+    Args:
+        model: the network.
+        variables: its parameters and batch statistics.
+        image: a prepared image.
+        plan: how to predict it.
+        windows: what to try when slabs cannot be thinner.
+
+    Returns:
+        The probabilities, and the plan that they were predicted with.
+
+    Raises:
+        JaxRuntimeError: another error, or memory runs out even with the least plan.
+    """
+    while True:
+        try:
+            return execute(model, variables, image, plan), plan
+        except jax.errors.JaxRuntimeError as error:
+            less = smaller(model, plan, windows)
+            if "RESOURCE_EXHAUSTED" not in str(error) or less is None:
+                raise
+        # Out of the clause above, so that the error no longer keeps what was in memory.
+        plan = less
