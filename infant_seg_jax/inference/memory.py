@@ -7,8 +7,11 @@ from typing import Any
 import jax
 import psutil
 
+_COUNTED = 0.9
+"""How much of what is allowed may be planned with; the rest is for what is not counted."""
+
 _SHARE = 0.8
-"""How much of what is free is taken, since others need some, too."""
+"""How much of what the machine has free is taken, since others need some, too."""
 
 
 def available_memory(max_memory: int | None = None, device: Any = None) -> int:
@@ -22,9 +25,9 @@ def available_memory(max_memory: int | None = None, device: Any = None) -> int:
     statistics = (device or jax.local_devices()[0]).memory_stats() or {}
     if "bytes_limit" in statistics:
         limit = statistics["bytes_limit"] if max_memory is None else max_memory
-        return max(0, limit - statistics.get("bytes_in_use", 0))
+        return max(0, int(_COUNTED * limit) - statistics.get("bytes_in_use", 0))
     if max_memory is not None:
-        return max(0, max_memory - psutil.Process().memory_info().rss)
+        return max(0, int(_COUNTED * max_memory) - psutil.Process().memory_info().rss)
     return int(_SHARE * min([psutil.virtual_memory().available, *_left_in_groups()]))
 
 

@@ -24,7 +24,8 @@ class WholePlan:
     cores: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"slabs of {self.cores[0]} voxels"
+        thinnest = min(core * 2**level for level, core in enumerate(self.cores))
+        return f"slabs of {thinnest} voxels"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a trained network and a scan to a label map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import CLASS_NAMES
-from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
+from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.inference.execution import execute_or_shrink
+from infant_seg_jax.inference.familiarity import (
+    Familiar,
+    read_familiar,
+    volume_ml,
+    why_unusual,
+)
 from infant_seg_jax.inference.memory import available_memory
 from infant_seg_jax.inference.planning import Plan, WindowPlan, make_plan, map_bytes
 from infant_seg_jax.inference.segmentation import (
@@ -44,12 +50,14 @@ class Prediction:
 
     Attributes:
         probabilities: of the classes.
+        entropy: their mean entropy over what is not 0 in the image, before any mirroring.
         agreement: mean Dice between the label maps of the image and of its mirror image; NaN if
             that was not predicted.
         notices: what came up on the way, a sentence each.
     """
 
     probabilities: Float32[np.ndarray, "x y z k"]
+    entropy: float
     agreement: float
     notices: tuple[str, ...]
 
@@ -74,6 +82,7 @@ class Predictor:
             its own; None: most of what is free.
         windows_only: whether volumes are predicted by windows even where there is the memory to
             predict them at once.
+        familiar: what was measured on scans like its training's, by which others are flagged.
     """
 
     model: SkipDenseNet3D
@@ -87,6 +96,7 @@ class Predictor:
     mirror: bool = False
     max_memory: int | None = None
     windows_only: bool = False
+    familiar: Familiar = Familiar()
 
     @classmethod
     def from_run(cls, run: Path, which: str = "best", weights: str | None = None) -> "Predictor":
@@ -103,7 +113,7 @@ class Predictor:
         config, record = read_run(run)
         model = make_model(config)
         variables = load_variables(run, model, len(record.modalities), which, weights).variables
-        return cls.from_config(config, variables, record)
+        return replace(cls.from_config(config, variables, record), familiar=read_familiar(run))
 
     @classmethod
     def from_config(
@@ -141,14 +151,14 @@ class Predictor:
         free = available_memory(self.max_memory) - self.mirror * map_bytes(model, (x, y, z))
         first = make_plan(model, (x, y, z), channels, free, windows, only=self.windows_only)
         plain, plan = execute_or_shrink(model, self.variables, image, first, windows)
-        agreed = float("nan")
+        entropy, agreed = mean_entropy(plain, np.asarray(image.any(axis=-1))), float("nan")
         if self.mirror:
             flipped, plan = execute_or_shrink(model, self.variables, image[::-1], plan, windows)
             mirrored = flipped[::-1]
             agreed = agreement(most_probable(plain), most_probable(mirrored))
             plain = np.add(plain, mirrored)
             plain *= 0.5
-        return Prediction(plain, agreed, self._notices(first, plan))
+        return Prediction(plain, entropy, agreed, self._notices(first, plan))
 
     def segment(
         self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
@@ -195,40 +205,45 @@ def segment_with(
             f"{len(first.modalities)} ({', '.join(first.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, first.preparation, mask)
-    found = first.predict(prepared.image)
-    total, agreements, notices = found.probabilities, [found.agreement], [*found.notices]
-    for number, predictor in enumerate(predictors[1:], start=2):
+    total: Float32[np.ndarray, "x y z k"] | None = None
+    agreements, unusual, notices = [], [], []
+    for predictor in predictors:
         found = predictor.predict(prepared.image)
-        # The first sum is a new array, since what JAX hands out cannot be written to.
-        total = np.add(total, found.probabilities, out=total if number > 2 else None)
+        unusual += _mismatches(predictor, volume, prepared, found)
+        notices += [f"{volume.path}: {notice}" for notice in found.notices]
         agreements.append(found.agreement)
-        notices += found.notices
+        total = found.probabilities if total is None else total + found.probabilities
+    assert total is not None
     if len(predictors) > 1:
         total /= len(predictors)
-    unusual = tuple(
-        dict.fromkeys(
-            sentence
-            for predictor in predictors
-            for sentence in _mismatches(predictor, volume, prepared.extent)
-        )
-    )
+    unusual = tuple(dict.fromkeys(unusual))
     return Segmentation(
         whole_label_map(total, prepared, volume.shape),
-        (*unusual, *(f"{volume.path}: {notice}" for notice in dict.fromkeys(notices))),
+        tuple(dict.fromkeys((*unusual, *notices))),
         Confidence(mean_entropy(total, prepared.mask), float(np.mean(agreements)), unusual),
         total,
         Placement.of(prepared, volume.shape),
     )
 
 
-def _mismatches(predictor: Predictor, volume: Volume, extent: str) -> tuple[str, ...]:
+def _mismatches(
+    predictor: Predictor, volume: Volume, prepared: PreparedVolume, found: Prediction
+) -> tuple[str, ...]:
     """What of a scan the network has not seen in training, a sentence each."""
-    if not predictor.extents or extent in predictor.extents:
-        return ()
+    extent, known = prepared.extent, predictor.extents
+    others = why_unusual(
+        volume.path,
+        predictor.familiar,
+        entropy=found.entropy,
+        agreement=found.agreement,
+        volume_ml=volume_ml(prepared.mask, prepared.affine),
+    )
+    if not known or extent in known:
+        return others
     return (
         f"{volume.path} looks like a {extent}, but the network was trained on "
-        f"{' and '.join(_SHOWN[name] for name in predictor.extents)}: expect errors, and "
-        f"{_ADVICE[extent]}.",
+        f"{' and '.join(_SHOWN[name] for name in known)}: expect errors, and {_ADVICE[extent]}.",
+        *others,
     )
 
 
