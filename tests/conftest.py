@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# Caches of this process alone, for tests kill processes that write to them, and warnings are errors.
+_caches = tempfile.TemporaryDirectory(prefix="infant_seg_caches_")
+os.environ["XDG_CACHE_HOME"] = _caches.name
 
 # No test is about time, which a busy machine has less of.
 settings.register_profile("no_deadline", deadline=None)

@@ -65,7 +65,9 @@ def start(config: Config, workdir: Path, before: str = "true") -> subprocess.Pop
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=dict(os.environ),  # With as many devices as here, for the last bit depends on that.
+        # With as many devices as here, for the last bit depends on that, and a cache of compiled
+        # programs that may be left broken.
+        env={**os.environ, "XDG_CACHE_HOME": str(workdir.parent / "caches")},
     )
 
 
