@@ -24,9 +24,9 @@ def use_compilation_cache() -> None:
 def remove_broken_entries(folder: Path) -> None:
     """Remove what a killed process or a full disk left half-written of JAX's cache.
 
-    JAX writes an entry in place and never over one that exists, so that a broken one would be warned
-    of, and compiled anew, in every run to come. Only the entries written since the last look are
-    read. Those of zstd, which JAX prefers to zlib where it is installed, are left alone.
+    JAX writes an entry in place and never over one that exists, so that a broken one would be
+    warned of, and compiled anew, in every run to come. Only the entries written since the last look
+    are read. Those of zstd, which JAX prefers to zlib where it is installed, are left alone.
     """
     looked = folder / "looked_through"
     # A cache that cannot be written, or that another process clears at the same time, is no error.

@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Caches of this process alone, for tests kill processes that write to them, and warnings are errors.
+# Caches of this process alone: tests kill processes that write to them, and warnings are errors.
 _caches = tempfile.TemporaryDirectory(prefix="infant_seg_caches_")
 os.environ["XDG_CACHE_HOME"] = _caches.name
 
