@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
+_SOURCE = "source"
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -87,7 +88,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "schema",
         "",
         f"Write the label values of this schema ({', '.join(SCHEMAS)}, or a YAML or JSON file) "
-        "instead of our own.",
+        "instead of our own; 'source': of the one in which the training's labels were drawn.",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -156,7 +157,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.inference.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
-    schema = find_schema(values.schema) if values.schema else None
+    schema = _schema(values)
     check_inputs(values.input)
     use_compilation_cache()
     predictors = _predictors(values, max_memory)
@@ -182,6 +183,14 @@ def parse_bytes(text: str) -> int:
     if size <= 0:
         raise InputError(f"'{text}' is no amount of memory, expected one such as 4GB or 500MiB.")
     return size
+
+
+def _schema(values: flags.FlagValues) -> "LabelSchema | None":
+    if values.schema == _SOURCE:
+        from infant_seg_jax.inference.loading import source_schema
+
+        return source_schema(Path(values.checkpoint[0]))
+    return find_schema(values.schema) if values.schema else None
 
 
 def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":

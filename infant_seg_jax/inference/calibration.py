@@ -1,21 +1,44 @@
 """What a network makes of scans that it should be sure of, to know others by."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.inference.familiarity import Familiar, volume_ml
+from infant_seg_jax.inference.familiarity import FILE, Familiar, volume_ml, write_familiar
+from infant_seg_jax.inference.loading import open_predictor
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.progress import progress
+
+_MOST = 20
+"""So many scans tell what a scan like the training's is; more would tell little more."""
+
+
+def calibrate(run: Path, validation: Sequence[PreparedCase]) -> None:
+    """Write what a finished run's best network makes of scans that it has not learnt from.
+
+    Nothing is done where that is known, or where there are none.
+
+    Raises:
+        InputError: the run folder has no checkpoint that fits, or cannot be written to.
+    """
+    if not validation or (Path(run) / FILE).exists():
+        return
+    predictor = open_predictor(run)  # In every process, for they read checkpoints together.
+    if jax.process_index() == 0:
+        write_familiar(run, measure_familiar(predictor, validation[:_MOST]))
 
 
 def measure_familiar(predictor: Predictor, cases: Sequence[PreparedCase]) -> Familiar:
     """Predict cases as they are and mirrored, with a progress bar, and measure each.
 
     Take those of the validation, or others that the network has not been trained on but that are
-    like its training's. They need no labels.
+    like its training's. They need no labels. What has no value, as the agreement where no tissue
+    was found, is left out.
     """
     entropies, agreements, volumes = [], [], []
     with progress("calibrating", len(cases), unit="scan") as bar:
@@ -26,4 +49,8 @@ def measure_familiar(predictor: Predictor, cases: Sequence[PreparedCase]) -> Fam
             agreements.append(found.agreement)
             volumes.append(volume_ml(np.asarray(image.any(axis=-1)), case.affine))
             bar.update()
-    return Familiar(tuple(entropies), tuple(agreements), tuple(volumes))
+    return Familiar(_finite(entropies), _finite(agreements), tuple(volumes))
+
+
+def _finite(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(filter(math.isfinite, values))

@@ -1,11 +1,22 @@
 """A trained network from wherever it lies: a run folder or a model folder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.schemas import SCHEMAS
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.model_folder import TrainedModel, is_model_folder, read_model
+from infant_seg_jax.files import read_json
+from infant_seg_jax.inference.familiarity import read_familiar
+from infant_seg_jax.inference.model_description import read_description
+from infant_seg_jax.inference.model_folder import (
+    DESCRIPTION,
+    TrainedModel,
+    is_model_folder,
+    read_model,
+)
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.training.checkpoints import AVERAGED, RAW, load_variables, read_variables
 from infant_seg_jax.training.run_folder import read_run, training_summary
@@ -28,7 +39,8 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
     _check_which(which, path)
     if is_model_folder(path):
         model = _read_model(path, which, weights)
-        return Predictor.from_config(model.config, model.variables, model.record)
+        found = Predictor.from_config(model.config, model.variables, model.record)
+        return replace(found, familiar=model.familiar)
     _check_is_run(path)
     return Predictor.from_run(path, which, weights)
 
@@ -49,7 +61,32 @@ def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Tra
     config, record = read_run(path)
     loaded = load_variables(path, make_model(config), len(record.modalities), which, weights)
     summary = training_summary(path, loaded.step, loaded.weights)
-    return TrainedModel(config, loaded.variables, record, summary)
+    return TrainedModel(config, loaded.variables, record, summary, read_familiar(path))
+
+
+def source_schema(path: Path) -> LabelSchema:
+    """The schema in which the labels that a network was trained on are drawn.
+
+    Args:
+        path: a run folder or a model folder.
+
+    Raises:
+        InputError: the folder is neither, or is damaged, or names no schema of ours.
+    """
+    path = Path(path)
+    if is_model_folder(path):
+        description: Any = {**read_description(path / DESCRIPTION).training}
+    else:
+        _check_is_run(path)
+        description = read_json(path / "run.json")
+    data = description.get("data") if isinstance(description, dict) else None
+    name = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in SCHEMAS:
+        raise InputError(
+            f"{path} was trained with labels of {name!r}, which is no schema of ours "
+            f"({', '.join(SCHEMAS)}): give a schema's file instead of 'source'."
+        )
+    return SCHEMAS[name]
 
 
 def read_start(init: Config) -> tuple[dict[str, Any], str]:

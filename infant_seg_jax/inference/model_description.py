@@ -15,6 +15,7 @@ from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import preparation_from_record
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
+from infant_seg_jax.inference.familiarity import Familiar, familiar_from_record
 from infant_seg_jax.models.array_files import check_is_file
 from infant_seg_jax.training.run_folder import RunRecord
 
@@ -26,7 +27,7 @@ _SECTIONS = ("model", "inference")
 
 _KEYS = (
     *("format_version", "written_by", "classes", "modalities", "preparation", "extents"),
-    *("config", "weights", "training"),
+    *("config", "weights", "familiar", "training"),
 )
 _MAX_BYTES = 2**20
 _MAX_BLOCKS, _MAX_LAYERS, _MAX_CHANNELS, _MAX_MODALITIES = 8, 64, 4096, 32
@@ -44,6 +45,7 @@ class Description:
         kernels: how the weights' kernels are stored, `"float32"` or `"float16"`.
         sha256: of the file of weights, in hexadecimal.
         training: how the network came to be, as JSON: for people, and nothing depends on it.
+        familiar: what the network measures on scans like its training's.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Description:
     kernels: str
     sha256: str
     training: Mapping[str, Any]
+    familiar: Familiar = Familiar()
 
 
 def describe(description: Description, values: int) -> dict[str, Any]:
@@ -67,6 +70,7 @@ def describe(description: Description, values: int) -> dict[str, Any]:
             "values": values,
             "sha256": description.sha256,
         },
+        "familiar": asdict(description.familiar),
         "training": dict(description.training),
     }
 
@@ -105,6 +109,7 @@ def read_description(path: Path) -> Description:
         _check_keys(weights, ("kernels", "values", "sha256"))
         if weights["kernels"] not in KERNELS:
             raise ValueError(f"the kernels are {weights['kernels']}, not one of {KERNELS}")
+        familiar = familiar_from_record(content["familiar"])
         if not isinstance(training, dict):
             raise ValueError(f"training is {training!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -118,7 +123,9 @@ def read_description(path: Path) -> Description:
         check_config(config)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
-    return Description(config, record, weights["kernels"], str(weights["sha256"]), training)
+    return Description(
+        config, record, weights["kernels"], str(weights["sha256"]), training, familiar
+    )
 
 
 def check_record(record: RunRecord) -> None:

@@ -21,6 +21,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, sha256, write_json
+from infant_seg_jax.inference.familiarity import Familiar
 from infant_seg_jax.inference.model_description import (
     Description,
     check_record,
@@ -49,12 +50,14 @@ class TrainedModel:
         variables: `params` and `batch_stats`, nested dicts of float32 NumPy arrays.
         record: the modalities, the preparation and the extents of its training scans.
         training: how it came to be, as JSON: for people, and nothing depends on it.
+        familiar: what it measures on scans like its training's, by which others are flagged.
     """
 
     config: Config
     variables: dict[str, Any]
     record: RunRecord
     training: Mapping[str, Any]
+    familiar: Familiar = Familiar()
 
 
 def is_model_folder(path: Path) -> bool:
@@ -92,7 +95,12 @@ def write_model(folder: Path, model: TrainedModel, *, float16: bool = False) -> 
     with atomic_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, stored)
         description = Description(
-            model.config, model.record, kernels, sha256(temporary / WEIGHTS), model.training
+            model.config,
+            model.record,
+            kernels,
+            sha256(temporary / WEIGHTS),
+            model.training,
+            model.familiar,
         )
         values = sum(array.size for array in stored.values())
         write_json(temporary / DESCRIPTION, describe(description, values))
@@ -127,6 +135,7 @@ def read_model(folder: Path) -> TrainedModel:
         unflatten_dict(arrays, sep="/"),
         description.record,
         description.training,
+        description.familiar,
     )
 
 

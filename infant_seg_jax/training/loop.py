@@ -15,6 +15,7 @@ from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_cases, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.calibration import calibrate
 from infant_seg_jax.inference.loading import read_start
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import progress, say
@@ -71,7 +72,9 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
                 state = checkpoints.restore_latest(manager, state)
                 _say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
             run = _Run(config, workdir, prepared, training, validation, devices, manager)
-            return run.train(replicate(state, devices))
+            state = run.train(replicate(state, devices))
+        calibrate(workdir, validation)
+        return state
 
 
 class _Run:

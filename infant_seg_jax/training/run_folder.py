@@ -4,6 +4,7 @@ config.json      the resolved config
 run.json         modalities, preparation, subjects, the data's voxel sizes and hashes, versions,
                  commit, devices
 start.tsv        of a run that began with another's weights: how each parameter started
+familiar.json    what the finished network measures on scans like its training's
 metrics.jsonl    one JSON object per line: `step` and what was measured
 tensorboard/     the same for TensorBoard
 checkpoints/     the latest and the best, named by step

@@ -26,13 +26,47 @@ from infant_seg_jax.inference.familiarity import (
     why_unusual,
     write_familiar,
 )
-from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.inference.predictor import Prediction, Predictor
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.training.state import init_variables
 
 KNOWN = Familiar((0.16, 0.17, 0.15, 0.18), (0.95, 0.94, 0.96, 0.95), (1400.0, 1300.0, 1500.0))
 SCAN = Path("scan.nii")
+MODEL = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
+PREDICTOR = Predictor(
+    MODEL,
+    init_variables(MODEL, 1, seed=0),
+    modalities=("T1w",),
+    preparation=Preparation(),
+    extents=("brain",),
+    window=(32, 32, 32),
+    overlap=0.25,
+    batch_size=2,
+)
 USUAL = {"entropy": 0.16, "agreement": 0.95, "volume_ml": 1450.0}
+
+
+def make_case(folder: Path, image: np.ndarray) -> PreparedCase:
+    """A case without labels whose voxels are 2 x 1 x 1 mm."""
+    np.save(folder / "image.npy", image)
+    x, y, z, channels = image.shape
+    affine = np.diag([2.0, 1.0, 1.0, 1.0])
+    return PreparedCase(
+        case_id="a",
+        participant="a",
+        age=None,
+        extent="brain",
+        image_path=folder / "image.npy",
+        labels_path=None,
+        shape=(x, y, z),
+        channels=channels,
+        affine=affine,
+        box=(slice(0, x), slice(0, y), slice(0, z)),
+        native_shape=(x, y, z),
+        native_affine=affine,
+        sources={},
+        voxels=dict.fromkeys(CLASS_NAMES, 0),
+    )
 
 
 def test_the_interval_holds_99_of_100_further_values() -> None:
@@ -120,42 +154,27 @@ def test_volumes_are_in_ml() -> None:
 
 
 def test_cases_are_measured_as_scans_are(tmp_path: Path) -> None:
-    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    predictor = Predictor(
-        model,
-        init_variables(model, 1, seed=0),
-        modalities=("T1w",),
-        preparation=Preparation(),
-        extents=("brain",),
-        window=(32, 32, 32),
-        overlap=0.25,
-        batch_size=2,
-    )
     image = np.random.default_rng(0).normal(size=(30, 28, 26, 1)).astype(np.float32)
     image[:10] = 0
-    np.save(tmp_path / "image.npy", image)
-    affine = np.diag([2.0, 1.0, 1.0, 1.0])
-    case = PreparedCase(
-        case_id="a",
-        participant="a",
-        age=None,
-        extent="brain",
-        image_path=tmp_path / "image.npy",
-        labels_path=None,
-        shape=(30, 28, 26),
-        channels=1,
-        affine=affine,
-        box=(slice(0, 30), slice(0, 28), slice(0, 26)),
-        native_shape=(30, 28, 26),
-        native_affine=affine,
-        sources={},
-        voxels=dict.fromkeys(CLASS_NAMES, 0),
-    )
-    found = measure_familiar(predictor, [case])
-    mirrored = replace(predictor, mirror=True).predict(image)
+    found = measure_familiar(PREDICTOR, [make_case(tmp_path, image)])
+    mirrored = replace(PREDICTOR, mirror=True).predict(image)
     assert found.agreement == (mirrored.agreement,)
     assert found.volume_ml == (pytest.approx(20 * 28 * 26 * 2 / 1000),)
     # The entropy is the plain prediction's, so that it means the same whether or not one mirrors.
-    expected = mean_entropy(predictor.probabilities(image), image[..., 0] != 0)
+    expected = mean_entropy(PREDICTOR.probabilities(image), image[..., 0] != 0)
     assert found.entropy == (pytest.approx(expected),)
-    assert predictor.predict(image).entropy == pytest.approx(expected)
+    assert PREDICTOR.predict(image).entropy == pytest.approx(expected)
+
+
+def test_what_has_no_value_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that finds no tissue agrees with nothing; what is written can be read."""
+
+    def find_nothing(predictor: Predictor, image: np.ndarray) -> Prediction:
+        return Prediction(np.ones((*image.shape[:3], 4), np.float32), 0.5, math.nan, ())
+
+    monkeypatch.setattr(Predictor, "predict", find_nothing)
+    case = make_case(tmp_path, np.ones((4, 4, 4, 1), np.float32))
+    found = measure_familiar(PREDICTOR, [case, case])
+    assert found == Familiar((0.5, 0.5), (), (0.128, 0.128))
+    write_familiar(tmp_path, found)
+    assert read_familiar(tmp_path) == found

@@ -19,6 +19,7 @@ from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
+from infant_seg_jax.inference.familiarity import Familiar
 from infant_seg_jax.inference.model_folder import (
     TrainedModel,
     is_model_folder,
@@ -59,6 +60,7 @@ def model() -> TrainedModel:
             ("T1w", "T2w"), Preparation(5.0, 1.25, (0.5, 99.5), False, False), ("brain", "head")
         ),
         {"step": 12, "weights": "raw", "validation_dice": {"mean": 0.875}},
+        Familiar((0.1, 0.2), (0.9,), (1400.0, 1300.5)),
     )
 
 
@@ -76,6 +78,7 @@ def test_a_model_comes_back_as_it_was(model: TrainedModel, folder: Path) -> None
     found = read_model(folder)
     assert found.record == model.record
     assert found.training == model.training
+    assert found.familiar == model.familiar
     for section in ("model", "inference"):
         assert found.config[section].to_dict() == model.config[section].to_dict()
     expected = by_path(model.variables)
@@ -89,7 +92,7 @@ def test_the_description_is_for_people(folder: Path) -> None:
     content = json.loads((folder / "model.json").read_text())
     assert list(content) == [
         *("format_version", "written_by", "classes", "modalities", "preparation", "extents"),
-        *("config", "weights", "training"),
+        *("config", "weights", "familiar", "training"),
     ]
     assert content["format_version"] == 1
     assert content["written_by"].startswith("infant_seg_jax 0")
@@ -289,6 +292,9 @@ HUGE = 10**30
         (["weights", "kernels"], "float16", "kernel as float32, expected float16"),
         (["weights", "sha256"], "0" * 64, "is not the file that model.json describes"),
         (["weights", "file"], "../weights", "it has kernels, values, sha256, file, not kernels"),
+        (["familiar", "entropy"], [1e400], "a measurement is not finite"),
+        (["familiar", "volume_ml"], [0.0], "a volume not above 0"),
+        (["familiar", "mood"], [1.0], "unexpected keyword argument"),
         (["training"], "long", "training is 'long'"),
         (["pickle"], "x", "training, pickle, not format_version"),
     ],
@@ -308,7 +314,10 @@ def test_what_no_description_holds_is_one_sentence(
 
 @pytest.mark.parametrize(
     "key",
-    ["classes", "modalities", "preparation", "extents", "config", "weights", "training"],
+    [
+        *("classes", "modalities", "preparation", "extents"),
+        *("config", "weights", "familiar", "training"),
+    ],
 )
 def test_no_key_is_optional(folder: Path, key: str) -> None:
     rewrite(folder, lambda content: content.pop(key))

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,9 +12,11 @@ import pytest
 
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.data.prepared import open_prepared
+from infant_seg_jax.data.schemas import ISEG_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
-from infant_seg_jax.inference.loading import open_model, open_predictor
+from infant_seg_jax.inference.familiarity import read_familiar
+from infant_seg_jax.inference.loading import open_model, open_predictor, source_schema
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.training.checkpoints import read_variables
 from infant_seg_jax.training.loop import train_and_evaluate
@@ -97,6 +100,39 @@ def test_the_checkpoint_and_the_weights_can_be_chosen(
     training = open_model(tmp_path / "raw").training
     assert (training["step"], training["weights"]) == (2, "raw")
     assert training["validation_dice"] is None
+
+
+def test_a_finished_run_and_its_model_know_scans_like_the_training_s(
+    run: Path, exported: Path, prepared: Path
+) -> None:
+    (case,) = open_prepared(prepared).split("validation", 0)
+    mirrored = replace(Predictor.from_run(run), mirror=True).predict(np.asarray(case.image()))
+    familiar = read_familiar(run)
+    assert familiar.entropy == (pytest.approx(mirrored.entropy),)
+    assert familiar.agreement == (pytest.approx(mirrored.agreement),)
+    assert len(familiar.volume_ml) == 1
+    for network in (Predictor.from_run(run), open_predictor(exported), open_model(exported)):
+        assert network.familiar == familiar
+
+
+def test_the_source_s_schema_is_found(run: Path, tmp_path: Path) -> None:
+    def trained_on(schema: object) -> Path:
+        folder = tmp_path / str(schema)
+        shutil.copytree(run, folder)
+        record = json.loads((folder / "run.json").read_text())
+        record["data"]["schema"] = schema
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    iseg = trained_on("iseg")
+    export(iseg, tmp_path / "model")
+    assert source_schema(iseg) == source_schema(tmp_path / "model") == ISEG_SCHEMA
+    assert source_schema(run).to_ids(np.arange(4, dtype=np.uint8)).tolist() == [0, 1, 2, 3]
+    for unknown in ("ours", ["iseg"], None):
+        with pytest.raises(InputError, match="was trained with labels of .*: give a schema's file"):
+            source_schema(trained_on(unknown))
+    with pytest.raises(InputError, match="is neither a run folder"):
+        source_schema(tmp_path)
 
 
 def test_a_model_says_how_it_came_to_be(run: Path, prepared: Path, exported: Path) -> None:
