@@ -21,6 +21,7 @@ else:
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "loss.name": ("cross_entropy", "dice", "cross_entropy_dice", "focal"),
+    "rendering.modality": ("any", "T1w", "T2w"),
     "optimizer.name": ("adam", "adamw", "sgd"),
     "optimizer.schedule": ("steps", "cosine", "polynomial", "constant"),
     "parallel": ("auto", "jit", "pmap", "shard_map"),
@@ -56,6 +57,7 @@ def default_config() -> Config:
     config.patch.balanced = 0.0  # Share centred on a class drawn evenly; others on any brain voxel.
 
     config.augmentation = _augmentation()
+    config.rendering = _rendering()
 
     config.model = ConfigDict()
     config.model.growth_rate = 16
@@ -130,6 +132,34 @@ def _augmentation() -> Config:
     config.thick_slices = 0.0  # Chance of slices up to so many voxels thick along one axis:
     config.thickness = 4.0
     config.drop_modality = 0.0  # Chance that one of several channels is missing.
+    return config
+
+
+def _rendering() -> Config:
+    """Examples rendered from anatomies, beside the real ones or in their place; none by default."""
+    config: Config = ConfigDict()
+    config.path = ""  # A folder that `infant-seg prepare-anatomies` wrote.
+    config.fraction = 0.0  # Chance that an example is rendered; with 1 no real one is read.
+    config.modality = "any"  # Or "T1w", "T2w".
+    config.ages = (0.0, 60.0)  # Months: from, to, of one range or several, each as likely.
+    config.unordered = 0.3  # Chance that every structure's brightness is drawn by itself.
+    config.spread = 0.04  # SD of each structure's brightness from scan to scan.
+    config.texture = 0.06  # SD within a structure, up to this.
+    config.maturation = 0.08  # How far white matter departs from its mean, up to this.
+    config.partial_volume = 0.7  # Voxels, SD of the Gaussian that mixes tissues, up to this.
+    config.bias = 0.2  # SD of the bias field's logarithm, up to this.
+    config.noise = 0.05  # SD of Rician noise where an adult's white matter in T1w is 1, up to this.
+    config.stripped = 0.6  # Chance that what is around the brain is not shown; if so:
+    config.tight = 0.25  # chance that fluid around the brain is not shown either;
+    config.loose = 0.25  # else, chance that a rim of what is around it is.
+    config.thin_cortex = 0.4  # Chance of fluid in cortex's place far from white matter.
+    config.more_fluid = 0.3  # Chance of fluid in place of what is nearest to the brain.
+    config.rotation = 15.0  # The deformation's reaches, as in config.augmentation.
+    config.scale = 0.2
+    config.shear = 0.08
+    config.translation = 0.0
+    config.elastic_displacement = 2.5
+    config.elastic_spacing = 16.0
     return config
 
 
@@ -267,7 +297,7 @@ def check_config(config: Config) -> None:
         lambda value: value >= 1,
         *("patch.batch_size", "inference.batch_size", "model.growth_rate", "model.stem_features"),
         *("steps", "log_every", "validate_every", "optimizer.accumulate"),
-        *("augmentation.elastic_spacing", "augmentation.thickness"),
+        *("augmentation.elastic_spacing", "augmentation.thickness", "rendering.elastic_spacing"),
     )
     require(
         "at least 0",
@@ -278,18 +308,38 @@ def check_config(config: Config) -> None:
         *(f"augmentation.{name}" for name in ("rotation", "translation", "gamma_range")),
         *(f"augmentation.{name}" for name in ("elastic_displacement", "bias_field_strength")),
         *(f"augmentation.{name}" for name in ("noise_deviation", "blur_deviation")),
+        *(f"rendering.{name}" for name in ("spread", "texture", "maturation", "partial_volume")),
+        *(f"rendering.{name}" for name in ("bias", "noise", "rotation", "translation")),
+        "rendering.elastic_displacement",
     )
     require(
         "at least 0 and below 1",
         lambda value: 0 <= value < 1,
         *("inference.overlap", "augmentation.gain", "model.dropout_rate", "average_decay"),
         *("optimizer.b1", "optimizer.b2", "augmentation.scale", "augmentation.shear"),
+        *("rendering.scale", "rendering.shear"),
     )
     require(
         "a chance from 0 to 1",
         lambda value: 0 <= value <= 1,
         "patch.balanced",
         *(f"augmentation.{name}" for name in _CHANCES),
+        *(f"rendering.{name}" for name in ("fraction", "unordered", "stripped", "tight", "loose")),
+        *("rendering.thin_cortex", "rendering.more_fluid"),
+    )
+    require(
+        "ages in months: from, to, of one range or several",
+        lambda ages: (
+            len(ages) >= 2
+            and len(ages) % 2 == 0
+            and all(0 <= a <= b < 1200 for a, b in zip(ages[::2], ages[1::2], strict=True))
+        ),
+        "rendering.ages",
+    )
+    require(
+        "a folder that `infant-seg prepare-anatomies` wrote, as config.rendering.fraction is not 0",
+        lambda path: bool(path) or not config.rendering.fraction,
+        "rendering.path",
     )
     require(
         "four numbers of at least 0, not all of them 0",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import flax.struct
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Integer, Shaped, UInt8
 
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
@@ -29,11 +29,13 @@ class PatchBatch:
         image: float32 `(n, x, y, z, c)`; with a leading axis of devices where it is sharded.
         labels: uint8 `(n, x, y, z)`, likewise.
         position: int32 `(n,)`, each patch's place in the whole batch of all devices.
+        anatomy: `rendering.patches.AnatomyPatches`, where examples are to be rendered; else None.
     """
 
     image: Any
     labels: Any
     position: Any
+    anatomy: Any = None
 
 
 def check_patch_fits(cases: Sequence[PreparedCase], shape: tuple[int, int, int]) -> None:
@@ -109,7 +111,7 @@ def _random_patch(
             chosen = classes[int(random.integers(len(classes)))]
             fits, what = partial(_of_class, chosen), CLASS_NAMES[chosen]
     image, labels = case.image(), case.labels()
-    centre = _draw_voxel(image, labels, fits, random)
+    centre = draw_voxel(image, labels, fits, random)
     if centre is None:
         raise InputError(
             f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
@@ -128,8 +130,8 @@ def _of_class(index: int, _: Any, labels: Any) -> Any:
     return labels == index
 
 
-def _draw_voxel(
-    image: Float[np.ndarray, "x y z c"],
+def draw_voxel(
+    image: Shaped[np.ndarray, "x y z *c"],
     labels: UInt8[np.ndarray, "x y z"],
     fits: Callable[[Any, Any], Any],
     random: np.random.Generator,

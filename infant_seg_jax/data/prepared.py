@@ -77,7 +77,7 @@ class PreparedCase:
         Raises:
             InputError: the file is missing or damaged or is not what the manifest says.
         """
-        return _map_array(self.image_path, (*self.shape, self.channels), np.float32)
+        return map_array(self.image_path, (*self.shape, self.channels), np.float32)
 
     def labels(self) -> UInt8[np.ndarray, "x y z"]:
         """The classes, memory-mapped, read-only.
@@ -87,7 +87,7 @@ class PreparedCase:
         """
         if self.labels_path is None:
             raise InputError(f"The case {self.case_id} beside {self.image_path} has no labels.")
-        return _map_array(self.labels_path, self.shape, np.uint8)
+        return map_array(self.labels_path, self.shape, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,12 @@ def _inside(folder: Path, relative: str) -> Path:
     return path
 
 
-def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array of a prepared set, memory-mapped, read-only.
+
+    Raises:
+        InputError: the file is missing or damaged or is not of this shape and type.
+    """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # damaged headers fail in NumPy's parser in more ways than it lists

@@ -12,7 +12,7 @@ from infant_seg_jax.data.formats import Affine, Grid
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import read_label_map, spacing_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.rendering.structures import Structure, to_structures
+from infant_seg_jax.rendering.structures import BRAIN, Structure, to_structures
 
 LEAST_SULCAL_CSF = 0.03
 """A label map whose CSF outside the ventricles is a smaller share of the brain has none drawn."""
@@ -38,16 +38,20 @@ class Anatomy:
         affine: voxel indices to RAS+ mm.
         native: the grid of the file.
         path: the label map.
+        grown: whether its sulcal CSF is not the label map's.
     """
 
     structures: UInt8[np.ndarray, "x y z"]
     affine: Affine
     native: Grid
     path: Path
+    grown: bool
 
 
-def read_anatomy(path: Path, schema: LabelSchema) -> Anatomy:
+def read_anatomy(path: Path, schema: LabelSchema, head: bool = False) -> Anatomy:
     """Read a label map; grow sulcal CSF where it has none, and tell deep white matter.
+
+    What it has around the brain is left out unless the `head` is wanted.
 
     Raises:
         InputError: as `data.volumes.read_label_map`, a value is not in the schema's table, or the
@@ -55,6 +59,8 @@ def read_anatomy(path: Path, schema: LabelSchema) -> Anatomy:
     """
     label_map = read_label_map(path)
     structures = to_structures(label_map.data, schema, str(path))
+    if not head:
+        structures[structures >= Structure.BONE] = Structure.OUTSIDE
     for structure, name in ((Structure.CORTEX, "gray"), (Structure.WHITE, "white")):
         if not (structures == structure).any():
             raise InputError(
@@ -66,6 +72,7 @@ def read_anatomy(path: Path, schema: LabelSchema) -> Anatomy:
         label_map.affine,
         label_map.native,
         Path(path),
+        not has_sulcal_csf(structures),
     )
 
 
@@ -78,16 +85,27 @@ def complete(
     White matter deeper than `DEEP_MM` beneath gray matter becomes `DEEP_WHITE`.
     """
     structures = structures.copy()
-    inside = structures != Structure.OUTSIDE
+    inside = is_brain(structures)
     # Distances cost a pass over the grid each, of which the head is a part.
     box = crop_box(inside, 2 * SULCUS_MM, spacing)
     part = structures[box]
-    if np.count_nonzero(part == Structure.SULCAL_CSF) < LEAST_SULCAL_CSF * inside.sum():
-        grown = _closed(part != Structure.OUTSIDE, spacing)
+    if not has_sulcal_csf(structures):
+        grown = _closed(is_brain(part), spacing)
         part[grown & (part == Structure.OUTSIDE)] = Structure.SULCAL_CSF
-    deep = _distance_to(np.isin(part, _GRAY), spacing) > DEEP_MM
+    deep = distance_to(np.isin(part, _GRAY), spacing) > DEEP_MM
     part[deep & (part == Structure.WHITE)] = Structure.DEEP_WHITE
     return structures
+
+
+def is_brain(structures: UInt8[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
+    """The brain with its fluid: neither outside nor of the head around it."""
+    return (structures != Structure.OUTSIDE) & (structures < BRAIN)
+
+
+def has_sulcal_csf(structures: UInt8[np.ndarray, "x y z"]) -> bool:
+    """Whether as much CSF outside the ventricles was drawn as a label map that draws it has."""
+    fluid = np.count_nonzero(structures == Structure.SULCAL_CSF)
+    return bool(fluid >= LEAST_SULCAL_CSF * np.count_nonzero(is_brain(structures)))
 
 
 def _closed(
@@ -96,13 +114,13 @@ def _closed(
     """The brain dilated by `SULCUS_MM`, eroded by less, so that `CSF_GAP_MM` stay."""
     margins = [int(np.ceil(2 * SULCUS_MM / size)) for size in spacing]
     padded = np.pad(brain, [(margin, margin) for margin in margins])
-    dilated = _distance_to(padded, spacing) <= SULCUS_MM
-    hull = _distance_to(~dilated, spacing) > SULCUS_MM - CSF_GAP_MM
+    dilated = distance_to(padded, spacing) <= SULCUS_MM
+    hull = distance_to(~dilated, spacing) > SULCUS_MM - CSF_GAP_MM
     x, y, z = (slice(margin, -margin) for margin in margins)
     return hull[x, y, z]
 
 
-def _distance_to(
+def distance_to(
     mask: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Float[np.ndarray, "x y z"]:
     """Distance in mm of each voxel to the nearest one in the mask."""

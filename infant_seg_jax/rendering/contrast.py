@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Integer, Key
 
-from infant_seg_jax.rendering.structures import Structure
+from infant_seg_jax.rendering.structures import BRAIN, Structure
 
 MODALITIES = ("T1w", "T2w")
 
@@ -48,8 +48,20 @@ _T2W = {
 """In units where CSF is 1."""
 
 
+_AROUND = {
+    Structure.BONE: (0.02, 0.30),
+    Structure.MARROW: (0.10, 1.10),
+    Structure.FAT: (0.15, 1.20),
+    Structure.MUSCLE: (0.15, 0.80),
+    Structure.VESSELS: (0.02, 0.90),
+    Structure.EYES: (0.05, 1.10),
+}
+"""From and to: around the brain, age and modality say less than sequence and coil."""
+
+
 def _table(rows: dict[Structure, tuple[float, ...]]) -> np.ndarray:
     rows = rows | {
+        **{structure: (sum(ends) / 2,) * len(_MONTHS) for structure, ends in _AROUND.items()},
         Structure.OUTSIDE: (0.0,) * len(_MONTHS),
         Structure.VENTRICLES: rows[Structure.SULCAL_CSF],
         Structure.MIXED: rows[Structure.DEEP_GRAY],
@@ -84,6 +96,7 @@ class Prior:
             modality say (Billot et al., Medical Image Analysis 86, 2023).
         spread: SD of each structure's mean from scan to scan.
         texture: each structure's SD within a scan is drawn up to this.
+        further: more ranges of ages, each drawn from as often as that from youngest to oldest.
     """
 
     modality: str = "any"
@@ -92,6 +105,7 @@ class Prior:
     unordered: float = 0.0
     spread: float = 0.02
     texture: float = 0.06
+    further: tuple[tuple[float, float], ...] = ()
 
 
 def typical_means(
@@ -111,7 +125,13 @@ def draw_contrast(key: Key[Array, ""], prior: Prior, channels: int = 1) -> Contr
     """One scan's contrast; channels differ in modality, and share the age."""
     age, kind, *keys = jax.random.split(key, 2 + channels)
     # Contrast changes fastest at first: the root of the age is uniform.
-    low, high = np.sqrt(prior.youngest), np.sqrt(prior.oldest)
+    low, high = np.sqrt([(prior.youngest, prior.oldest), *prior.further]).T.astype(np.float32)
+    if prior.further:
+        age, which = jax.random.split(age)
+        index = jax.random.randint(which, (), 0, len(low))
+        low, high = jnp.asarray(low)[index], jnp.asarray(high)[index]
+    else:
+        low, high = low[0], high[0]
     months = jax.random.uniform(age, (), minval=low, maxval=high) ** 2
     unordered = jax.random.bernoulli(kind, prior.unordered)
     drawn = [_draw_channel(key, prior, months, unordered) for key in keys]
@@ -127,12 +147,21 @@ def _draw_channel(
         index = jax.random.randint(modality, (), 0, len(MODALITIES))
     else:
         index = MODALITIES.index(prior.modality)
-    count = len(Structure)
-    ordered = typical_means(index, months) + prior.spread * jax.random.normal(jitter, (count,))
-    means = jnp.where(unordered, jax.random.uniform(anything, (count,)), ordered)
+    ordered = typical_means(index, months)[:BRAIN]
+    ordered += prior.spread * jax.random.normal(jitter, (BRAIN,))
+    means = jnp.where(unordered, jax.random.uniform(anything, (BRAIN,)), ordered)
     # Fluid is fluid wherever it is, more or less.
     fluid = means[Structure.SULCAL_CSF]
     means = means.at[Structure.VENTRICLES].set(fluid + 0.3 * (means[Structure.VENTRICLES] - fluid))
-    means = jnp.clip(means, 0.02, 1.2).at[Structure.OUTSIDE].set(0)
-    deviations = jax.random.uniform(texture, (count,), maxval=prior.texture)
+    # Draws for what is around the brain leave those of the brain as they are without it.
+    lows, highs = np.array([_AROUND[structure] for structure in list(Structure)[BRAIN:]]).T
+    around, around_texture = (jax.random.fold_in(key, 1) for key in (anything, texture))
+    around = jax.random.uniform(around, lows.shape, minval=lows, maxval=highs)
+    means = jnp.concatenate([jnp.clip(means, 0.02, 1.2).at[Structure.OUTSIDE].set(0), around])
+    deviations = jnp.concatenate(
+        [
+            jax.random.uniform(texture, (BRAIN,), maxval=prior.texture),
+            jax.random.uniform(around_texture, lows.shape, maxval=2 * prior.texture),
+        ]
+    )
     return means, deviations.at[Structure.OUTSIDE].set(0)

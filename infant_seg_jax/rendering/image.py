@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float, Integer, Key, UInt8
+from jaxtyping import Bool, Float, Integer, Key, UInt8
 
 from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
 from infant_seg_jax.rendering.contrast import Contrast, Prior, draw_contrast
@@ -98,12 +98,19 @@ def draw(
     )
 
 
-def apply(drawn: Drawn, structures: UInt8[Array, "x y z"]) -> Float[Array, "x y z c"]:
-    """The image, in units of brightness; exactly 0 where `structures` is outside, else above 0."""
+def apply(
+    drawn: Drawn, structures: UInt8[Array, "x y z"], shown: Bool[Array, "x y z"] | None = None
+) -> Float[Array, "x y z c"]:
+    """The image, in units of brightness.
+
+    It is above 0 where it is `shown`, and exactly 0 elsewhere. Without `shown` that is what is not
+    outside, and beyond its border there was fluid, as beyond a stripped brain; with it there is
+    what `structures` say, and outside air.
+    """
     shape = structures.shape
     x, y, z = shape
     channels = drawn.blur.shape[0]
-    inside = (structures != Structure.OUTSIDE)[..., None]
+    inside = (structures != Structure.OUTSIDE if shown is None else shown)[..., None]
     texture, real, imaginary = jax.random.split(drawn.key, 3)
 
     def normal(key: Array) -> Array:
@@ -113,16 +120,17 @@ def apply(drawn: Drawn, structures: UInt8[Array, "x y z"]) -> Float[Array, "x y 
     image += drawn.contrast.deviations[structures] * normal(texture)
     white = jnp.isin(structures, jnp.array(_WHITE, jnp.uint8))[..., None]
     image += jnp.where(white, evaluate_field(drawn.maturation, (x, y, z)), 0)
-    # Beyond a stripped brain there was fluid, with which its outermost voxels are mixed.
-    fluid = drawn.contrast.means[Structure.SULCAL_CSF]
-    image = _blur(jnp.where(inside, image, fluid), drawn.blur)
+    if shown is None:
+        # Beyond a stripped brain there was fluid, with which its outermost voxels are mixed.
+        image = jnp.where(inside, image, drawn.contrast.means[Structure.SULCAL_CSF])
+    image = _blur(image, drawn.blur)
     image *= jnp.exp(evaluate_field(drawn.bias, (x, y, z)))
     image = jnp.hypot(image + drawn.noise * normal(real), drawn.noise * normal(imaginary))
     return jnp.where(inside, jnp.maximum(image, 1e-3), 0)
 
 
 def statistics(
-    contrast: Contrast, counts: Integer[np.ndarray, " s"]
+    contrast: Contrast, counts: Integer[np.ndarray, " s"] | Float[Array, " s"]
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Mean and SD that a brain with so many voxels of each structure has, before mixing."""
     shares = jnp.asarray(counts).at[Structure.OUTSIDE].set(0)[:, None]

@@ -25,10 +25,25 @@ class Structure(IntEnum):
     BRAINSTEM = 9
     MIXED = 10
     """Of no single tissue: the ventral DC, vessels, lesions, a cerebellum drawn as one."""
+    BONE = 11
+    """The first of the structures around the brain."""
+    MARROW = 12
+    FAT = 13
+    """Skin, and the fat beneath it."""
+    MUSCLE = 14
+    """And what else is soft."""
+    VESSELS = 15
+    """And the meninges."""
+    EYES = 16
+
+
+BRAIN = len([structure for structure in Structure if structure < Structure.BONE])
+"""How many structures come before those around the brain: nothing, and the brain's own."""
 
 
 CLASSES = np.array(
-    [BACKGROUND, CSF, CSF, GM, GM, WM, WM, GM, WM, WM, IGNORE],
+    [BACKGROUND, CSF, CSF, GM, GM, WM, WM, GM, WM, WM, IGNORE]
+    + [BACKGROUND] * (len(Structure) - BRAIN),
     np.uint8,
 )
 """The class of each structure."""
@@ -49,9 +64,14 @@ _BY_ASEG_ID = {
     **dict.fromkeys((16, 173, 174, 175), Structure.BRAINSTEM),
 }
 _CHOROID_PLEXUS = dict.fromkeys((136, 137, 163, 164), Structure.VENTRICLES)
+_HEAD = {
+    **{515: Structure.BONE, 516: Structure.MARROW, 511: Structure.FAT, 506: Structure.EYES},
+    **dict.fromkeys((507, 508, 509, 512, 530), Structure.MUSCLE),
+    **dict.fromkeys((502, 514), Structure.VESSELS),
+}
 _BY_ID = {
     FREESURFER_SCHEMA.name: _BY_ASEG_ID,
-    SYNTHSEG_SCHEMA.name: _BY_ASEG_ID | _CHOROID_PLEXUS,
+    SYNTHSEG_SCHEMA.name: _BY_ASEG_ID | _CHOROID_PLEXUS | _HEAD,
 }
 
 
@@ -60,7 +80,8 @@ def to_structures(
 ) -> UInt8[np.ndarray, "x y z"]:
     """Translate a label map; ids of `freesurfer` and `synthseg` tell deep gray from cortex, say.
 
-    Of other schemas the tissues are all that is known. `where` is named in the error.
+    Those of `synthseg` tell what is around the brain, too. Of other schemas the tissues are all
+    that is known. `where` is named in the error.
 
     Raises:
         InputError: a value is not in the schema's table.

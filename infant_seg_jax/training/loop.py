@@ -18,7 +18,9 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.calibration import calibrate
 from infant_seg_jax.inference.loading import read_start
 from infant_seg_jax.inference.predictor import Predictor, make_model
-from infant_seg_jax.progress import progress, say
+from infant_seg_jax.progress import note, progress
+from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
+from infant_seg_jax.rendering.patches import drawn_names, mixed_batch
 from infant_seg_jax.training import checkpoints, transfer
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
 from infant_seg_jax.training.optimizers import learning_rate
@@ -56,6 +58,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     check_config(config)
     workdir = Path(workdir)
     prepared = open_prepared(Path(config.data.path))
+    rendering = config.rendering
+    anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
     training, validation = _subjects(prepared, config)
     check_patch_fits(training, tuple(config.patch.shape))
     devices = choose_devices(config.parallel, config.patch.batch_size)
@@ -64,14 +68,14 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
     state, starts = _first_state(config, len(prepared.modalities), load=not resuming)
     with alone_in(workdir):
-        start_run(workdir, config, prepared, training, validation, resuming=resuming)
+        start_run(workdir, config, prepared, training, validation, anatomies, resuming=resuming)
         if starts and not resuming:
             transfer.write_table(workdir / "start.tsv", starts)
         with checkpoints.open_checkpoints(workdir) as manager:
             if resuming:
                 state = checkpoints.restore_latest(manager, state)
                 _say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
-            run = _Run(config, workdir, prepared, training, validation, devices, manager)
+            run = _Run(config, workdir, prepared, training, validation, anatomies, devices, manager)
             state = run.train(replicate(state, devices))
         calibrate(workdir, validation)
         return state
@@ -87,12 +91,13 @@ class _Run:
         prepared: PreparedSet,
         training: Sequence[PreparedCase],
         validation: Sequence[PreparedCase],
+        anatomies: AnatomySet | None,
         devices: Devices,
         manager: ocp.CheckpointManager,
     ) -> None:
         self.config, self.workdir, self.devices = config, workdir, devices
         self.prepared, self.training, self.validation = prepared, training, validation
-        self.manager = manager
+        self.anatomies, self.manager = anatomies, manager
         self.losses: list[tuple[int, Any]] = []
         """Steps since the last look at their losses, which stay on the device until then."""
 
@@ -139,15 +144,20 @@ class _Run:
         return state
 
     def _batch(self, step: int) -> Any:
-        patch = self.config.patch
+        config, patch = self.config, self.config.patch
+        positions = local_positions(self.devices, patch.batch_size)
+        if self.anatomies:
+            channels = len(self.prepared.modalities)
+            batch = mixed_batch(self.training, channels, self.anatomies, config, step, positions)
+            return shard(batch, self.devices)
         batch = patch_batch(
             self.training,
             tuple(patch.shape),
             patch.batch_size,
-            self.config.seed,
+            config.seed,
             step,
             balanced=patch.balanced,
-            positions=local_positions(self.devices, patch.batch_size),
+            positions=positions,
         )
         return shard(batch, self.devices)
 
@@ -165,17 +175,25 @@ class _Run:
         for step, loss in self.losses:
             value = float(local_value(loss))
             if not math.isfinite(value):
-                size, seed = self.config.patch.batch_size, self.config.seed
-                subjects = patch_cases(self.training, size, seed, step - 1)
                 saved = self.manager.latest_step()
                 raise InputError(
                     f"The loss is {value} at step {step} of {self.workdir}, in patches of "
-                    f"{', '.join(dict.fromkeys(case.case_id for case in subjects))}: look at their "
+                    f"{', '.join(dict.fromkeys(self._names(step - 1)))}: look at their "
                     "scans, or lower config.optimizer.learning_rate or set "
                     "config.optimizer.clip_norm; the last good checkpoint is "
                     f"{'none' if saved is None else f'that of step {saved}'}."
                 )
         self.losses.clear()
+
+    def _names(self, step: int) -> list[str]:
+        """What the patches of a step come from."""
+        config, names = self.config, []
+        if config.rendering.fraction < 1:
+            cases = patch_cases(self.training, config.patch.batch_size, config.seed, step)
+            names += [case.case_id for case in cases]
+        if self.anatomies:
+            names += drawn_names(self.anatomies, config, step)
+        return names
 
     def _validate(self, state: TrainState, step: int, log: MetricsLog) -> Scores:
         # On one device, for replicated weights would have every device predict the same windows.
@@ -203,16 +221,17 @@ class _Run:
 def _say(line: str) -> None:
     """Print a line, once if several processes train together."""
     if jax.process_index() == 0:
-        say(line)
+        note(line)
 
 
 def _subjects(
     prepared: PreparedSet, config: Config
 ) -> tuple[Sequence[PreparedCase], Sequence[PreparedCase]]:
-    training = prepared.split("train", config.data.fold)
+    alone = config.rendering.fraction == 1  # nothing real is trained on
+    training = () if alone else prepared.split("train", config.data.fold)
     if config.data.train_subjects:
         training = training[: config.data.train_subjects]
-    if not training:
+    if not training and not alone:
         raise InputError(f"{config.data.path} has no training subjects in fold {config.data.fold}.")
     validation = prepared.split("validation", config.data.fold)
     if not validation:

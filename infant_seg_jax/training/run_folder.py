@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from infant_seg_jax.config import Config, flatten, load_config
 from infant_seg_jax.data.labels import TISSUES
@@ -31,6 +30,7 @@ from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE, PreparedCase, Pr
 from infant_seg_jax.data.preprocessing import Preparation, preparation_from_record
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path, read_json, sha256, write_json
+from infant_seg_jax.rendering.anatomies import AnatomySet
 from infant_seg_jax.training.trackers import start_tracker
 
 RECORD_VERSION = 2
@@ -59,6 +59,7 @@ def start_run(
     prepared: PreparedSet,
     training: Sequence[PreparedCase],
     validation: Sequence[PreparedCase],
+    anatomies: AnatomySet | None = None,
     *,
     resuming: bool,
 ) -> None:
@@ -93,7 +94,8 @@ def start_run(
             "record_version": RECORD_VERSION,
             **asdict(record_of(prepared)),
             "subjects": {name: [c.case_id for c in cases] for name, cases in subjects.items()},
-            "data": _describe_data(prepared, training),
+            "data": _describe_data(prepared, training or validation),
+            **({} if anatomies is None else {"anatomies": _describe_anatomies(anatomies)}),
             "versions": {"python": platform.python_version()}
             | {library: version(library) for library in _LIBRARIES},
             "git_commit": _git_commit(),
@@ -113,6 +115,16 @@ def _describe_data(prepared: PreparedSet, training: Sequence[PreparedCase]) -> d
         "largest_voxel_mm": sizes.max(axis=0).round(4).tolist(),
         "manifest_sha256": sha256(prepared.folder / MANIFEST),
         "splits_sha256": sha256(prepared.folder / SPLITS_FILE),
+    }
+
+
+def _describe_anatomies(anatomies: AnatomySet) -> dict[str, Any]:
+    return {
+        "path": str(anatomies.folder),
+        "voxel_mm": anatomies.spacing_mm,
+        "train": [anatomy.name for anatomy in anatomies.training],
+        "manifest_sha256": sha256(anatomies.folder / MANIFEST),
+        "splits_sha256": sha256(anatomies.folder / SPLITS_FILE),
     }
 
 
@@ -218,6 +230,9 @@ class MetricsLog:
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
+        # Here, for prediction reads run folders, too, and this imports PyTorch where it finds it.
+        from tensorboardX import SummaryWriter
+
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= from_step]
         with atomic_path(path) as temporary:

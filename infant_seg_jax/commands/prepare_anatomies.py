@@ -1,0 +1,81 @@
+"""turn label maps into anatomies that training renders its examples from.
+
+SCHEMA:LABELS are label maps of brains, or folders of them, each after what its values mean: the ids
+of freesurfer and synthseg, tissues, or a YAML or JSON file. Brains get heads around them, unless
+the label maps have them. Some are held out of training, and scans rendered of them at several ages
+and contrasts to validate on:
+
+    infant-seg prepare-anatomies freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \\
+        --held-out='2mo_*,7mo_*' --output=prepared/anatomies
+    infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.schemas import find_schema
+from infant_seg_jax.errors import InputError
+
+ARGUMENTS = "SCHEMA:LABELS..."
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_float(
+        "spacing_mm",
+        1.0,
+        "Voxel size, which scans are resampled to when they are predicted.",
+        lower_bound=0.1,
+        upper_bound=10.0,
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "held_out",
+        [],
+        "Patterns of the names of label maps that are not to be trained on; without any a fifth "
+        "of them is drawn.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", 0, "Draws that, and heads.", lower_bound=0, flag_values=values)
+    flags.DEFINE_string("output", None, "The folder to make.", required=True, flag_values=values)
+
+
+def run(values: flags.FlagValues, arguments: list[str]) -> None:
+    label_maps = find_label_maps(arguments)
+
+    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.rendering.anatomies import HELD_OUT
+    from infant_seg_jax.rendering.preparing import prepare_anatomies
+
+    use_compilation_cache()
+    output = Path(values.output)
+    found = prepare_anatomies(
+        label_maps, output, values.spacing_mm, held_out=values.held_out, seed=values.seed
+    )
+    count = len(found.training)
+    print(f"Prepared {len(label_maps)} anatomies, {count} of them to train on.")
+    print(
+        "Next: infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/agnostic "
+        f"--config.rendering.path={output} --config.data.path={output / HELD_OUT}"
+    )
+
+
+def find_label_maps(arguments: list[str]) -> list[tuple[LabelSchema, Path]]:
+    """The files that arguments such as `freesurfer:FOLDER` name, each with its schema.
+
+    Raises:
+        InputError: one is written otherwise, or names no schema or no file.
+    """
+    from infant_seg_jax.data.formats import find_volumes
+
+    found = []
+    for argument in arguments:
+        schema, colon, path = argument.partition(":")
+        if not colon or not path:
+            raise InputError(
+                f"{argument} does not say what its values mean, expected SCHEMA:LABELS as in "
+                "freesurfer:maps."
+            )
+        found += [(find_schema(schema), file) for file in find_volumes([path])]
+    return found

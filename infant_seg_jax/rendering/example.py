@@ -1,0 +1,214 @@
+"""From a patch of an anatomy to an example to train on, on the device, each by its own key.
+
+The anatomy is moved and deformed, varied (thinner cortex, more fluid around the brain), rendered
+with its head, stripped or not, and normalised as `data.preprocessing` normalises a scan: by the
+mean and SD over all that is shown of the whole anatomy, which its census and the drawn contrast
+give without rendering it. What befalls real patches befalls it next, in `augmentation`.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int32, Key, UInt8
+
+from infant_seg_jax.augmentation import spatial
+from infant_seg_jax.augmentation.spatial import AffineMotion
+from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.labels import BACKGROUND, IGNORE
+from infant_seg_jax.rendering import image
+from infant_seg_jax.rendering.anatomies import STEPS_PER_MM
+from infant_seg_jax.rendering.contrast import Prior
+from infant_seg_jax.rendering.patches import MARGIN, AnatomyPatches
+from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+
+CORTEX_MM = 1.75, 4.0
+"""Cortex further than this from white matter becomes fluid, where it is to be thinned."""
+FLUID_MM = 1.5, 5.0
+"""What lies nearer than this to the brain becomes fluid, where there is to be more of it."""
+TIGHT_MM = 0.75, 3.5
+"""A brain stripped too closely keeps fluid up to here."""
+CRANIAL_MM = 12.0
+"""One stripped well, up to here: label maps of heads have fluid in the spinal canal, too."""
+LOOSE_MM = 2.0, 9.0
+"""One stripped too widely keeps all up to here."""
+
+_FAR = 1e3
+_WANDER_MM, _WANDER_WAVE_MM = 0.7, 12.0
+_CHANCES = ("stripped", "tight", "loose", "thin_cortex", "more_fluid")
+
+
+@flax.struct.dataclass
+class Variant:
+    """How a head departs from its label map, and what of it is shown. All in mm.
+
+    Attributes:
+        cortex: cortex is thinned to this.
+        fluid: what is not brain becomes fluid up to this distance from it.
+        inner: fluid is shown up to this distance.
+        outer: everything is shown up to this distance.
+        wander: how cortex, fluid and shown distances vary from place to place.
+    """
+
+    cortex: Array
+    fluid: Array
+    inner: Array
+    outer: Array
+    wander: SmoothField
+
+
+@flax.struct.dataclass
+class Drawn:
+    """What was drawn for one example."""
+
+    motion: AffineMotion
+    displacement: SmoothField
+    variant: Variant
+    image: image.Drawn
+
+
+def prior_of(config: Config) -> Prior:
+    """The prior that a `config.rendering` describes."""
+    first, *further = zip(config.ages[::2], config.ages[1::2], strict=True)
+    return Prior(
+        config.modality,
+        *first,
+        unordered=config.unordered,
+        spread=config.spread,
+        texture=config.texture,
+        further=tuple(further),
+    )
+
+
+def quality_of(config: Config) -> image.Quality:
+    """The quality of scans that a `config.rendering` describes."""
+    return image.Quality(
+        maturation=config.maturation,
+        partial_volume=config.partial_volume,
+        bias=config.bias,
+        noise=config.noise,
+    )
+
+
+def render_batch(
+    keys: Key[Array, " n"], patches: AnatomyPatches, config: Config, channels: int
+) -> tuple[Float[Array, "n x y z c"], UInt8[Array, "n x y z"]]:
+    """Render each patch by its key, as `config.rendering` says: images and labels."""
+    x, y, z = (size - 2 * MARGIN for size in patches.structures.shape[1:])
+
+    def one(key: Array, structures: Array, distances: Array, census: Array) -> tuple[Array, Array]:
+        drawn = draw(key, config, (x, y, z), patches.spacing, channels)
+        return apply(drawn, structures, distances, census)
+
+    return jax.vmap(one)(keys, patches.structures, patches.distances, patches.census)
+
+
+def draw(
+    key: Key[Array, ""],
+    config: Config,
+    shape: tuple[int, int, int],
+    spacing: float,
+    channels: int = 1,
+) -> Drawn:
+    """Draw one example of `shape`, with voxels of `spacing` mm."""
+    affine, elastic, variant, scan = jax.random.split(key, 4)
+    return Drawn(
+        motion=spatial.draw_affine(affine, config),
+        displacement=spatial.draw_elastic(elastic, config, shape),
+        variant=_draw_variant(variant, config, shape, spacing),
+        image=image.draw(scan, prior_of(config), quality_of(config), shape, spacing, channels),
+    )
+
+
+def _draw_variant(
+    key: Key[Array, ""], config: Config, shape: tuple[int, int, int], spacing: float
+) -> Variant:
+    *keys, wander = jax.random.split(key, 2 * len(_CHANCES) + 1)
+    chosen = {
+        name: jax.random.bernoulli(keys[index], config[name]) for index, name in enumerate(_CHANCES)
+    }
+    cortex, fluid, tight, loose = (
+        jax.random.uniform(keys[len(_CHANCES) + index], (), minval=low, maxval=high)
+        for index, (low, high) in enumerate((CORTEX_MM, FLUID_MM, TIGHT_MM, LOOSE_MM))
+    )
+    outer = jnp.where(chosen["loose"] & ~chosen["tight"], loose, -_FAR)
+    return Variant(
+        cortex=jnp.where(chosen["thin_cortex"], cortex, _FAR),
+        fluid=jnp.where(chosen["more_fluid"], fluid, -_FAR),
+        inner=jnp.where(chosen["stripped"], jnp.where(chosen["tight"], tight, CRANIAL_MM), _FAR),
+        outer=jnp.where(chosen["stripped"], outer, _FAR),
+        wander=draw_field(wander, shape, _WANDER_WAVE_MM / spacing, 3, _WANDER_MM),
+    )
+
+
+def apply(
+    drawn: Drawn,
+    structures: UInt8[Array, "X Y Z"],
+    distances: UInt8[Array, "X Y Z"],
+    census: Int32[Array, "s 256"],
+) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
+    """Image and labels of what was drawn, from a patch `MARGIN` voxels larger on each side.
+
+    What comes from beyond that looks like its border and is `IGNORE`: nothing is known of it.
+    """
+    x, y, z = (size - 2 * MARGIN for size in structures.shape)
+    points = spatial.elastic_points(drawn.displacement, spatial.voxel_points((x, y, z)))
+    points = spatial.affine_points(drawn.motion, points, (x, y, z)) + MARGIN
+    last = jnp.array(structures.shape, jnp.float32) - 1
+    at = jnp.clip(points, 0, last)
+    known = jnp.all(jnp.abs(points - at) <= 0.5, axis=-1)
+    structures = spatial.nearest_labels(structures, at, Structure.OUTSIDE)
+    mm = spatial.nearest_labels(distances, at, 255).astype(jnp.float32) / STEPS_PER_MM
+    wander = evaluate_field(drawn.variant.wander, (x, y, z))
+    structures, shown = vary(drawn.variant, structures, mm, wander)
+
+    scan = image.apply(drawn.image, structures, shown)
+    mean, deviation = image.statistics(drawn.image.contrast, shown_counts(drawn.variant, census))
+    labels = jnp.where(shown, jnp.asarray(CLASSES)[structures], jnp.uint8(BACKGROUND))
+    return (
+        jnp.where(shown[..., None], (scan - mean) / deviation, 0),
+        jnp.where(known, labels, jnp.uint8(IGNORE)),
+    )
+
+
+def vary(
+    variant: Variant,
+    structures: UInt8[Array, "*shape"],
+    mm: Float[Array, "*shape"],
+    wander: Float[Array, "*shape 3"] | float = 0.0,
+) -> tuple[UInt8[Array, "*shape"], Bool[Array, "*shape"]]:
+    """The structures of a variant, and which voxels of it are shown.
+
+    Args:
+        variant: of one head.
+        structures: of any voxels.
+        mm: their distances, in mm, as `PreparedAnatomy.distances` has them.
+        wander: what is added to them for cortex, fluid and what is shown.
+    """
+    to_cortex, to_fluid, to_shown = jnp.moveaxis(jnp.broadcast_to(wander, (*mm.shape, 3)), -1, 0)
+    cortex = structures == Structure.CORTEX
+    around = structures >= BRAIN
+    thinned = cortex & (mm + to_cortex > variant.cortex)
+    flooded = around & (mm + to_fluid < variant.fluid)
+    mm = jnp.where(cortex, 0, mm)
+    structures = jnp.where(thinned | flooded, jnp.uint8(Structure.SULCAL_CSF), structures)
+    fluid = structures == Structure.SULCAL_CSF
+    around = structures >= BRAIN
+    tissue = (structures != Structure.OUTSIDE) & ~around & ~fluid
+    shown = tissue | (fluid & (mm + to_shown <= variant.inner))
+    shown |= (fluid | around) & (mm + to_shown <= variant.outer)
+    return structures, shown
+
+
+def shown_counts(variant: Variant, census: Int32[Array, "s 256"]) -> Float[Array, " s"]:
+    """How many voxels of each structure a variant shows of a whole anatomy."""
+    structures = jnp.broadcast_to(
+        jnp.arange(len(Structure), dtype=jnp.uint8)[:, None], (len(Structure), 256)
+    )
+    mm = jnp.broadcast_to(jnp.arange(256, dtype=jnp.float32) / STEPS_PER_MM, structures.shape)
+    structures, shown = vary(variant, structures, mm)
+    counts = jnp.where(shown, census, 0).astype(jnp.float32)
+    same = structures[..., None] == np.arange(len(Structure))
+    return jnp.sum(jnp.where(same, counts[..., None], 0), axis=(0, 1))

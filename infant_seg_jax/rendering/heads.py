@@ -1,0 +1,90 @@
+"""Heads grown around brains whose label maps end at the brain: what a network may meet there.
+
+Meninges, bone with marrow, muscle and fat lie around the brain in layers of varying thickness; in
+front of it and below a face and a neck are patches of all of these and of air. They are no anatomy,
+only as varied as one.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from scipy import ndimage
+
+from infant_seg_jax.rendering.anatomy import distance_to, is_brain
+from infant_seg_jax.rendering.structures import Structure
+
+MENINGES_MM = 0.5, 1.5
+BONE_MM = 1.5, 5.0
+SCALP_MM = 3.0, 8.0
+"""From and to: each head's mean thickness of a layer."""
+
+FACE_MM = 12.0, 40.0
+"""How far below and in front of the brain there is a face or a neck."""
+
+VARIATION = 0.3
+"""SD of the logarithm of a layer's thickness, which stays within two of them."""
+
+_LAYER_WAVE_MM, _FACE_WAVE_MM = 20.0, 7.0
+_FACE = (
+    *(Structure.MUSCLE, Structure.MUSCLE, Structure.FAT, Structure.BONE, Structure.MARROW),
+    *(Structure.VESSELS, Structure.OUTSIDE, Structure.EYES),
+)
+
+
+def grow_head(
+    structures: UInt8[np.ndarray, "x y z"], spacing: float, random: np.random.Generator
+) -> UInt8[np.ndarray, "x y z"]:
+    """Grow a head into what is outside around a brain, in RAS+ voxels of `spacing` mm."""
+    brain = is_brain(structures)
+    distance = distance_to(brain, (spacing, spacing, spacing))
+
+    def thickness(ends: tuple[float, float]) -> Float32[np.ndarray, "x y z"]:
+        wave = smooth_noise(brain.shape, _LAYER_WAVE_MM / spacing, random)
+        return np.float32(random.uniform(*ends)) * np.exp(VARIATION * np.clip(wave, -2, 2))
+
+    meninges = thickness(MENINGES_MM)
+    bone = meninges + thickness(BONE_MM)
+    scalp = bone + thickness(SCALP_MM)
+    depth = (distance - meninges) / (bone - meninges)  # of the bone
+    wave = smooth_noise(brain.shape, _LAYER_WAVE_MM / spacing, random)
+    head = np.full(brain.shape, Structure.OUTSIDE, np.uint8)
+    face = _face(brain, distance, spacing, random)
+    parts = np.stack([smooth_noise(brain.shape, _FACE_WAVE_MM / spacing, random) for _ in _FACE])
+    head[face] = np.array(_FACE, np.uint8)[parts.argmax(axis=0)[face]]
+    head[distance <= scalp] = Structure.FAT
+    head[(distance <= bone + 0.6 * (scalp - bone)) & (wave > 0)] = Structure.MUSCLE
+    head[distance <= bone] = Structure.BONE
+    head[(distance <= bone) & (abs(depth - 0.5) < 0.2 + 0.1 * wave)] = Structure.MARROW
+    head[distance <= meninges] = Structure.VESSELS
+    # Skin covers the face.
+    within = distance_to(head == Structure.OUTSIDE, (spacing, spacing, spacing)) <= 2.0
+    head[face & within & (distance > scalp)] = Structure.FAT
+    return np.where(brain, structures, head)
+
+
+def _face(
+    brain: Bool[np.ndarray, "x y z"],
+    distance: np.ndarray,
+    spacing: float,
+    random: np.random.Generator,
+) -> Bool[np.ndarray, "x y z"]:
+    """Below a plane through the brain that falls from front to back, and not far from the brain."""
+    low, high = (np.array([f(axis) for axis in np.nonzero(brain)]) for f in (np.min, np.max))
+    _, y, z = np.meshgrid(*(np.arange(n) for n in brain.shape), indexing="ij", sparse=True)
+    ahead = (y - low[1]) / (high[1] - low[1] + 1)
+    up = (z - low[2]) / (high[2] - low[2] + 1)
+    wave = smooth_noise(brain.shape, 2 * _LAYER_WAVE_MM / spacing, random)
+    reach = random.uniform(*FACE_MM) * np.exp(0.5 * VARIATION * wave)
+    return (up < 0.05 + random.uniform(0.2, 0.4) * ahead) & (distance < reach)
+
+
+def smooth_noise(
+    shape: tuple[int, ...], wave: float, random: np.random.Generator
+) -> Float32[np.ndarray, "x y z"]:
+    """Smooth noise of mean 0 and SD about 1 that changes over `wave` voxels."""
+    coarse = [int(np.ceil(n / wave)) + 2 for n in shape]
+    noise = random.standard_normal(coarse, np.float32)
+    factors = [n / (c - 1) for n, c in zip(shape, coarse, strict=True)]
+    fine = np.asarray(ndimage.zoom(noise, factors, order=1))
+    x, y, z = shape
+    fine = fine[:x, :y, :z]
+    return (fine / max(float(fine.std()), 1e-6)).astype(np.float32)

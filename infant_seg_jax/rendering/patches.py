@@ -1,0 +1,162 @@
+"""Patches of anatomies, for the examples of a batch that are to be rendered."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import flax.struct
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.data.patches import PatchBatch, draw_voxel, patch_batch
+from infant_seg_jax.data.prepared import PreparedCase
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, AnatomySet, PreparedAnatomy
+from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+
+MARGIN = 12
+"""Voxels around a patch that deforming it may take from."""
+
+NEAR_MM = 15
+"""Patches are centred no further than this from the brain, lest a stripped one be empty."""
+
+_RENDERED = 1
+"""Keeps these draws apart from those of real patches, which stay as they are without them."""
+
+
+@flax.struct.dataclass
+class AnatomyPatches:
+    """What the examples of a batch are rendered from.
+
+    Attributes:
+        structures: uint8 `(n, x, y, z)`, `MARGIN` voxels larger on each side than the patches.
+        distances: uint8, likewise.
+        census: int32 `(n, s, 256)`, of each example's anatomy.
+        chosen: bool `(n,)`, whether the example is rendered.
+        spacing: of the voxels, in mm.
+    """
+
+    structures: Any
+    distances: Any
+    census: Any
+    chosen: Any
+    spacing: float = flax.struct.field(pytree_node=False)
+
+
+def mixed_batch(
+    cases: Sequence[PreparedCase],
+    channels: int,
+    anatomies: AnatomySet,
+    config: Config,
+    step: int,
+    positions: Sequence[int],
+) -> PatchBatch:
+    """The batch of a step in which `config.rendering.fraction` of the examples are to be rendered.
+
+    Real patches are those of `patch_batch`; with a fraction of 1 there are none, and 0 in their
+    place. Each example depends on the seed, the step and its position alone.
+
+    Raises:
+        InputError: as `patch_batch`, or an anatomy's file is damaged.
+    """
+    patch, fraction = config.patch, config.rendering.fraction
+    shape = tuple(patch.shape)
+    if fraction < 1:
+        batch = patch_batch(
+            cases,
+            shape,
+            patch.batch_size,
+            config.seed,
+            step,
+            balanced=patch.balanced,
+            positions=positions,
+        )
+    else:
+        batch = PatchBatch(
+            np.zeros((len(positions), *shape, channels), np.float32),
+            np.zeros((len(positions), *shape), np.uint8),
+            np.array(positions, np.int32),
+        )
+    parts = []
+    for position in positions:
+        random = _random(config.seed, step, position)
+        chosen = bool(random.random() < fraction)
+        parts.append((*_random_patch(anatomies.training, shape, patch.balanced, random), chosen))
+    structures, distances, census, chosen = (np.stack(part) for part in zip(*parts, strict=True))
+    return replace(
+        batch,
+        anatomy=AnatomyPatches(structures, distances, census, chosen, anatomies.spacing_mm),
+    )
+
+
+def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str, ...]:
+    """The anatomies that are rendered in `mixed_batch`, with nothing read."""
+    names = []
+    for position in range(config.patch.batch_size):
+        random = _random(config.seed, step, position)
+        if random.random() < config.rendering.fraction:
+            names.append(_draw_anatomy(anatomies.training, random).name)
+    return tuple(names)
+
+
+def _random(seed: int, step: int, position: int) -> np.random.Generator:
+    return np.random.default_rng([seed, step, position, _RENDERED])
+
+
+def _draw_anatomy(
+    anatomies: Sequence[PreparedAnatomy], random: np.random.Generator
+) -> PreparedAnatomy:
+    return anatomies[int(random.integers(len(anatomies)))]
+
+
+def _random_patch(
+    anatomies: Sequence[PreparedAnatomy],
+    shape: tuple[int, ...],
+    balanced: float,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A patch centred on any tissue, or on any class (background being the head near it)."""
+    anatomy = _draw_anatomy(anatomies, random)
+    wanted = np.arange(len(Structure)) < BRAIN
+    if balanced and random.random() < balanced:
+        wanted = CLASSES == random.integers(len(CLASS_NAMES))
+    wanted[Structure.OUTSIDE] = False
+    structures, distances = anatomy.structures(), anatomy.distances()
+
+    def fits(structure: Any, distance: Any) -> Any:
+        return wanted[structure] & (distance <= STEPS_PER_MM * NEAR_MM)
+
+    centre = draw_voxel(structures, distances, fits, random)
+    if centre is None:
+        raise InputError(
+            f"{anatomy.folder} has no voxel of a class to centre patches on, expected a brain with "
+            "its head: prepare the anatomies again."
+        )
+    size = np.array(shape) + 2 * MARGIN
+    return (
+        cut(structures, centre, size, Structure.OUTSIDE),
+        cut(distances, centre, size, 255),
+        anatomy.census,
+    )
+
+
+def cut(
+    volume: UInt8[np.ndarray, "x y z"],
+    centre: Integer[np.ndarray, "3"],
+    size: Shaped[np.ndarray, "3"],
+    beyond: int,
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """The box of `size` around `centre`; what lies beyond the volume is `beyond`."""
+    patch = np.full(size, beyond, volume.dtype)
+    starts = centre - size // 2
+    box = [
+        slice(max(int(a), 0), min(int(a + n), whole))
+        for a, n, whole in zip(starts, size, volume.shape, strict=True)
+    ]
+    into = [
+        slice(side.start - int(a), side.stop - int(a)) for side, a in zip(box, starts, strict=True)
+    ]
+    patch[tuple(into)] = volume[tuple(box)]
+    return patch

@@ -1,0 +1,255 @@
+"""From label maps to a set of anatomies, with heads around them and scans to validate on."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from infant_seg_jax.data.cropping import crop_affine, crop_box
+from infant_seg_jax.data.formats import Grid, stem
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, LabelSchema, count_classes
+from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE
+from infant_seg_jax.data.preparing import prepare
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.data.resampling import grid_with_spacing, resample_labels
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.sources import Dataset, SourceCase
+from infant_seg_jax.data.volumes import spacing_of, write_label_map, write_volume
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_folder, sha256, write_json
+from infant_seg_jax.progress import progress
+from infant_seg_jax.rendering import image
+from infant_seg_jax.rendering.anatomies import (
+    FORMAT,
+    HELD_OUT,
+    SCANS,
+    STEPS_PER_MM,
+    AnatomySet,
+    affine_of,
+    open_anatomies,
+)
+from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, read_anatomy
+from infant_seg_jax.rendering.cohort import BRIGHTNESS
+from infant_seg_jax.rendering.contrast import Prior
+from infant_seg_jax.rendering.heads import grow_head
+from infant_seg_jax.rendering.structures import Structure, to_classes
+
+MARGIN_MM = 40.0
+"""Of the head around the brain."""
+
+SURFACE_MM = 6.0
+"""Fluid deeper in the brain than this is shown however closely a brain is stripped."""
+
+MODALITY = "image"
+"""What the scans held out, and so a network that is validated on them, call their one channel."""
+
+_HELD_OUT_SHARE = 0.2
+_WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a held-out anatomy is shown: modality, age in months, with its head or without."""
+
+    modality: str
+    months: float
+    head: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in `T1w6head`."""
+        return f"{self.modality}{self.months:g}{'head' * self.head}"
+
+
+VIEWS = (View("T1w", 0.0), View("T2w", 0.0), View("T1w", 6.0), View("T1w", 60.0))
+HEAD_VIEW = View("T1w", 12.0, head=True)
+"""Of one held-out anatomy alone, for whole heads take long to predict."""
+
+
+def prepare_anatomies(
+    label_maps: Sequence[tuple[LabelSchema, Path]],
+    output: Path,
+    spacing_mm: float = 1.0,
+    held_out: Sequence[str] = (),
+    seed: int = 0,
+) -> AnatomySet:
+    """Prepare label maps to render from, into a new folder that appears only when it is complete.
+
+    Args:
+        label_maps: each with its schema.
+        output: the folder.
+        spacing_mm: the voxel size of the set, and of the scans that its networks see.
+        held_out: patterns of the names of those that are not to be trained on, or a fifth, drawn.
+        seed: draws that, and the heads.
+
+    Raises:
+        InputError: as `read_anatomy`, two label maps share a name, a pattern fits none, none or
+            all are held out, or the folder exists and is not empty.
+    """
+    paths = {stem(path): path for _, path in label_maps}
+    if len(paths) < len(label_maps):
+        names = [stem(path) for _, path in label_maps]
+        double = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"Two label maps have the name {double}, expected one of each: rename one."
+        )
+    validation = _held_out(list(paths), held_out, seed)
+    entries = []
+    with atomic_folder(output) as aside, progress("preparing", len(paths)) as bar:
+        cases = []
+        for schema, path in label_maps:
+            name = stem(path)
+            anatomy = read_anatomy(path, schema, head=True)
+            random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            structures, distances = to_arrays(anatomy, spacing_mm, random)
+            (aside / name).mkdir()
+            np.save(aside / name / "structures.npy", structures)
+            np.save(aside / name / "distances.npy", distances)
+            entries.append(
+                {
+                    "id": name,
+                    "sources": {path.name: sha256(path)},
+                    "schema": schema.name,
+                    "shape": list(structures.shape),
+                    "voxels": count_classes(to_classes(structures)),
+                }
+            )
+            if name in validation:
+                views = VIEWS if cases else (*VIEWS, HEAD_VIEW)
+                cases += _write_views(aside / SCANS, name, structures, spacing_mm, seed, views)
+            bar.update()
+        _prepare_scans(cases, aside, spacing_mm)
+        training = [name for name in paths if name not in validation]
+        write_json(
+            aside / SPLITS_FILE, [{"train": training, "validation": sorted(validation), "test": []}]
+        )
+        write_json(
+            aside / MANIFEST,
+            {
+                "format": FORMAT,
+                "software": {"infant_seg_jax": version("infant_seg_jax")},
+                "spacing_mm": spacing_mm,
+                "seed": seed,
+                "structures": [structure.name for structure in Structure],
+                "class_names": list(CLASS_NAMES),
+                "anatomies": entries,
+            },
+        )
+    return open_anatomies(output)
+
+
+def to_arrays(
+    anatomy: Anatomy, spacing_mm: float, random: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "x y z"], UInt8[np.ndarray, "x y z"]]:
+    """Structures in voxels of `spacing_mm` with `MARGIN_MM` around the brain, and distances.
+
+    A brain without a head gets one. Distances are as `PreparedAnatomy.distances` has them.
+    """
+    structures, affine = anatomy.structures, anatomy.affine
+    spacing = spacing_of(affine)
+    box = crop_box(is_brain(structures), MARGIN_MM, spacing)
+    structures, affine = structures[box], crop_affine(affine, box)
+    if not np.allclose(spacing, spacing_mm, rtol=1e-3):
+        x, y, z = structures.shape
+        shape, to_affine = grid_with_spacing(
+            (x, y, z), affine, (spacing_mm, spacing_mm, spacing_mm)
+        )
+        structures = resample_labels(structures, affine, shape, to_affine)
+    structures = _with_margin(structures, int(np.ceil(MARGIN_MM / spacing_mm)))
+    if not (structures >= Structure.BONE).any():
+        structures = grow_head(structures, spacing_mm, random)
+    return structures, measure(structures, spacing_mm, anatomy.grown)
+
+
+def measure(
+    structures: UInt8[np.ndarray, "x y z"], spacing_mm: float, thin_cortex: bool
+) -> UInt8[np.ndarray, "x y z"]:
+    """Distances as `PreparedAnatomy.distances` has them; those of cortex if it may be thinned.
+
+    Fluid more than `SURFACE_MM` beneath the surface has none: it is in the ventricles, which a
+    tissue map does not tell from sulci, or so deep in a fissure that no stripping takes it away.
+    """
+    size = (spacing_mm, spacing_mm, spacing_mm)
+    brain, fluid = is_brain(structures), structures == Structure.SULCAL_CSF
+    distance = distance_to(brain & ~fluid, size)
+    distance[fluid & (distance_to(~brain, size) > SURFACE_MM)] = 0
+    if thin_cortex:
+        cortex = structures == Structure.CORTEX
+        distance[cortex] = distance_to(np.isin(structures, _WHITE), size)[cortex]
+    return np.minimum(np.round(STEPS_PER_MM * distance), 255).astype(np.uint8)
+
+
+def _with_margin(structures: UInt8[np.ndarray, "X Y Z"], margin: int) -> UInt8[np.ndarray, "x y z"]:
+    """Pad with what is outside until there are so many voxels around the brain, where there are
+    fewer."""
+    occupied = [
+        np.flatnonzero(is_brain(structures).any(axis=tuple({0, 1, 2} - {axis})))
+        for axis in range(3)
+    ]
+    missing = [
+        (max(margin - int(at[0]), 0), max(margin - (n - 1 - int(at[-1])), 0))
+        for at, n in zip(occupied, structures.shape, strict=True)
+    ]
+    return np.pad(structures, missing, constant_values=Structure.OUTSIDE)
+
+
+def _held_out(names: Sequence[str], patterns: Sequence[str], seed: int) -> set[str]:
+    if not patterns:
+        count = max(round(_HELD_OUT_SHARE * len(names)), 1)
+        found = set(np.random.default_rng(seed).permutation(sorted(names))[:count].tolist())
+    else:
+        fitting = {p: {name for name in names if fnmatchcase(name, p)} for p in patterns}
+        if useless := next((pattern for pattern in patterns if not fitting[pattern]), None):
+            raise InputError(
+                f"No label map has the name {useless}, which is to be held out, expected one of "
+                f"{', '.join(sorted(names))}."
+            )
+        found = set().union(*fitting.values())
+    if len(found) == len(names):
+        raise InputError(
+            f"All {len(names)} label map(s) would be held out of training, expected some that are "
+            "not: give more, or hold out fewer."
+        )
+    return found
+
+
+def _write_views(
+    folder: Path,
+    name: str,
+    structures: UInt8[np.ndarray, "x y z"],
+    spacing: float,
+    seed: int,
+    views: Sequence[View],
+) -> list[SourceCase]:
+    x, y, z = structures.shape
+    grid = Grid((x, y, z), affine_of((x, y, z), spacing))
+    cases = []
+    for number, view in enumerate(views):
+        prior = Prior(view.modality, view.months, view.months)
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) + number)
+        drawn = image.draw(key, prior, image.Quality(), (x, y, z), spacing)
+        shown = np.ones_like(structures, bool) if view.head else is_brain(structures)
+        scan = _apply(drawn, structures, shown)
+        case = f"{name}_{view.name}"
+        paths = folder / f"{case}_{MODALITY}.nii.gz", folder / f"{case}_dseg.nii.gz"
+        folder.mkdir(exist_ok=True)
+        write_volume(paths[0], np.asarray(BRIGHTNESS * scan[..., 0], np.float32), grid)
+        write_label_map(paths[1], to_classes(structures), grid)
+        cases.append(SourceCase(case, name, (paths[0],), paths[1], split="validation"))
+    return cases
+
+
+def _prepare_scans(cases: Sequence[SourceCase], folder: Path, spacing_mm: float) -> None:
+    table: Mapping[int, int] = {**TISSUE_SCHEMA.table, IGNORE: IGNORE}
+    schema = LabelSchema(TISSUE_SCHEMA.name, table)
+    dataset = Dataset("rendered", folder, (MODALITY,), schema, tuple(cases))
+    prepare(dataset, folder / HELD_OUT, preparation=Preparation(spacing_mm=spacing_mm), workers=1)
+
+
+_apply = jax.jit(image.apply)

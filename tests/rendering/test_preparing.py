@@ -1,0 +1,198 @@
+"""From label maps to a set of anatomies: grids, distances, what is held out, and errors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial import KDTree
+
+from infant_seg_jax.__main__ import main
+from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.phantom import render_phantom
+from infant_seg_jax.data.prepared import open_prepared
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, open_anatomies
+from infant_seg_jax.rendering.anatomy import Anatomy, is_brain
+from infant_seg_jax.rendering.preparing import (
+    MARGIN_MM,
+    SURFACE_MM,
+    VIEWS,
+    measure,
+    prepare_anatomies,
+    to_arrays,
+)
+from infant_seg_jax.rendering.structures import BRAIN, Structure
+
+SPACING = 4.0
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small phantoms' label maps."""
+    folder = tmp_path_factory.mktemp("maps")
+    for seed, name in enumerate(("one", "two", "three")):
+        labels = render_phantom(seed, shape=(40, 48, 40), spacing=SPACING).label_map
+        image = nib.Nifti1Image(labels, np.diag([SPACING, SPACING, SPACING, 1]))
+        nib.save(image, folder / f"{name}.nii.gz")
+    return folder
+
+
+def listed(maps: Path) -> list[tuple[LabelSchema, Path]]:
+    return [(TISSUE_SCHEMA, path) for path in sorted(maps.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def anatomies(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("anatomies") / "set"
+    arguments = [f"tissues:{maps}", "--held_out=t[a-h]*", f"--spacing_mm={SPACING}"]
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare-anatomies", *arguments, f"--output={output}"])
+    assert not stop.value.code
+    return output
+
+
+def test_what_is_not_held_out_is_trained_on(anatomies: Path) -> None:
+    found = open_anatomies(anatomies)
+    assert [anatomy.name for anatomy in found.training] == ["one", "two"]
+    assert found.spacing_mm == SPACING
+    for anatomy in found.training:
+        structures = anatomy.structures()
+        assert (structures >= BRAIN).any()  # a head was grown
+        assert anatomy.distances().shape == structures.shape
+
+
+def test_what_is_held_out_is_a_prepared_set_to_validate_on(anatomies: Path) -> None:
+    prepared = open_prepared(anatomies / "held_out")
+    cases = prepared.split("validation")
+    assert {case.participant for case in cases} == {"three"}
+    assert len(cases) == len(prepared.cases) == len(VIEWS) + 1
+    assert prepared.extents == ("brain", "head")
+    assert prepared.preparation.spacing_mm == SPACING
+    for case in cases:
+        image, labels = case.image(), case.labels()
+        assert abs(image[image != 0].mean()) < 0.01
+        # What is labelled is shown, but for a voxel that rounding to the grid may lose.
+        assert np.mean(image[..., 0][labels > 0] != 0) > 0.99
+
+
+def anatomy_of(structures: np.ndarray, spacing: tuple[float, ...], grown: bool) -> Anatomy:
+    affine = np.diag([*spacing, 1.0])
+    x, y, z = structures.shape
+    return Anatomy(structures, affine, Grid((x, y, z), affine), Path("a.nii"), grown)
+
+
+def box_brain() -> np.ndarray:
+    """White matter in cortex in fluid, at the border of the volume."""
+    structures = np.zeros((30, 40, 36), np.uint8)
+    for inset, structure in enumerate((Structure.SULCAL_CSF, Structure.CORTEX, Structure.WHITE)):
+        n = 2 * inset
+        structures[n : 20 - n, 4 + n : 24 - n, 6 + n : 30 - n] = structure
+    return structures
+
+
+def test_there_is_a_margin_around_the_brain_and_a_head_in_it() -> None:
+    anatomy = anatomy_of(box_brain(), (2.0, 2.0, 2.0), grown=False)
+    structures, _ = to_arrays(anatomy, 2.0, np.random.default_rng(0))
+    brain = np.argwhere(is_brain(structures))
+    margin = int(MARGIN_MM / 2)
+    assert (brain.min(axis=0) >= margin).all()
+    assert (brain.max(axis=0) <= np.array(structures.shape) - 1 - margin).all()
+    drawn = box_brain()[:20, 4:24, 6:30]
+    x, y, z = brain.min(axis=0)
+    assert np.array_equal(structures[x : x + 20, y : y + 20, z : z + 24], drawn)
+
+
+def test_another_voxel_size_keeps_volumes() -> None:
+    anatomy = anatomy_of(box_brain(), (2.0, 1.5, 2.0), grown=False)
+    structures, _ = to_arrays(anatomy, 1.0, np.random.default_rng(0))
+    for structure in (Structure.SULCAL_CSF, Structure.CORTEX, Structure.WHITE):
+        before = np.count_nonzero(box_brain() == structure) * 6.0
+        assert np.count_nonzero(structures == structure) == pytest.approx(before, rel=0.15)
+
+
+def nearest(where: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """For each voxel of a mask the distance to another mask's nearest, found in a tree of them."""
+    found = np.zeros(where.shape)
+    found[where] = KDTree(np.argwhere(to)).query(np.argwhere(where))[0]
+    return found
+
+
+@pytest.mark.parametrize("thin_cortex", [False, True])
+def test_distances_are_those_to_the_nearest_neighbours(thin_cortex: bool) -> None:
+    structures = np.pad(box_brain()[:20, 4:24, 6:30], 3)
+    structures[10:14, 10:14, 11:14] = Structure.SULCAL_CSF  # deep, as a ventricle is
+    structures[:1] = Structure.BONE
+    brain, fluid = is_brain(structures), structures == Structure.SULCAL_CSF
+    tissue = brain & ~fluid
+    deep = fluid & (nearest(brain, ~brain) > SURFACE_MM)
+    assert deep.any()
+    expected = np.where(deep, 0, nearest(~tissue, tissue))
+    if thin_cortex:
+        cortex = structures == Structure.CORTEX
+        expected += nearest(cortex, structures == Structure.WHITE)
+    found = measure(structures, 1.0, thin_cortex)
+    assert np.array_equal(found, np.round(STEPS_PER_MM * expected))
+
+
+def test_names_are_told_apart_and_patterns_fit(maps: Path, tmp_path: Path) -> None:
+    twice = [*listed(maps), listed(maps)[0]]
+    with pytest.raises(InputError, match="Two label maps have the name one"):
+        prepare_anatomies(twice, tmp_path / "out")
+    with pytest.raises(InputError, match=r"No label map has the name four\*.*one of one, three"):
+        prepare_anatomies(listed(maps), tmp_path / "out", held_out=["one", "four*"])
+    with pytest.raises(InputError, match=r"All 3 label map\(s\) would be held out"):
+        prepare_anatomies(listed(maps), tmp_path / "out", held_out=["*"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("argument", ["maps", "tissues:"])
+def test_label_maps_without_a_schema_are_refused(
+    argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare-anatomies", argument, f"--output={tmp_path / 'out'}"])
+    assert stop.value.code == 1
+    assert "does not say what its values mean, expected SCHEMA:LABELS" in capsys.readouterr().err
+
+
+def changed(source: Path, folder: Path, values: dict[str, object]) -> Path:
+    """A copy of the set whose manifest says something else."""
+    shutil.copytree(source, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"format": 99}, "has the format 99, expected 1"),
+        ({"spacing_mm": None}, "is damaged"),
+        ({"anatomies": [{"id": "../one", "shape": [1, 1, 1]}]}, "names no folder"),
+        ({"anatomies": []}, "which the set does not hold"),
+    ],
+)
+def test_damaged_sets_are_refused(
+    anatomies: Path, tmp_path: Path, values: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        open_anatomies(changed(anatomies, tmp_path / "set", values))
+
+
+def test_other_folders_and_arrays_are_refused(anatomies: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a set of anatomies"):
+        open_anatomies(anatomies / "held_out")
+    with pytest.raises(InputError, match="is not a set of anatomies"):
+        open_anatomies(tmp_path)
+    folder = changed(anatomies, tmp_path / "set", {})
+    np.save(folder / "one" / "distances.npy", np.zeros((2, 2, 2), np.uint8))
+    with pytest.raises(InputError, match=r"distances\.npy holds uint8 of the shape \(2, 2, 2\)"):
+        open_anatomies(folder)
+    (folder / "splits.json").write_text('[{"train": [], "validation": [], "test": []}]')
+    with pytest.raises(InputError, match="has no anatomy to train on"):
+        open_anatomies(folder)

@@ -1,0 +1,176 @@
+"""Training on rendered examples: alone, beside real ones, on several devices; or not at all."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from infant_seg_jax.config import Config, check_config
+from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.patches import PatchBatch
+from infant_seg_jax.data.phantom import render_phantom
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.volumes import write_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.inference.predictor import make_model
+from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
+from infant_seg_jax.rendering.patches import mixed_batch
+from infant_seg_jax.rendering.preparing import prepare_anatomies
+from infant_seg_jax.training.loop import train_and_evaluate
+from infant_seg_jax.training.optimizers import make_optimizer
+from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
+from infant_seg_jax.training.run_folder import read_metrics
+from infant_seg_jax.training.state import init_variables, new_state
+from infant_seg_jax.training.step import make_train_step
+from tests.training.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def anatomies(tmp_path_factory: pytest.TempPathFactory) -> AnatomySet:
+    """Two anatomies to train on and one held out."""
+    folder = tmp_path_factory.mktemp("anatomies")
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    label_maps = []
+    for seed in range(3):
+        path = folder / "maps" / f"map{seed}.nii.gz"
+        labels = render_phantom(seed, shape=(40, 48, 40), spacing=4.0).label_map
+        write_label_map(path, labels, Grid((40, 48, 40), affine))
+        label_maps.append((TISSUE_SCHEMA, path))
+    return prepare_anatomies(label_maps, folder / "set", 4.0, held_out=["map2"])
+
+
+def rendering_config(anatomies: AnatomySet, fraction: float, steps: int = 4) -> Config:
+    config = tiny_config(anatomies.folder / "held_out", steps)
+    config.rendering.path = str(anatomies.folder)
+    config.rendering.fraction = fraction
+    return config
+
+
+def test_a_run_on_rendered_examples_needs_no_scan(anatomies: AnatomySet, tmp_path: Path) -> None:
+    train_and_evaluate(rendering_config(anatomies, 1.0), tmp_path / "run")
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines if "mean_dice" in line] == [4]
+    assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["subjects"]["train"] == []
+    assert record["anatomies"]["train"] == ["map0", "map1"]
+    assert record["extents"] == ["brain", "head"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    anatomies: AnatomySet, prepared: Path, tmp_path: Path
+) -> None:
+    config = rendering_config(anatomies, 0.5)
+    config.data.path = str(prepared)
+    config.validate_every = 2
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    train_and_evaluate(config, tmp_path / "parts")
+    checkpoints = tmp_path / "parts" / "checkpoints"
+    for last in checkpoints.glob("4*"):
+        last.rename(tmp_path / "put_away")
+    resumed = train_and_evaluate(config, tmp_path / "parts")
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def stepper(config: Config, mode: str = "jit") -> Callable[[PatchBatch], tuple[float, Any]]:
+    """The loss and batch statistics of a first step, compiled once."""
+    devices = choose_devices(mode, config.patch.batch_size)
+    model = make_model(config, devices.axis_name)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    step = map_step(make_train_step(model, config), devices)
+
+    def one_step(batch: PatchBatch) -> tuple[float, Any]:
+        state = replicate(new_state(init_variables(make_model(config), 1, 1), optimizer), devices)
+        state, metrics = step(state, shard(batch, devices))
+        return float(metrics["loss"]), state.batch_stats
+
+    return one_step
+
+
+def alike(a: Any, b: Any) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_rendered_and_real_examples_on_one_device_and_on_four(anatomies: AnatomySet) -> None:
+    assert jax.local_device_count() == 4
+    config = rendering_config(anatomies, 1.0)
+    config.patch.batch_size = 4
+    rendered = mixed_batch((), 1, anatomies, config, 0, range(4))
+    random = np.random.default_rng(0)
+    image = random.normal(size=rendered.image.shape).astype(np.float32)
+    labels = random.integers(0, 4, rendered.labels.shape).astype(np.uint8)
+    real = PatchBatch(image, labels, rendered.position)
+
+    def with_rendered(*chosen: bool) -> PatchBatch:
+        return replace(real, anatomy=replace(rendered.anatomy, chosen=np.array(chosen)))
+
+    on_one, on_four = stepper(config), stepper(config, "pmap")
+    losses = []
+    for chosen in ((True, True, True, True), (True, False, False, True), (False,) * 4):
+        batch = with_rendered(*chosen)
+        (one, its), (four, theirs) = on_one(batch), on_four(batch)
+        assert four == pytest.approx(one, rel=1e-4)
+        alike(its, theirs)
+        losses.append(one)
+    assert len({round(loss, 4) for loss in losses}) == 3
+    # With none rendered it is the step on real examples alone.
+    loss, statistics = on_one(real)
+    assert loss == pytest.approx(losses[-1], rel=1e-6)
+    alike(statistics, on_one(with_rendered(*(False,) * 4))[1])
+
+
+def test_without_rendering_the_compiled_step_does_not_know_of_it(prepared: Path) -> None:
+    config = tiny_config(prepared, steps=2)
+    model = make_model(config)
+    state = new_state(init_variables(model, 1, 1), make_optimizer(config.optimizer, 2))
+    batch = PatchBatch(
+        np.zeros((2, 16, 16, 16, 1), np.float32),
+        np.zeros((2, 16, 16, 16), np.uint8),
+        np.arange(2, dtype=np.int32),
+    )
+
+    def program(**values: float) -> str:
+        one = config.copy_and_resolve_references()
+        for key, value in values.items():
+            one.rendering[key] = value
+        return str(jax.make_jaxpr(make_train_step(model, one))(state, batch))
+
+    assert program() == program(unordered=0.9, noise=0.5, rotation=90.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("fraction", 1.5, "rendering.fraction is 1.5, expected a chance"),
+        ("fraction", 0.5, "rendering.path is '', expected a folder"),
+        ("ages", (3.0,), r"rendering.ages is \(3.0,\), expected ages in months"),
+        ("ages", (6.0, 3.0), "expected ages in months"),
+        ("modality", "FLAIR", "rendering.modality is 'FLAIR'"),
+        ("noise", -0.1, "rendering.noise is -0.1, expected at least 0"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(
+    prepared: Path, key: str, value: Any, sentence: str
+) -> None:
+    config = tiny_config(prepared, steps=1)
+    config.rendering[key] = value
+    with pytest.raises(InputError, match=sentence):
+        check_config(config)
+
+
+def test_a_prepared_set_is_no_set_of_anatomies(
+    anatomies: AnatomySet, prepared: Path, tmp_path: Path
+) -> None:
+    config = rendering_config(anatomies, 1.0)
+    config.rendering.path = str(prepared)
+    with pytest.raises(InputError, match="is not a set of anatomies"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert open_anatomies(anatomies.folder).training
