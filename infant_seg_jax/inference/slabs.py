@@ -139,10 +139,12 @@ def run_stage(
         added = _slice(logits, core * scale, share.shape[1]) + jnp.where(fresh, share, 0)
         return pooled, _put(logits, added, core * scale)
 
-    pooled = jnp.zeros((len(features), 0, 0, 0, 0), features.dtype)
-    if pool := stage.pool:
-        like = jax.eval_shape(lambda x: pool(stage.trunk(x)), features)
-        pooled = jnp.zeros(like.shape, like.dtype)
+    pooled = jnp.zeros((len(features), 0, 0, 0, 0), model.dtype)
+    if stage.pool:
+        params = variables["params"]
+        last = params[f"transition{level}"]["pool"] if level else params["stem_pool"]
+        halves = (extent // 2 for extent in features.shape[1:4])
+        pooled = jnp.zeros((len(features), *halves, last["kernel"].shape[-1]), model.dtype)
     return lax.fori_loop(0, slabs.count, step, (pooled, logits))
 
 
