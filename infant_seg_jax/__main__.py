@@ -17,12 +17,14 @@ from absl import app, flags, logging
 
 from infant_seg_jax.config import check_overrides
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.progress import quiet
 
 PROGRAM = "infant-seg"
 COMMANDS = {
     "inspect": "look at scans and label maps: what is there, and what is odd",
     "render": "render scans of any age and contrast from label maps",
     "prepare": "turn a dataset of scans and label maps into a prepared set",
+    "prepare-anatomies": "turn label maps into anatomies that training renders from",
     "augment": "draw what each augmentation does to a prepared scan",
     "train": "train, or fine-tune, on a prepared set",
     "train-folds": "train every fold, one after another, and gather the scores",
@@ -32,6 +34,8 @@ COMMANDS = {
     "predict": "label scans with a trained network",
     "evaluate": "measure label maps against the truth, per tissue and subject",
     "compare": "say which of two evaluations is better, subject by subject",
+    "report": "draw one page about runs, evaluations or label maps",
+    "view": "look around in a scan and its label maps, in a browser",
     "demo": "do all of it on phantoms made on the spot",
 }
 USAGE_STATUS = 2
@@ -73,6 +77,7 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
         try:
             check_overrides(argv)
             command.define_flags(values)
+            _define_quiet(values)
             arguments = values(argv)[1:]
             if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
@@ -100,9 +105,14 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
     return parse
 
 
+def _define_quiet(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("quiet", False, "Say nothing of how it goes.", flag_values=values)
+
+
 def _run(name: str, command: ModuleType, values: flags.FlagValues, arguments: list[str]) -> None:
     # Orbax and JAX narrate, warn of what we intend, and log what they also raise.
     logging.set_verbosity(logging.FATAL)
+    quiet.set(values.quiet)
     try:
         command.run(values, *([arguments] if arguments else []))
     except InputError as error:
@@ -134,6 +144,7 @@ def _overview() -> str:
 def _help(name: str, command: ModuleType) -> str:
     values = flags.FlagValues()
     command.define_flags(values)
+    _define_quiet(values)
     rows = []
     for flag_name in values:
         flag = values[flag_name]

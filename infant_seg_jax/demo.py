@@ -7,6 +7,7 @@ none.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from infant_seg_jax import recipes
@@ -25,10 +26,12 @@ from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
 from infant_seg_jax.files import check_is_new, write_json
-from infant_seg_jax.inference.evaluation import score_cases
+from infant_seg_jax.inference.evaluation import measure_run
 from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.metrics.score_files import write_scores
 from infant_seg_jax.metrics.table import DiceTable, write_dice
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import note
+from infant_seg_jax.report.evaluated_cases import label_map_path
 from infant_seg_jax.report.figures import Curve, demo_figure
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.run_folder import read_metrics
@@ -97,7 +100,7 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
         InputError: the folder exists already and is not empty, or cannot be written to.
     """
     check_is_new(output)
-    say(
+    note(
         "1/5  Rendering phantoms: adults with T1 contrast, infants whose tissues nearly look alike."
     )
     adults = make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
@@ -106,21 +109,17 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     def config(data: PreparedSet, steps: int) -> Config:
         return demo_config(data.folder, steps, seed, size.shape)
 
-    say("2/5  Training on adults.")
+    note("2/5  Training on adults.")
     train_and_evaluate(config(adults, size.adult_steps), output / "runs" / "adult")
-    say("3/5  Fine-tuning on infants, from the adult's weights.")
+    note("3/5  Fine-tuning on infants, from the adult's weights.")
     transfer = config(infants, size.infant_steps)
     transfer.init.checkpoint = str(output / "runs" / "adult")
     train_and_evaluate(transfer, output / "runs" / "fine_tuned")
-    say("4/5  Training on the same infants from scratch, for as many steps.")
+    note("4/5  Training on the same infants from scratch, for as many steps.")
     train_and_evaluate(config(infants, size.infant_steps), output / "runs" / "from_scratch")
 
-    say("5/5  Measuring both on infants that neither has seen.")
-    tables = {}
-    for name in ("fine_tuned", "from_scratch"):
-        predictor = Predictor.from_run(output / "runs" / name)
-        tables[name] = score_cases(predictor, infants.split("test"))
-        write_dice(output / "scores" / name, tables[name])
+    note("5/5  Measuring both on infants that neither has seen.")
+    tables = {name: _score(output, name, infants) for name in ("fine_tuned", "from_scratch")}
     write_json(
         output / "results.json",
         {"seed": seed}
@@ -150,6 +149,24 @@ def make_cohort(
         replace(case, split=split) for case, split in zip(dataset.cases, cohort.splits, strict=True)
     )
     return prepare(replace(dataset, cases=cases), output / "prepared" / cohort.name)
+
+
+def _score(output: Path, run: str, infants: PreparedSet) -> DiceTable:
+    """Measure a run on the infants that none has seen, and write all of it to `scores`."""
+    checkpoint, scores = output / "runs" / run, output / "scores" / run
+    about = {"checkpoint": str(checkpoint), "data": str(infants.folder), "split": "test", "fold": 0}
+    found = measure_run(
+        checkpoint, infants.folder, about["split"], keep=partial(label_map_path, scores)
+    ).scores
+    write_scores(scores, found, about)
+    table = DiceTable(
+        {
+            subject: {tissue: values["dice"] for tissue, values in tissues.items()}
+            for subject, tissues in found.subjects.items()
+        }
+    )
+    write_dice(scores, table)
+    return table
 
 
 def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> Path:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv beside this folder and install the package into it, with the versions that were
-# tested: ./launch/install.sh [EXTRA[,EXTRA...]]   (cuda12, cuda13, tpu, n4, wandb, mlflow, dev)
+# tested: ./launch/install.sh [EXTRA[,EXTRA...]]   (cuda12, cuda13, tpu, n4, wandb, mlflow, benchmarks, dev)
 # PYTHON names the interpreter, 3.11 or later; by default the python3 on the path.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

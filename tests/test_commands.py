@@ -52,7 +52,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert said.startswith(f"infant-seg {command}: ")
     assert f"\n    infant-seg {command} " in said  # An example to copy.
     assert "repeat this option" not in said
-    assert any(where in said for where in ("--output", "--workdir", "OUT"))
+    assert any(where in said for where in ("--output", "--workdir", "OUT", "SCAN"))
 
 
 def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from infant_seg_jax.demo import DemoSize, run_demo
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.report.report import write_report
 from infant_seg_jax.training.run_folder import read_run
 
 
@@ -54,6 +55,13 @@ def test_demo_writes_scores_prediction_and_figure(tmp_path: Path) -> None:
 
     picture = matplotlib.image.imread(result.figure)
     assert picture.shape[0] > 500 and picture[..., :3].std() > 0.05
+
+    page = write_report([tmp_path / "demo"])
+    assert page == tmp_path / "demo" / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert "fine_tuned has a mean Dice" in text and "<h2>Training</h2>" in text
+    assert text.count('<img class="slices"') == 4  # The best and the worst of two, twice.
+    assert 'class="notice"' not in text
 
     with pytest.raises(InputError, match="exists already"):
         run_demo(tmp_path / "demo", size=size)

@@ -60,6 +60,7 @@ def evaluate(data: Path, name: str) -> list[str]:
     return [
         *("evaluate", f"--prediction={data / name}", f"--truth={data / 'true'}"),
         f"--output={data / 'scores' / name}",
+        "--noreport",
     ]
 
 

@@ -78,6 +78,7 @@ def run(
                     "predict",
                     f"--checkpoint={checkpoint}",
                     f"--output={tmp_path / output}",
+                    "--noreport",
                     *arguments,
                 ]
             )
@@ -120,6 +121,16 @@ def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: P
     table = (tmp_path / "out" / "tissue_volumes.tsv").read_text().splitlines()
     agreement = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))["agreement"]
     assert 0 <= float(agreement) <= 1
+
+
+def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:
+    status, _, said = run(f"--input={scans}", "--schema=iseg", "--report")
+    page = tmp_path / "out" / "report.html"
+    assert status == 0 and said.splitlines()[-1] == f"Look at it: {page}"
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<img class="slices"') == 3 and "No picture" not in text
+    assert "without the scan" not in text
+    assert f"infant-seg view {scans / 'sub-0/anat/sub-0_T1w.nii.gz'} " in text
 
 
 def test_a_bad_scan_is_in_the_summary_and_the_status(run: Run, scans: Path) -> None:

@@ -2,7 +2,7 @@
 
 Renders adult and infant brain phantoms, trains on the adults, fine-tunes on two infants, trains
 on the same infants from scratch, measures both on infants that neither has seen, writes one
-prediction as NIfTI, and draws a figure.
+prediction as NIfTI, and draws a figure and a page that says how good they are and where they fail.
 
     infant-seg demo --output=demo
 """
@@ -14,6 +14,7 @@ from absl import flags
 
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("output", "demo", "A new folder for everything.", flag_values=values)
+    flags.DEFINE_bool("report", True, "Draw OUTPUT/report.html.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "Draws the phantoms and the networks.", flag_values=values)
 
 
@@ -23,16 +24,20 @@ def run(values: flags.FlagValues) -> None:
     matplotlib.use("agg")
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.demo import run_demo
+    from infant_seg_jax.report.report import PAGE, tell_report
 
     use_compilation_cache()
     output = Path(values.output)
     result = run_demo(output, values.seed)
+    if values.report:
+        tell_report([output])
     print(f"\nInfants that no run has seen, fine-tuned from adults:\n{result.fine_tuned}")
     print(f"\nThe same from scratch, with the same infant training:\n{result.from_scratch}")
     gain = result.fine_tuned.summary()["mean"][0] - result.from_scratch.summary()["mean"][0]
     print(f"\nFine-tuning changed the mean Dice by {gain:+.3f}.")
     print(
         f"""
+The report:      {output / PAGE if values.report else "-"}
 The figure:      {result.figure}
 The scans:       {output / "scans"}
 A prediction:    {next((output / "predictions").glob("*.nii.gz"))}

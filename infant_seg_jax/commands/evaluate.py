@@ -16,10 +16,11 @@ Jaccard, sensitivity, precision, volume similarity, volume difference (ml), and 
 distance, its 95th percentile, the modified Hausdorff distance and the average symmetric surface
 distance, and the surface Dice. metrics.json has them too, with mean, standard deviation and a 95%
 bootstrap interval over subjects, as the table that is printed. If a subject cannot be measured the
-others are, and the exit status is 1.
+others are, and the exit status is 1. report.html shows how good it is and where it fails.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,12 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "report",
+        True,
+        "Draw report.html, a page of what was found, and keep what a network predicted for it.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> None:
@@ -100,6 +107,10 @@ def run(values: flags.FlagValues) -> None:
         if evaluation.unpredicted:
             print(f"Left out, since not predicted: {', '.join(evaluation.unpredicted)}.")
         print(f"Written to {output / CSV_NAME} and {output / JSON_NAME}.")
+        if values.report:
+            from infant_seg_jax.report.report import tell_report
+
+            tell_report([output])
     if failures:
         total = len(failures) + len(evaluation.scores.subjects)
         sys.exit(
@@ -112,6 +123,7 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
     # Not above: JAX takes seconds to load, and label maps do not need it.
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.inference.evaluation import measure_run
+    from infant_seg_jax.report.evaluated_cases import label_map_path
 
     use_compilation_cache()
     return measure_run(
@@ -121,6 +133,7 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
         values.fold,
         values.which,
         values.tolerance,
+        partial(label_map_path, Path(values.output)) if values.report else None,
     )
 
 

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.progress import progress, say
+from infant_seg_jax.progress import note, progress, say
 
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import LabelSchema
@@ -150,6 +150,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "maps that were made with other networks or settings are an error.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "report",
+        True,
+        "Draw OUTPUT/report.html, a page of slices, volumes and warnings.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> None:
@@ -168,7 +174,7 @@ def run(values: flags.FlagValues) -> None:
         say(sentence)
     labeller = _labeller(values, predictors, schema)
     with _stopped_by_sigterm():
-        _label(labeller, inputs, output)
+        _label(labeller, inputs, output, values.report)
 
 
 def parse_bytes(text: str) -> int:
@@ -230,8 +236,8 @@ def _labeller(
     return Labeller(segmenter.segment, identities, settings, schema, values.overwrite)
 
 
-def _label(labeller: "Labeller", inputs: "Inputs", output: Path) -> None:
-    """Label everything, say how it goes and how it went.
+def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -> None:
+    """Label everything, say how it goes and how it went, and draw the report.
 
     Exits with 1 if there was a scan that could not be labelled.
     """
@@ -242,7 +248,7 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path) -> None:
     started = time.monotonic()
     try:
         with (
-            progress("predicting", len(inputs.scans), unit="scan") as bar,
+            progress("predicting", len(inputs.scans), unit="scan", lines=False) as bar,
             closing(labeller.label(inputs, output)) as labelled,
         ):
             for outcome in labelled:
@@ -256,7 +262,7 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path) -> None:
                 bar.set_postfix_str(outcome.scan.prefix, refresh=False)
                 bar.update()
                 if bar.disable:
-                    say(_line(outcome, len(outcomes), len(inputs.scans), started))
+                    note(_line(outcome, len(outcomes), len(inputs.scans), started))
     except (KeyboardInterrupt, SystemExit):
         there = sum(scan.label_map.exists() for scan in inputs.scans)
         say(
@@ -271,6 +277,10 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path) -> None:
         f"{written} written, {skipped} skipped since they were finished, {failures} failed; "
         f"volumes in {output / 'tissue_volumes.tsv'}."
     )
+    if report:
+        from infant_seg_jax.report.report import tell_report
+
+        tell_report([output])
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""
         sys.exit(f"infant-seg: predict: {failures} of {total} scans failed{names}, as said above.")

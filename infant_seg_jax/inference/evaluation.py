@@ -1,12 +1,14 @@
 """How good a run's predictions of a prepared set are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
+from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.loading import open_predictor
 from infant_seg_jax.inference.predictor import Predictor
@@ -24,6 +26,7 @@ def measure_run(
     fold: int = 0,
     which: str = "best",
     tolerance: float = TOLERANCE_MM,
+    keep: Callable[[str], Path] | None = None,
 ) -> Evaluation:
     """Predict the labelled cases of a split and measure all there is to measure.
 
@@ -33,6 +36,7 @@ def measure_run(
         split, fold: which of its cases.
         which: the run's checkpoint, `"best"` or `"latest"`.
         tolerance: of the surface Dice, in mm.
+        keep: where to write what was predicted of a case; nowhere unless given.
 
     Raises:
         InputError: the run or the prepared set cannot be used, the split has no labelled case, or
@@ -40,7 +44,7 @@ def measure_run(
     """
     predictor, cases = _open(run, data, split, fold, which)
     return gather(
-        {case.case_id: partial(_measure_case, predictor, case, tolerance) for case in cases},
+        {case.case_id: partial(_measure_case, predictor, case, tolerance, keep) for case in cases},
         tolerance,
     )
 
@@ -81,10 +85,15 @@ def _open(
 
 
 def _measure_case(
-    predictor: Predictor, case: PreparedCase, tolerance: float
+    predictor: Predictor,
+    case: PreparedCase,
+    tolerance: float,
+    keep: Callable[[str], Path] | None,
 ) -> dict[str, dict[str, float]]:
-    labels = np.asarray(case.labels())
-    return measure(_predict(predictor, case), labels, case.spacing, tolerance)
+    labels, predicted = np.asarray(case.labels()), _predict(predictor, case)
+    if keep:
+        write_label_map(keep(case.case_id), predicted, Grid(case.shape, case.affine))
+    return measure(predicted, labels, case.spacing, tolerance)
 
 
 def _predict(predictor: Predictor, case: PreparedCase) -> np.ndarray:

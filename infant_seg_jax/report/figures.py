@@ -23,8 +23,10 @@ from infant_seg_jax.metrics.table import COLUMNS, DiceTable
 
 RUN_COLOURS = ("#000000", "#0072B2", "#CC79A7")
 
-_PLANES = ("sagittal", "coronal", "axial")
-_ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
+PLANES = ("sagittal", "coronal", "axial")
+"""In the order of the axes that they cut."""
+ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
+"""What is on the left and on the right of a picture."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def plane_slice(
 ) -> Shaped[np.ndarray, "u v"]:
     """A slice of a RAS volume as a picture: superior (or anterior, in axial slices) on top, and
     the subject's right (or anterior, in sagittal slices) on the left."""
-    flat = np.take(array, at, axis=_PLANES.index(plane))
+    flat = np.take(array, at, axis=PLANES.index(plane))
     return flat.T[::-1, ::-1]
 
 
@@ -56,7 +58,7 @@ def draw_slice(
 ) -> None:
     """Draw a slice of a scan, with its tissues in colour if a label map is given."""
     spacing = list(volume.spacing)
-    del spacing[_PLANES.index(plane)]
+    del spacing[PLANES.index(plane)]
     aspect = spacing[1] / spacing[0]
     image = volume.data[..., 0]
     axes.imshow(
@@ -79,7 +81,7 @@ def draw_slice(
             aspect=aspect,
             interpolation="nearest",
         )
-    for x, letter in zip((0.02, 0.98), _ENDS[plane], strict=True):
+    for x, letter in zip((0.02, 0.98), ENDS[plane], strict=True):
         axes.text(
             x,
             0.5,
@@ -101,7 +103,7 @@ def mosaic(path: Path, volume: Volume, label_map: UInt8[np.ndarray, "x y z"]) ->
     """Draw a scan and its label map in three planes, three slices each."""
     figure, rows = plt.subplots(6, 3, figsize=(9, 16), layout="constrained")
     inside = volume.data[..., 0] != 0
-    for p, plane in enumerate(_PLANES):
+    for p, plane in enumerate(PLANES):
         occupied = np.nonzero(inside.any(axis=tuple(a for a in range(3) if a != p)))[0]
         for column, share in enumerate((0.3, 0.5, 0.7)):
             at = int(occupied[0] + share * (occupied[-1] - occupied[0]))
@@ -125,7 +127,7 @@ def demo_figure(
     grid = figure.add_gridspec(3, 5, width_ratios=(1, 1, 1, 0.05, 2.2))
     centre = middle(truth > 0)
     shown = (("scan", None), ("truth", truth.astype(np.uint8)), ("prediction", prediction))
-    for row, (plane, at) in enumerate(zip(_PLANES, centre, strict=True)):
+    for row, (plane, at) in enumerate(zip(PLANES, centre, strict=True)):
         for column, (title, label_map) in enumerate(shown):
             axes = figure.add_subplot(grid[row, column])
             draw_slice(axes, volume, label_map, plane, at)

@@ -1,0 +1,31 @@
+"""draw one page that shows whether to trust a run, an evaluation or label maps.
+
+    infant-seg report runs/adult
+    infant-seg report runs/adult runs/infant scores/infant --output=infant.html
+    infant-seg report demo
+
+PATH is what train, evaluate or predict wrote, or a folder with several of such, as a demo's or a
+sweep's. Runs are overlaid, fine-tuned ones after those that they began from; several evaluations
+are compared, the first with each of the others. The page is one file that needs no network:
+pictures are within it, its tables sort by a click, and it suits a phone and paper.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+ARGUMENTS = "PATH..."
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "output", "", "The page; by default report.html in the first PATH.", flag_values=values
+    )
+
+
+def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    from infant_seg_jax.report.report import write_report
+
+    page = Path(values.output) if values.output else None
+    print(f"Open {write_report([Path(path) for path in arguments], page)} in a browser.")

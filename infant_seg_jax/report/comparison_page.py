@@ -1,0 +1,75 @@
+"""What a page says of several evaluations of the same subjects."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from infant_seg_jax.metrics.paired import paired_difference
+from infant_seg_jax.metrics.score_table import MEAN, ROWS, ScoreTable, in_words
+from infant_seg_jax.report import charts
+
+MAX_EVALUATIONS = len(charts.SERIES_COLOURS)
+
+
+@dataclass(frozen=True)
+class ComparisonPage:
+    """Evaluations beside each other.
+
+    Attributes:
+        verdict: sentences: what the first is better or worse by than each other one.
+        colours: of each evaluation.
+        chart: Dice of all, every subject a dot.
+        rows: mean Dice of each, by tissue and mean.
+    """
+
+    verdict: tuple[str, ...]
+    colours: Mapping[str, str]
+    chart: Markup
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def comparison_page(tables: Mapping[str, ScoreTable]) -> ComparisonPage | None:
+    """The first of several evaluations against each of the others, by the Dice of each subject.
+
+    None, if there is nothing to compare: fewer than two have Dice.
+    """
+    chosen = {name: table for name, table in tables.items() if "dice" in table.metrics}
+    chosen = dict(list(chosen.items())[:MAX_EVALUATIONS])
+    if len(chosen) < 2:
+        return None
+    first, *others = chosen
+    groups = {
+        row: [list(table.of("dice", row).values()) for table in chosen.values()] for row in ROWS
+    }
+    colours = {name: charts.series_style(number)[0] for number, name in enumerate(chosen)}
+    return ComparisonPage(
+        tuple(_verdict(first, other, chosen) for other in others),
+        {n: "currentColor" if colour == charts.INK else colour for n, colour in colours.items()},
+        charts.bars_with_dots("Dice", "every subject a dot", groups, shares=True),
+        tuple(
+            (name, tuple(in_words(table.summary["dice"][row].mean, "dice") for row in ROWS))
+            for name, table in chosen.items()
+        ),
+    )
+
+
+def _verdict(first: str, other: str, tables: Mapping[str, ScoreTable]) -> str:
+    scores, others = (tables[name].of("dice", MEAN) for name in (first, other))
+    found = paired_difference(scores, others)
+    if not found.subjects:
+        return f"{first} and {other} have no subject in common."
+    better = sum(scores[subject] > others[subject] for subject in scores.keys() & others.keys())
+    interval = (
+        f" (95% interval {found.low:+.3f} to {found.high:+.3f})" if math.isfinite(found.low) else ""
+    )
+    sure = (
+        " That is hardly chance."
+        if math.isfinite(found.low) and found.low * found.high > 0
+        else " So few subjects, or so small a difference, do not tell which is better."
+    )
+    return (
+        f"{first} has a mean Dice {found.mean:+.3f} against {other}{interval}, and is better in "
+        f"{better} of {found.subjects} subjects.{sure}"
+    )

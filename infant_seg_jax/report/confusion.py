@@ -1,0 +1,59 @@
+"""What true tissues became, and what that makes of volumes."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, TISSUES
+from infant_seg_jax.report import charts
+from infant_seg_jax.report.page import Row, number
+from infant_seg_jax.report.slices import Scan
+
+
+def confusion_ml(scan: Scan) -> Float[np.ndarray, "k k"]:
+    """By true class, then by predicted class: the volume in ml of what is ignored in neither."""
+    if scan.truth is None:
+        raise ValueError("there is no truth")
+    known = (scan.truth != IGNORE) & (scan.labels != IGNORE)
+    count = len(CLASS_NAMES)
+    pairs = scan.truth[known].astype(np.intp) * count + scan.labels[known]
+    counts = np.bincount(pairs, minlength=count**2).reshape(count, count)
+    return counts * (math.prod(scan.spacing) / 1000)
+
+
+def volume_charts(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[Markup, ...]:
+    """Predicted against true volumes, then differences, a chart for each tissue."""
+    if not confusions:
+        return ()
+    every = np.array(list(confusions.values()))
+    found: list[Markup] = []
+    for draw, what in (
+        (charts.against_each_other, "volume"),
+        (charts.bland_altman, "Bland-Altman"),
+    ):
+        for tissue in TISSUES:
+            index = CLASS_NAMES.index(tissue)
+            true, predicted = every[:, index].sum(axis=1), every[:, :, index].sum(axis=1)
+            colour = TISSUE_COLOURS[tissue]
+            found.append(draw(f"{tissue}: {what}", "ml", true.tolist(), predicted.tolist(), colour))
+    return tuple(found)
+
+
+def confusion_rows(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[Row, ...]:
+    """A row for each true tissue: what its voxels became, in percent over all subjects."""
+    if not confusions:
+        return ()
+    total = np.sum(list(confusions.values()), axis=0)
+    rows = []
+    for tissue in TISSUES:
+        row = total[CLASS_NAMES.index(tissue)]
+        shares = 100 * row / row.sum() if row.sum() else np.full(len(row), math.nan)
+        cells: Sequence[tuple[float | None, str]] = [
+            (number(float(share)), "-" if math.isnan(share) else f"{share:.1f}%")
+            for share in shares
+        ]
+        rows.append(Row(tissue, tuple(cells)))
+    return tuple(rows)

@@ -1,0 +1,232 @@
+"""What a page says of label maps that were predicted: what was found, how surely, what is odd."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from infant_seg_jax.data.labels import (
+    CLASS_NAMES,
+    TISSUE_COLOURS,
+    TISSUES,
+    LabelSchema,
+)
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.volumes import check_same_grid, read_image, read_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import read_json
+from infant_seg_jax.inference.scans import sidecar_of
+from infant_seg_jax.progress import progress
+from infant_seg_jax.report import charts
+from infant_seg_jax.report.page import view_command
+from infant_seg_jax.report.scan_paths import scan_of
+from infant_seg_jax.report.slices import Scan, mosaic
+
+TABLE = "tissue_volumes.tsv"
+MAX_PICTURES = 40
+"""Of more scans, so many are shown: those that are flagged first, then the least certain."""
+
+_MAX_BYTES = 2**26
+_VOLUMES = (*TISSUES, "brain", "intracranial")
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """A row of the table of volumes.
+
+    Attributes:
+        label_map: the path below the output.
+        volumes: in ml, of the tissues, the brain and all within the skull.
+        entropy, agreement: as in the table; NaN where it has none.
+        flagged: whether there is something to know.
+    """
+
+    label_map: str
+    volumes: Mapping[str, float]
+    entropy: float
+    agreement: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class ScanCard:
+    """A scan that is shown.
+
+    Attributes:
+        row: its row.
+        ranks: of each volume, its place in the cohort in words.
+        notices: what to know before trusting it.
+        picture: slices; None, and a sentence among the notices, where there are none.
+        command: what opens it in the viewer.
+    """
+
+    row: ScanRow
+    ranks: Mapping[str, str]
+    notices: tuple[str, ...]
+    picture: Markup | None
+    command: str
+
+
+@dataclass(frozen=True)
+class PredictionPage:
+    """A folder of label maps in words, a table, charts of the cohort, and pictures."""
+
+    name: str
+    verdict: tuple[str, ...]
+    rows: tuple[ScanRow, ...]
+    charts: tuple[Markup, ...]
+    cards: tuple[ScanCard, ...]
+    notices: tuple[str, ...]
+
+
+def is_prediction(folder: Path) -> bool:
+    """Whether `predict` wrote to this folder."""
+    return (folder / TABLE).is_file()
+
+
+def prediction_page(folder: Path, name: str) -> PredictionPage:
+    """Read the table of volumes, and of some label maps all there is.
+
+    Raises:
+        InputError: the table cannot be read, or has other columns.
+    """
+    rows = _read_table(folder / TABLE)
+    chosen = sorted(rows, key=lambda row: (not row.flagged, -_or_zero(row.entropy), row.label_map))
+    cards = []
+    with progress("drawing", min(len(rows), MAX_PICTURES), unit="scan") as bar:
+        for row in chosen[:MAX_PICTURES]:
+            cards.append(_card(folder, row, rows))
+            bar.update()
+    notices = []
+    if len(rows) > MAX_PICTURES:
+        notices.append(
+            f"{MAX_PICTURES} of {len(rows)} scans are shown: what is flagged first, then what the "
+            "network is least sure of. All are in the table."
+        )
+    if len(rows) > charts.MAX_DOTS:
+        notices.append(f"The charts have an even choice of {charts.MAX_DOTS} scans.")
+    return PredictionPage(
+        name, _verdict(rows), tuple(rows), _charts(rows), tuple(cards), tuple(notices)
+    )
+
+
+def _read_table(path: Path) -> list[ScanRow]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = file.read(_MAX_BYTES).splitlines()
+        return [
+            _row(cells)
+            for cells in csv.DictReader(
+                lines, delimiter="\t", quotechar=None, quoting=csv.QUOTE_NONE
+            )
+        ]
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error.strerror}).") from error
+    except (UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no table of volumes as predict writes it ({error!r}): predict again."
+        ) from error
+
+
+def _row(cells: Mapping[str, str]) -> ScanRow:
+    return ScanRow(
+        cells["label_map"],
+        {name: float(cells[f"{name}_ml"]) for name in _VOLUMES},
+        _number(cells["entropy"]),
+        _number(cells["agreement"]),
+        cells["flagged"] == "true",
+    )
+
+
+def _number(text: str) -> float:
+    return math.nan if text == "n/a" else float(text)
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
+    flagged = sum(row.flagged for row in rows)
+    said = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labelled."]
+    if rows:
+        said.append(
+            f"{flagged} flagged: read the warnings before using them."
+            if flagged
+            else "None is flagged."
+        )
+    return tuple(said)
+
+
+def _charts(rows: Sequence[ScanRow]) -> tuple[Markup, ...]:
+    """The cohort's volumes and certainty; nothing of fewer than three scans."""
+    if len(rows) < 3:
+        return ()
+    found = [
+        charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], colour)
+        for tissue, colour in TISSUE_COLOURS.items()
+    ]
+    label = "mean entropy: 0 certain, 1 all classes alike"
+    found.append(charts.strip("Uncertainty", label, [row.entropy for row in rows], charts.GRAY))
+    if charts.finite([row.agreement for row in rows]):
+        label = "Dice of the scan's and its mirror image's labels"
+        agreement = [row.agreement for row in rows]
+        found.append(charts.strip("Agreement", label, agreement, charts.GRAY))
+    return tuple(found)
+
+
+def _card(folder: Path, row: ScanRow, rows: Sequence[ScanRow]) -> ScanCard:
+    path = folder / row.label_map
+    sidecar = sidecar_of(path)
+    notices: tuple[str, ...] = ()
+    schema = TISSUE_SCHEMA
+    scan_path = scan_of(sidecar)
+    picture = None
+    try:
+        content = read_json(sidecar)
+        found = content.get("Notices") if isinstance(content, dict) else None
+        notices = tuple(map(str, found)) if isinstance(found, list) else ()
+        schema = _schema(content)
+        scan, missing = _read(path, scan_path, schema)
+        picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined")
+        notices += missing
+    except InputError as error:
+        notices += (f"No picture: {error}",)
+    ranks = {name: _rank(row, rows, name) for name in TISSUES} if len(rows) > 1 else {}
+    command = view_command((scan_path, path)) if scan_path else ""
+    return ScanCard(row, ranks, notices, picture, command)
+
+
+def _schema(content: Any) -> LabelSchema:
+    """What the values of a label map mean, as its JSON has it."""
+    try:
+        ids = content["Settings"]["LabelIds"]
+        table = {int(value): CLASS_NAMES.index(name) for name, value in ids.items()}
+        return LabelSchema("of the label map", table) if table else TISSUE_SCHEMA
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return TISSUE_SCHEMA
+
+
+def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan, tuple[str, ...]]:
+    """A label map and its scan; without the scan, and a sentence, if it cannot be shown."""
+    label_map = read_label_map(path)
+    scan = Scan(None, schema.to_classes(label_map.data, path), label_map.spacing)
+    if scan_path is None:
+        return scan, ("The picture is without the scan, which is not where it was.",)
+    try:
+        volume = read_image(scan_path)
+        check_same_grid(volume, label_map)
+    except InputError as error:
+        return scan, (f"The picture is without the scan: {error}",)
+    return replace(scan, image=volume.data[..., 0]), ()
+
+
+def _rank(row: ScanRow, rows: Sequence[ScanRow], name: str) -> str:
+    values = np.array([other.volumes[name] for other in rows])
+    place = 1 + int(np.sum(values > row.volumes[name]))
+    return f"number {place} of {len(rows)} by size, median {np.median(values):.1f} ml"

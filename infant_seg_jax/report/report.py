@@ -1,0 +1,71 @@
+"""The page about runs, evaluations and predictions: what was found, then what it is drawn from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.progress import note, say
+from infant_seg_jax.report.comparison_page import comparison_page
+from infant_seg_jax.report.evaluation_page import evaluation_page
+from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
+from infant_seg_jax.report.page import Section, write_page
+from infant_seg_jax.report.prediction_page import prediction_page
+from infant_seg_jax.report.score_reading import read_table
+
+PAGE = "report.html"
+MAX_EVALUATIONS = 12
+"""Of more than that, the first so many have a section of their own."""
+
+
+def write_report(paths: Sequence[Path], page: Path | None = None) -> Path:
+    """Write one page about all that lies at `paths`.
+
+    Args:
+        paths: outputs of train, evaluate and predict, or folders of such, as a demo's.
+        page: the file; `report.html` in the first of the paths unless given.
+
+    Raises:
+        InputError: there is nothing to report of, something cannot be read, or the page cannot be
+            written.
+    """
+    outputs = find_outputs(paths)
+
+    def of(kind: str) -> list[Output]:
+        return [one for one in outputs if one.kind == kind]
+
+    verdict: list[str] = []
+    sections: list[Section] = []
+    evaluations = of(EVALUATION)
+    if len(evaluations) > 1:
+        tables = {one.name: read_table(one.folder) for one in evaluations}
+        if compared := comparison_page(tables):
+            verdict += compared.verdict
+            sections.append(Section("Which is better", "comparison.html", compared))
+    for one in evaluations[:MAX_EVALUATIONS]:
+        content = evaluation_page(one.folder, one.name)
+        verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
+        sections.append(Section(f"How good: {one.name}", "evaluation.html", content))
+    for one in of(PREDICTION):
+        content = prediction_page(one.folder, one.name)
+        verdict.append(f"{one.name}: {' '.join(content.verdict)}")
+        sections.append(Section(f"Labelled: {one.name}", "prediction.html", content))
+    if runs := of(RUN):
+        # Not above: it loads JAX, which takes seconds, and the other pages do not need it.
+        from infant_seg_jax.report.training_page import training_page
+
+        training = training_page({one.name: one.folder for one in runs})
+        sections.append(Section("Training", "training.html", training))
+    title = " and ".join(path.absolute().name for path in paths[:3]) or "report"
+    return write_page(page or paths[0] / PAGE, title, verdict, sections)
+
+
+def tell_report(paths: Sequence[Path], page: Path | None = None) -> None:
+    """As `write_report`, at the end of a command, and say where the page is.
+
+    The command does not fail if the page does: a sentence says why there is none.
+    """
+    try:
+        note(f"Look at it: {write_report(paths, page)}")
+    except Exception as error:  # Whatever it is: what was computed is written already.
+        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        say(f"There is no report, since it could not be drawn ({' '.join(said.split())[:300]}).")

@@ -1,0 +1,222 @@
+"""Slices of scans as pictures that stand in a page, with tissues in colour and sides marked.
+
+Slices are in the radiological convention: the subject's right is on the picture's left. Both sides
+are marked on every slice; on sagittal ones, anterior and posterior.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+from markupsafe import Markup, escape
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy.ndimage import binary_erosion, map_coordinates
+
+from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
+from infant_seg_jax.report.figures import ENDS, PLANES, plane_slice
+
+WRONG_COLOUR = "#CC79A7"
+
+_LONGEST = 210  # Pixels of a slice's longer side.
+_GAP, _CAPTION = 6, 18  # Pixels.
+_DPI = 100
+_FILLED = 0.6
+_SHARES = (0.3, 0.5, 0.7)
+_MARGIN_MM = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What pictures are made of, in RAS+ order.
+
+    Attributes:
+        image: gray values; None where there is no scan to see.
+        labels: the predicted classes.
+        spacing: the voxel size along x, y, z in mm.
+        truth: the true classes, if they are known.
+    """
+
+    image: Float[np.ndarray, "x y z"] | None
+    labels: UInt8[np.ndarray, "x y z"]
+    spacing: tuple[float, float, float]
+    truth: UInt8[np.ndarray, "x y z"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """A slice that is drawn: what is written above it, the letters at its sides, its pixels."""
+
+    caption: str
+    ends: tuple[str, str]
+    pixels: Float[np.ndarray, "v u 3"]
+
+
+def mosaic(scan: Scan, alt: str) -> Markup:
+    """Three planes, one a row, at three depths of what is labelled, with the tissues' outlines."""
+    scan = _cropped(scan)
+    rows = []
+    for axis, plane in enumerate(PLANES):
+        depths = [int(share * scan.labels.shape[axis]) for share in _SHARES]
+        row = []
+        for share, at in zip(_SHARES, depths, strict=True):
+            pixels = _gray(scan, plane, at)
+            _outline(pixels, _classes(scan, scan.labels, plane, at))
+            row.append(_Tile(f"{plane}, {share:.0%}", ENDS[plane], pixels))
+        rows.append(row)
+    return _picture(rows, alt)
+
+
+def error_picture(scan: Scan, alt: str) -> Markup:
+    """A row for each plane: the scan if there is one, truth, prediction, and what is wrong.
+
+    Each plane is cut where most voxels are wrong, or in the middle if none is.
+
+    Raises:
+        ValueError: there is no truth.
+    """
+    scan = _cropped(scan)
+    if scan.truth is None:
+        raise ValueError("there is no truth")
+    wrong = wrong_voxels(scan.labels, scan.truth)
+    rows = []
+    for axis, plane in enumerate(PLANES):
+        counts = wrong.sum(axis=tuple(other for other in range(3) if other != axis))
+        at = int(counts.argmax()) if counts.any() else len(counts) // 2
+        gray = _gray(scan, plane, at)
+        errors = gray.copy()
+        errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = to_rgb(WRONG_COLOUR)
+        share = _FILLED if scan.image is not None else 1.0
+        pictures = {
+            "scan": gray,
+            "truth": _filled(gray, _classes(scan, scan.truth, plane, at), share),
+            "prediction": _filled(gray, _classes(scan, scan.labels, plane, at), share),
+            "wrong": errors,
+        }
+        if scan.image is None:
+            del pictures["scan"]
+        rows.append(
+            [_Tile(f"{plane}: {name}", ENDS[plane], shown) for name, shown in pictures.items()]
+        )
+    return _picture(rows, alt)
+
+
+def wrong_voxels(
+    prediction: UInt8[np.ndarray, "x y z"], truth: UInt8[np.ndarray, "x y z"]
+) -> Bool[np.ndarray, "x y z"]:
+    """Where the classes differ; nowhere where either is ignored."""
+    return (prediction != truth) & (prediction != IGNORE) & (truth != IGNORE)
+
+
+def _cropped(scan: Scan) -> Scan:
+    """With little around the tissues; all of a scan that has none."""
+    truth = scan.labels if scan.truth is None else scan.truth
+    tissues = np.isin(scan.labels, (1, 2, 3)) | np.isin(truth, (1, 2, 3))
+    if not tissues.any():
+        return scan
+    box = crop_box(tissues, _MARGIN_MM, scan.spacing)
+    return replace(
+        scan,
+        image=None if scan.image is None else scan.image[box],
+        labels=scan.labels[box],
+        truth=None if scan.truth is None else scan.truth[box],
+    )
+
+
+def _size(scan: Scan, plane: str) -> tuple[int, int]:
+    """Height and width in pixels, as long as the scan's longest side lets them be."""
+    extents = [count * size for count, size in zip(scan.labels.shape, scan.spacing, strict=True)]
+    scale = _LONGEST / max(extents)
+    del extents[PLANES.index(plane)]
+    width, height = (max(8, round(extent * scale)) for extent in extents)
+    return height, width
+
+
+def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
+    """A slice of the scan from black to white; black where there is no scan."""
+    height, width = _size(scan, plane)
+    if scan.image is None:
+        return np.zeros((height, width, 3))
+    flat = plane_slice(scan.image, plane, at).astype(np.float64)
+    low, high = np.percentile(scan.image, (0.5, 99.8))
+    where = np.meshgrid(
+        *(
+            (np.arange(many) + 0.5) * few / many - 0.5
+            for many, few in zip((height, width), flat.shape, strict=True)
+        ),
+        indexing="ij",
+    )
+    shown = map_coordinates(flat, where, order=1, mode="nearest")
+    shown = np.clip((shown - low) / max(high - low, 1e-12), 0, 1)
+    return np.repeat(shown[..., None], 3, axis=-1)
+
+
+def _classes(
+    scan: Scan, classes: Shaped[np.ndarray, "x y z"], plane: str, at: int
+) -> Shaped[np.ndarray, "v u"]:
+    """A slice of classes at the size of its picture."""
+    flat = plane_slice(classes, plane, at)
+    rows, columns = (
+        (np.arange(many) * few) // many
+        for many, few in zip(_size(scan, plane), flat.shape, strict=True)
+    )
+    return flat[np.ix_(rows, columns)]
+
+
+def _filled(
+    gray: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"], share: float
+) -> Float[np.ndarray, "v u 3"]:
+    """With tissues in colour, of which a share is seen, and the slice behind it."""
+    pixels = gray.copy()
+    for name, colour in TISSUE_COLOURS.items():
+        tissue = classes == CLASS_NAMES.index(name)
+        pixels[tissue] = share * np.array(to_rgb(colour)) + (1 - share) * pixels[tissue]
+    return pixels
+
+
+def _outline(pixels: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"]) -> None:
+    for name, colour in TISSUE_COLOURS.items():
+        tissue = classes == CLASS_NAMES.index(name)
+        pixels[tissue & ~np.asarray(binary_erosion(tissue))] = to_rgb(colour)
+
+
+def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
+    """Tiles beside and below each other, as an image within the page."""
+    widths = [max(row[n].pixels.shape[1] for row in rows) + _GAP for n in range(len(rows[0]))]
+    heights = [max(tile.pixels.shape[0] for tile in row) + _CAPTION + _GAP for row in rows]
+    canvas = np.zeros((sum(heights), sum(widths), 3))
+    figure = Figure(figsize=(canvas.shape[1] / _DPI, canvas.shape[0] / _DPI), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1), frameon=False, xticks=[], yticks=[])
+
+    def write(x: float, y: float, text: str, align: str, size: int) -> None:
+        axes.text(
+            x, y, text, ha=align, va="center", color="white", fontsize=size, fontfamily="sans-serif"
+        )
+
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for tile, width in zip(row, widths, strict=True):
+            v, u = tile.pixels.shape[:2]
+            # In the middle of its cell, so that the planes stand below each other.
+            x, y = left + (width - u) // 2, top + _CAPTION
+            canvas[y : y + v, x : x + u] = tile.pixels
+            write(left + width / 2, top + _CAPTION / 2, tile.caption, "center", 7)
+            write(x + 2.0, y + v / 2, tile.ends[0], "left", 8)
+            write(x + u - 2.0, y + v / 2, tile.ends[1], "right", 8)
+            left += width
+        top += height
+    extent = (0, canvas.shape[1], canvas.shape[0], 0)
+    axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=extent)
+    file = io.BytesIO()
+    # WebP: half of a PNG's size. Without losses, which would take the colour of thin lines.
+    figure.savefig(file, format="webp", pil_kwargs={"lossless": True})
+    encoded = base64.b64encode(file.getvalue()).decode("ascii")
+    return Markup(
+        f'<img class="slices" alt="{escape(alt)}" width="{canvas.shape[1]}" '
+        f'height="{canvas.shape[0]}" src="data:image/webp;base64,{encoded}">'
+    )

@@ -1,0 +1,184 @@
+"""A scan and its label maps in a browser, by NiiVue, which the `viewer` extra brings.
+
+The page is served on this machine alone. Its address has a token that nobody can guess, which
+keeps out other users of the machine and other pages in the browser; it gives nothing but itself
+and the volumes that were named.
+"""
+
+import io
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Shaped
+from matplotlib.colors import to_rgb
+
+from infant_seg_jax.data.formats.grid import Affine
+from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, LabelSchema
+from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.report.page import environment, template_text
+
+MAX_LABEL_MAPS = 4
+"""Each has a panel of its own, with the scan in it."""
+
+_HOST = "127.0.0.1"
+_WIDGET = "ipyniivue/static/widget.js"
+_SECURITY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' data: blob:; "
+    "img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src data:; "
+    "worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _SECURITY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_IGNORED_COLOUR = "#999999"
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A file of the page: its type and its bytes."""
+
+    kind: str
+    content: bytes
+
+
+def niivue_script() -> bytes:
+    """NiiVue, as the wheel of ipyniivue has it: the package is not imported.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return Path(str(distribution("ipyniivue").locate_file(_WIDGET))).read_bytes()
+    except (PackageNotFoundError, OSError) as error:
+        raise InputError(
+            "The viewer is not installed (NiiVue, from the package ipyniivue): "
+            "pip install 'infant_seg_jax[viewer]'."
+        ) from error
+
+
+def viewer_files(
+    scan: Path, label_maps: Sequence[Path], schema: LabelSchema
+) -> Mapping[str, Served]:
+    """The page and all that it loads, by name.
+
+    Args:
+        scan: any file that we read.
+        label_maps: on its grid.
+        schema: what their values mean.
+
+    Raises:
+        InputError: a file cannot be read, a label map is not on the scan's grid or has values
+            outside the schema, there are too many, or NiiVue is not installed.
+    """
+    if len(label_maps) > MAX_LABEL_MAPS:
+        raise InputError(
+            f"There are {len(label_maps)} label maps, expected at most {MAX_LABEL_MAPS}: name some "
+            "of them."
+        )
+    script = niivue_script()
+    volume = read_image(scan)
+    image = volume.data[..., 0]
+    low, high = (float(value) for value in np.percentile(image, (0.5, 99.8)))
+    files = {
+        "niivue.js": Served("text/javascript", script),
+        "viewer.js": Served("text/javascript", template_text("viewer.js").encode()),
+        "viewer.css": Served("text/css", template_text("viewer.css").encode()),
+        "scan.nii": Served("application/octet-stream", _nifti(image, volume.affine)),
+    }
+    names = []
+    for number, path in enumerate(label_maps):
+        content = _nifti(_read_labels(path, volume, schema), volume.affine)
+        name = f"labels-{number}.nii"
+        files[name] = Served("application/octet-stream", content)
+        names.append({"file": name, "name": path.name})
+    config = {
+        "scan": {"file": "scan.nii", "name": scan.name, "low": low, "high": max(high, low + 1e-6)},
+        "label_maps": names,
+        "shape": volume.shape,
+        "labels": _labels(),
+    }
+    page = environment().get_template("viewer.html")
+    text = page.render(scan=str(scan), config=json.dumps(config))
+    files[""] = Served("text/html; charset=utf-8", text.encode("utf-8", errors="backslashreplace"))
+    return files
+
+
+def start_server(files: Mapping[str, Served]) -> tuple[ThreadingHTTPServer, str]:
+    """A server of these files on a free port of this machine, and the page's address.
+
+    It serves as long as its `serve_forever` runs.
+    """
+    token = secrets.token_urlsafe(24)
+    server = ThreadingHTTPServer((_HOST, 0), _handler(files, token))
+    server.daemon_threads = True
+    return server, f"http://{_HOST}:{server.server_port}/{token}/"
+
+
+def _handler(files: Mapping[str, Served], token: str) -> type[BaseHTTPRequestHandler]:
+    prefix = f"/{token}/"
+
+    class Handler(BaseHTTPRequestHandler):
+        server_version, sys_version = "infant-seg", ""
+
+        def do_GET(self) -> None:
+            path = urlsplit(self.path).path
+            start = path[: len(prefix)].encode("utf-8", errors="replace")
+            known = secrets.compare_digest(start, prefix.encode())
+            # A page that has another name point at this machine still has that name.
+            ours = self.headers.get("Host") == f"{_HOST}:{self.connection.getsockname()[1]}"
+            served = files.get(path[len(prefix) :]) if known and ours else None
+            if served is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", served.kind)
+            self.send_header("Content-Length", str(len(served.content)))
+            for name, value in _HEADERS.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(served.content)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Nothing: the address, which is a secret, would be in it."""
+
+    return Handler
+
+
+def _read_labels(path: Path, scan: Volume, schema: LabelSchema) -> Shaped[np.ndarray, "x y z"]:
+    label_map = read_label_map(path)
+    check_same_grid(label_map, scan)
+    return schema.to_classes(label_map.data, path)
+
+
+def _nifti(array: Shaped[np.ndarray, "x y z"], affine: Affine) -> bytes:
+    """A NIfTI-1 file in RAS+ order, its voxels from byte 352 on, as the page's script expects."""
+    image = nib.Nifti1Image(array, affine, dtype=array.dtype)
+    if array.dtype == np.uint8:  # NiiVue takes colours by value only for what says so.
+        image.header.set_intent("label")
+    file = io.BytesIO()
+    image.to_stream(file)
+    return file.getvalue()
+
+
+def _labels() -> list[dict[str, object]]:
+    """Each class's value, name and colour; background has none."""
+    colours = {**TISSUE_COLOURS, "ignored": _IGNORED_COLOUR}
+    named = [*enumerate(CLASS_NAMES), (IGNORE, "ignored")]
+    found = []
+    for value, name in named:
+        rgb = [round(255 * part) for part in to_rgb(colours.get(name, "#000000"))]
+        found.append({"value": value, "name": name, "rgba": [*rgb, 255 if name in colours else 0]})
+    return found

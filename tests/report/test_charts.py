@@ -1,0 +1,100 @@
+"""Charts are SVG of the page's own ink, in which names are text."""
+
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from infant_seg_jax.data.labels import TISSUE_COLOURS
+from infant_seg_jax.report import charts
+from infant_seg_jax.report.charts import Series
+
+GROUPS = {"CSF": [[0.5, 0.7]], "GM": [[0.6, 0.8]], "WM": [[0.9, math.nan]], "mean": [[0.7, 0.7]]}
+
+EVERY = {
+    "curves": lambda title: charts.curves(
+        title, "loss", [Series(0, [1.0, 2.0], [0.3, 0.2])], [1.5]
+    ),
+    "bars": lambda title: charts.bars_with_dots(title, "every subject a dot", GROUPS, True),
+    "against": lambda title: charts.against_each_other(
+        title, "ml", [1.0, 2.0], [1.0, 3.0], "#56B4E9"
+    ),
+    "bland-altman": lambda title: charts.bland_altman(
+        title, "ml", [1.0, 2.0, 4.0], [1.0, 3.0, 5.0], "#56B4E9"
+    ),
+    "histogram": lambda title: charts.histogram(
+        title, "mm", [0.0, 1.0, 1.0, 99.0], "#56B4E9", 10.0
+    ),
+    "strip": lambda title: charts.strip(title, "ml", [3.0, 1.0, math.nan], "#56B4E9"),
+}
+
+
+def texts(svg: Markup) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return ["".join(part.itertext()).strip() for part in root.iter() if part.tag.endswith("text")]
+
+
+@pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
+def test_a_chart_is_well_formed_in_the_pages_ink_with_its_title_as_text(draw) -> None:
+    title = 'a $x^2$ <script>alert("1")</script> & b_1'
+    svg = draw(title)
+    root = ElementTree.fromstring(svg)  # So it is well-formed.
+    assert root.get("role") == "img" and root.get("aria-label") == title
+    assert title in texts(svg)
+    assert "currentColor" in svg and charts.INK not in svg and "#000000" not in svg
+    assert "<script" not in svg and "<style" not in svg and "<metadata" not in svg
+    assert "http" not in svg.replace("http://www.w3.org/", "")  # Names of formats, not addresses.
+
+
+def test_charts_of_one_page_share_no_id_of_another_meaning() -> None:
+    """What has an id is named by what it is: the same id, the same drawing."""
+    meanings: dict[str, str] = {}
+    for draw in EVERY.values():
+        for part in ElementTree.fromstring(draw("title")).iter():
+            if name := part.get("id"):
+                drawn = ElementTree.tostring(part, encoding="unicode")
+                assert meanings.setdefault(name, drawn) == drawn
+    assert meanings
+
+
+def test_bars_are_as_high_as_the_means_and_begin_at_zero() -> None:
+    svg = charts.bars_with_dots("Dice", "", {"CSF": [[0.2, 0.4]], "GM": [[0.6]]}, True)
+    bars = []
+    for part in ElementTree.fromstring(svg).iter():
+        style = part.get("style", "").lower()
+        if any(f"fill: {colour.lower()}" in style for colour in TISSUE_COLOURS.values()):
+            numbers = [
+                float(n) for n in part.get("d", "").replace("L", "M").split() if n[0] not in "Mz"
+            ]
+            bars.append((max(numbers[1::2]), min(numbers[1::2])))
+    (floor_csf, top_csf), (floor_gm, top_gm) = bars
+    assert floor_csf == floor_gm
+    assert (floor_csf - top_csf) / (floor_gm - top_gm) == pytest.approx(0.3 / 0.6, rel=1e-3)
+    assert {"0.0", "1.0"} <= set(texts(svg))
+
+
+def test_many_values_become_few_dots() -> None:
+    values = np.random.default_rng(0).random(5000).tolist()
+    few, many = (charts.strip("", "ml", part, "#56B4E9") for part in (values[:300], values))
+    assert many.count("<use") - few.count("<use") < 30  # The ticks may differ.
+    assert len(many) < 100_000
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(2, 10))
+def test_an_even_choice_keeps_order_and_both_ends(values: list[int], most: int) -> None:
+    chosen = charts.evenly(values, most)
+    assert len(chosen) == min(len(values), most)
+    if values:
+        assert chosen[0] == values[0] and chosen[-1] == values[-1]
+    steps = charts.evenly(range(len(values)), most)
+    assert sorted(set(steps)) == steps
+
+
+def test_every_series_looks_different_and_unlike_a_tissue() -> None:
+    styles = [charts.series_style(number) for number in range(charts.MAX_SERIES)]
+    assert len(set(styles)) == charts.MAX_SERIES
+    assert not {colour for colour, _ in styles} & set(TISSUE_COLOURS.values())

@@ -1,0 +1,270 @@
+"""What pages say, against what is known of a small evaluation, prediction and run."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infant_seg_jax.data.labels import CLASS_NAMES, GM, IGNORE
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.metrics.score_files import read_scores
+from infant_seg_jax.metrics.table import DiceTable, write_dice
+from infant_seg_jax.report import evaluation_page as evaluations
+from infant_seg_jax.report import prediction_page as predictions
+from infant_seg_jax.report.comparison_page import comparison_page
+from infant_seg_jax.report.confusion import confusion_ml
+from infant_seg_jax.report.evaluation_page import evaluation_page
+from infant_seg_jax.report.outputs import find_outputs
+from infant_seg_jax.report.page import Section, write_page
+from infant_seg_jax.report.prediction_page import prediction_page
+from infant_seg_jax.report.report import write_report
+from infant_seg_jax.report.slices import Scan
+from infant_seg_jax.report.training_page import training_page
+from tests.report.cohort import (
+    NAMES,
+    VOXEL_ML,
+    truth,
+    write_evaluation,
+    write_prediction,
+    write_run,
+)
+
+
+def test_confusion_is_counted_in_ml_and_sums_to_the_volumes() -> None:
+    random = np.random.default_rng(0)
+    labels, true = random.choice([0, 1, 2, 3, IGNORE], (2, 9, 8, 7)).astype(np.uint8)
+    found = confusion_ml(Scan(None, labels, (1.0, 2.0, 1.5), true))
+    known = (labels != IGNORE) & (true != IGNORE)
+    for row in range(len(CLASS_NAMES)):
+        for column in range(len(CLASS_NAMES)):
+            count = np.sum(known & (true == row) & (labels == column))
+            assert found[row, column] == pytest.approx(count * 3.0 / 1000)
+
+
+def test_evaluation_says_how_good_and_who_is_worst(tmp_path: Path) -> None:
+    page = evaluation_page(write_evaluation(tmp_path), "scores")
+    # Moved by 0, 1, 2, 3 of 9 voxels along y.
+    dice = [1 - moved / 9 for moved in range(4)]
+    assert f"Mean Dice {np.mean(dice):.3f}" in page.verdict[0] and "4 subjects" in page.verdict[0]
+    assert "The worst subject is sub-d (0.667)." in page.verdict
+    assert [(case.title, case.name) for case in page.shown] == [
+        ("Worst", "sub-d"),
+        ("Median", "sub-b"),
+        ("Best", "sub-a"),
+    ]
+    assert "mean 0.667" in page.shown[0].dice and len(page.shown[0].histograms) == 3
+    scan = tmp_path / "scans" / "sub-d_T1w.nii.gz"
+    assert page.shown[0].command.startswith(f"infant-seg view {scan} ")
+    rows = {row.name: row.cells for row in page.subjects}
+    assert tuple(rows) == NAMES and rows["sub-d"][3] == (pytest.approx(2 / 3, abs=1e-6), "0.667")
+    assert len(page.columns) == len(rows["sub-a"])
+    assert not page.notices
+
+
+def test_confusions_of_all_subjects_come_to_shares_of_the_true_tissue(tmp_path: Path) -> None:
+    page = evaluation_page(write_evaluation(tmp_path), "scores")
+    # Of each tissue, (0 + 1 + 2 + 3) / (4 * 9) has become background.
+    lost = 100 * 6 / 36
+    for row in page.confusion:
+        background, *tissues = [value for value, _ in row.cells]
+        assert background == pytest.approx(lost)
+        assert sum(value or 0 for value in tissues) == pytest.approx(100 - lost)
+    assert [row.name for row in page.confusion] == ["CSF", "GM", "WM"]
+    assert len(page.volumes) == 6 and np.sum(truth() == GM) * VOXEL_ML == pytest.approx(1.296)
+
+
+def test_evaluation_without_its_label_maps_says_so_and_keeps_the_scores(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    shutil.rmtree(tmp_path / "truth")
+    page = evaluation_page(scores, "scores")
+    (notice,) = page.notices
+    assert notice.startswith("No pictures and volumes: ") and str(tmp_path / "truth") in notice
+    assert not page.shown and not page.confusion and len(page.subjects) == 4
+
+
+def test_a_damaged_label_map_costs_that_subject_its_picture_alone(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    broken = tmp_path / "predicted" / "sub-d_dseg.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    page = evaluation_page(scores, "scores")
+    (notice,) = page.notices
+    assert str(broken) in notice
+    assert [case.name for case in page.shown] == ["sub-b", "sub-a"]
+
+
+def test_volumes_of_many_subjects_are_those_of_some_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluations, "MAX_CASES", 3)
+    page = evaluation_page(write_evaluation(tmp_path), "scores")
+    assert page.notices == ("Volumes are those of 3 of 4 subjects.",)
+    assert len(page.shown) == 3 and len(page.subjects) == 4
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    path = scores / "metrics.json"
+    content = json.loads(path.read_text()) | {
+        "failures": {"x": "x is broken."},
+        "unpredicted": ["y", "z"],
+    }
+    path.write_text(json.dumps(content))
+    notices = evaluation_page(scores, "scores").notices
+    assert notices == ("x is broken.", "Left out, since not predicted: y, z.")
+
+
+def test_dice_of_folds_and_sweeps_is_reported_too(tmp_path: Path) -> None:
+    rows = {"a": {"CSF": 0.5, "GM": 0.7, "WM": 0.9}, "b": {"CSF": 0.4, "GM": math.nan, "WM": 0.8}}
+    write_dice(tmp_path, DiceTable(rows))
+    page = evaluation_page(tmp_path, "scores")
+    assert page.verdict[0].startswith("Mean Dice 0.650") and len(page.bars) == 1
+    assert page.columns == ("Dice, CSF", "Dice, GM", "Dice, WM", "Dice, mean")
+    assert page.subjects[1].cells[1] == (None, "-") and "scores alone" in page.notices[0]
+    (tmp_path / "dice.csv").write_text("subject,CSF\na,many\n")
+    with pytest.raises(InputError, match="is no table of Dice as the trainings write it"):
+        evaluation_page(tmp_path, "scores")
+
+
+def test_comparison_is_of_the_first_with_each_other(tmp_path: Path) -> None:
+    names = tuple(f"sub-{number}" for number in range(6))
+    better = read_scores(write_evaluation(tmp_path / "a", names))
+    worse = read_scores(write_evaluation(tmp_path / "b", names[3:] + names[:3]))
+    page = comparison_page({"a": better, "b": worse, "c": better})
+    assert page is not None and len(page.verdict) == 2
+    assert page.verdict[0].startswith("a has a mean Dice +0.000 against b (95% interval -")
+    assert "better in 3 of 6 subjects" in page.verdict[0] and "do not tell" in page.verdict[0]
+    assert "better in 0 of 6" in page.verdict[1]
+    assert comparison_page({"a": better}) is None
+
+
+def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
+    page = prediction_page(write_prediction(tmp_path), "labels")
+    assert page.verdict == ("4 scans labelled.", "1 flagged: read the warnings before using them.")
+    shown = [card.row.label_map[:4] for card in page.cards]
+    assert shown == ["s001", "s003", "s002", "s000"]  # Then what the network is least sure of.
+    assert page.cards[0].notices == ("It looks <b>odd</b>.",)
+    assert page.cards[1].ranks["CSF"] == "number 1 of 4 by size, median 101.5 ml"
+    without = page.cards[2]
+    assert without.picture is not None and without.command == ""
+    assert "without the scan" in without.notices[0]
+    assert len(page.charts) == 4  # No agreement, since nothing was mirrored.
+
+
+def test_prediction_of_many_scans_shows_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "MAX_PICTURES", 2)
+    page = prediction_page(write_prediction(tmp_path, 5), "labels")
+    assert len(page.cards) == 2 and len(page.rows) == 5
+    assert page.notices[0].startswith("2 of 5 scans are shown: what is flagged first")
+
+
+def test_a_label_map_that_is_gone_is_said(tmp_path: Path) -> None:
+    output = write_prediction(tmp_path)
+    (output / "s001_dseg.nii.gz").unlink()
+    card = prediction_page(output, "labels").cards[0]
+    assert card.picture is None and card.notices[-1].startswith("No picture: ")
+
+
+def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
+    output = write_prediction(tmp_path)
+    (output / "tissue_volumes.tsv").write_text("a\tb\n1\t2\n")
+    with pytest.raises(InputError, match="is no table of volumes as predict writes it"):
+        prediction_page(output, "labels")
+
+
+def test_a_fine_tuned_run_is_drawn_after_the_one_that_it_began_from(tmp_path: Path) -> None:
+    adult = write_run(tmp_path / "adult", steps=8)
+    infant = write_run(tmp_path / "infant", start=str(adult), best=0.75)
+    (infant / "start.tsv").write_text(
+        "path\tshape\tstart\tfrozen\tmultiplier\n"
+        "params/stem/kernel\t3x3\tloaded\tTrue\t1.0\n"
+        "params/stem/bias\t3\tloaded\tTrue\t1.0\n"
+        "params/head/kernel\t3x3\tfresh\tFalse\t0.5\n"
+    )
+    page = training_page({"adult": adult, "infant": infant})
+    first, second = page.runs
+    assert (first.after, second.after, page.marked) == (0, 8, True)
+    assert second.started_from == str(adult) and not first.started_from
+    assert second.dice["mean"] == "0.750" and second.dice["step"] == "2"
+    assert second.steps == "4 of 4" and second.loss == "0.500" and second.devices == "2 cpu"
+    assert [
+        (group.block, group.start, group.frozen, len(group.paths)) for group in second.starts
+    ] == [
+        ("stem, parameters", "loaded", True, 2),
+        ("head, parameters", "fresh", False, 1),
+    ]
+    changed = {key for key, _, default in second.config if not default}
+    assert changed == {"steps", "init.checkpoint"}
+    assert len(page.charts) == 7
+
+
+def test_a_run_without_metrics_has_a_row(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").unlink()
+    page = training_page({"run": run})
+    assert not page.charts and page.runs[0].loss == "-" and page.runs[0].seconds == "-"
+
+
+def test_outputs_are_found_below_a_folder_and_named_apart(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "demo" / "scores" / "a")
+    write_evaluation(tmp_path / "demo" / "scores" / "b")
+    write_run(tmp_path / "demo" / "runs" / "a")
+    write_prediction(tmp_path / "demo" / "predicted")
+    found = {(one.kind, one.name) for one in find_outputs([tmp_path / "demo"])}
+    assert found == {
+        ("run", "a"),
+        ("evaluation", "a/scores"),
+        ("evaluation", "b/scores"),
+        ("prediction", "labels"),
+    }
+
+
+def test_nothing_to_report_of_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no folder .*nowhere: name the output of train"):
+        find_outputs([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="holds no run, scores or label maps of ours"):
+        find_outputs([tmp_path])
+
+
+def test_a_report_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
+    scores, labels = write_evaluation(tmp_path / "e"), write_prediction(tmp_path / "p")
+    run = write_run(tmp_path / "r")
+    page = write_report([scores, labels, run])
+    text = page.read_text(encoding="utf-8")
+    assert page == scores / "report.html"
+    for heading in ("How good: scores", "Labelled: labels", "Training"):
+        assert f"<h2>{heading}</h2>" in text
+    for what in ("src=", "href="):
+        rest = text.split(what)[1:]
+        assert all(part.startswith(('"data:', '"#')) for part in rest)
+    assert "default-src 'none'" in text and "url(" not in text.replace("url(#", "")
+
+
+def test_everything_that_comes_from_outside_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    scores = write_evaluation(tmp_path / "e")
+    for name in ("metrics.csv", "metrics.json"):
+        path = scores / name
+        path.write_text(path.read_text().replace("sub-a", evil))
+    content = json.loads((scores / "metrics.json").read_text())
+    content["failures"] = {evil: f"{evil} failed."}
+    content["checkpoint"] = evil
+    (scores / "metrics.json").write_text(json.dumps(content))
+    run = write_run(tmp_path / "r" / "<img src=x onerror=alert(1)>", start=evil)
+    record = json.loads((run / "run.json").read_text())
+    record["devices"], record["versions"] = [evil], {evil: evil}
+    (run / "run.json").write_text(json.dumps(record))
+    text = write_report([scores, run], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count("<script") == 1 and "<img src=x" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "&lt;img src=x" in text
+
+
+def test_a_page_of_names_that_are_no_text_is_written(tmp_path: Path) -> None:
+    page = write_page(tmp_path / "p.html", "a\udcff", ["b\udcff"], [])
+    assert r"a\udcff" in page.read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="Cannot write to the folder"):
+        write_page(page / "p.html", "a", [], [Section("s", "comparison.html", None)][:0])

@@ -1,0 +1,163 @@
+"""The viewer's server gives what was named, to those who know its address, on this machine."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infant_seg_jax.data.labels import IGNORE
+from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.report import viewer
+from infant_seg_jax.report.viewer import Served, start_server, viewer_files
+from tests.data.volume_files import reorient, save
+from tests.report.cohort import AFFINE, scan, truth
+
+FILES = {"": Served("text/html", b"page"), "scan.nii": Served("application/octet-stream", b"scan")}
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server, found = start_server(FILES)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of NiiVue, which takes an extra."""
+    monkeypatch.setattr(viewer, "niivue_script", lambda: b"niivue")
+
+
+def get(address: str, path: str, host: str = "") -> tuple[int, bytes, dict[str, str]]:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request("GET", path, headers={"Host": host or parts.netloc})
+    response = connection.getresponse()
+    found = response.status, response.read(), dict(response.getheaders())
+    connection.close()
+    return found
+
+
+def test_server_gives_the_files_under_its_token_alone(address: str) -> None:
+    parts = urlsplit(address)
+    assert parts.hostname == "127.0.0.1" and len(parts.path) > 30
+    status, content, headers = get(address, parts.path)
+    assert (status, content) == (200, b"page") and headers["Content-Type"] == "text/html"
+    assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert get(address, f"{parts.path}scan.nii?1")[:2] == (200, b"scan")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/scan.nii", "/wrong/scan.nii", "{}../scan.nii", "{}other.nii", "{}%2e%2e/etc"),
+        *("{}/etc/passwd", "{}scan.nii/", "/%s%n"),
+    ],
+)
+def test_server_gives_nothing_else(path: str, address: str) -> None:
+    status, content, _ = get(address, path.format(urlsplit(address).path))
+    assert status in (400, 404) and b"page" not in content and content != b"scan"
+
+
+def test_server_does_not_answer_to_other_names(address: str) -> None:
+    """As of a page elsewhere whose name was made to point here."""
+    path, port = urlsplit(address).path, urlsplit(address).port
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1:1"):
+        assert get(address, path, host)[0] == 404
+
+
+def test_two_servers_have_two_ports_and_two_tokens(address: str) -> None:
+    server, other = start_server(FILES)
+    server.server_close()
+    assert urlsplit(other).port != urlsplit(address).port
+    assert urlsplit(other).path != urlsplit(address).path
+
+
+@pytest.mark.usefixtures("script")
+def test_files_hold_the_voxels_in_ras_order_from_byte_352(tmp_path: Path) -> None:
+    labels = truth()
+    labels[0, 0, 0] = IGNORE
+    order = ((2, 0, 1), (True, False, True))
+    paths = [
+        save(tmp_path / name, *reorient(array, AFFINE, *order))
+        for name, array in (("s.nii.gz", scan()), ("l.nii.gz", labels))
+    ]
+    files = viewer_files(paths[0], paths[1:], TISSUE_SCHEMA.changed({IGNORE: IGNORE}))
+    for name, array in (("scan.nii", scan()), ("labels-0.nii", labels)):
+        content = files[name].content
+        found = np.frombuffer(content, array.dtype, offset=352).reshape(array.shape, order="F")
+        np.testing.assert_array_equal(found, array)
+        image = nib.Nifti1Image.from_bytes(content)
+        assert image.affine is not None and np.allclose(image.affine, AFFINE, atol=1e-5)
+    config = files[""].content.decode().split('data-config="')[1].split('"')[0]
+    assert json.loads(unescape(config))["shape"] == list(labels.shape)
+
+
+@pytest.mark.usefixtures("script")
+def test_names_are_escaped_in_the_page(tmp_path: Path) -> None:
+    path = save(tmp_path / "<script>'\".nii.gz", scan(), AFFINE)
+    text = viewer_files(path, [path.parent / "<script>'\".nii.gz"][:0], TISSUE_SCHEMA)[""].content
+    assert text.count(b"<script") == 1
+
+
+@pytest.mark.usefixtures("script")
+def test_what_cannot_be_shown_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", scan(), AFFINE)
+    labels = save(tmp_path / "labels.nii.gz", truth(), AFFINE)
+    smaller = save(tmp_path / "smaller.nii.gz", truth()[1:], AFFINE)
+    with pytest.raises(InputError, match="expected one grid for both"):
+        viewer_files(path, [smaller], TISSUE_SCHEMA)
+    with pytest.raises(InputError, match="holds label values outside the schema 'iseg'"):
+        viewer_files(path, [labels], ISEG_SCHEMA)
+    with pytest.raises(InputError, match="There are 5 label maps, expected at most 4"):
+        viewer_files(path, [labels] * 5, TISSUE_SCHEMA)
+    with pytest.raises(InputError, match="nowhere"):
+        viewer_files(tmp_path / "nowhere.nii", [], TISSUE_SCHEMA)
+
+
+def test_a_missing_viewer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewer, "_WIDGET", "ipyniivue/static/nothing.js")
+    with pytest.raises(InputError, match=r"pip install 'infant_seg_jax\[viewer\]'"):
+        viewer.niivue_script()
+
+
+def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", scan(), AFFINE)
+    code = (
+        "from infant_seg_jax.report import viewer\n"
+        "viewer.niivue_script = lambda: b'niivue'\n"
+        "from infant_seg_jax.__main__ import main\n"
+        f"main(['view', {str(path)!r}, '--noopen'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONUNBUFFERED="1"),
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert get(address, urlsplit(address).path)[0] == 200
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Stopped." in said and "Traceback" not in said
+    with pytest.raises(OSError):
+        get(address, urlsplit(address).path)

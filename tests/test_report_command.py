@@ -1,0 +1,94 @@
+"""`infant-seg report`, and the reports that other commands draw at their end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infant_seg_jax.__main__ import main
+from infant_seg_jax.report import report
+from tests.data.volume_files import save
+from tests.report.cohort import AFFINE, truth, write_evaluation, write_run
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
+    """What a command says on standard output, and on standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    code = stop.value.code
+    assert (1 if isinstance(code, str) else code or 0) == status, said.err
+    assert "Traceback" not in said.err
+    return said.out, said.err
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> list[str]:
+    """The arguments of an evaluation of two subjects."""
+    for folder, shift in (("true", 0), ("found", 1)):
+        (tmp_path / folder).mkdir()
+        for name in ("sub-1", "sub-2"):
+            moved = np.roll(truth(), shift, axis=1)
+            save(tmp_path / folder / f"{name}_dseg.nii.gz", moved, AFFINE)
+    where = [f"--prediction={tmp_path / 'found'}", f"--truth={tmp_path / 'true'}"]
+    return ["evaluate", *where, f"--output={tmp_path / 'scores'}"]
+
+
+def test_report_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = write_evaluation(tmp_path)
+    said, _ = run(capsys, "report", scores)
+    assert said == f"Open {scores / 'report.html'} in a browser.\n"
+    page = tmp_path / "new" / "page.html"
+    said, _ = run(capsys, "report", scores, write_run(tmp_path / "run"), f"--output={page}")
+    assert str(page) in said and "<h2>Training</h2>" in page.read_text()
+
+
+def test_report_refuses_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, said = run(capsys, "report", tmp_path, status=1)
+    assert said.startswith("infant-seg: report: ") and len(said.splitlines()) == 1
+    run(capsys, "report", status=2)
+
+
+def test_evaluate_draws_its_report_unless_told_not_to(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "scores" / "report.html"
+    _, said = run(capsys, *maps, "--noreport")
+    assert not page.exists() and "report" not in said
+    _, said = run(capsys, *maps)
+    assert f"Look at it: {page}" in said and "sub-2" in page.read_text()
+    page.unlink()
+    _, said = run(capsys, *maps, "--quiet")
+    assert page.exists() and said == ""
+
+
+def test_a_report_that_cannot_be_drawn_fails_nothing(
+    maps: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(paths: object, page: object) -> Path:
+        raise RuntimeError("no\nink")
+
+    monkeypatch.setattr(report, "write_report", fail)
+    said, err = run(capsys, *maps)
+    assert "There is no report, since it could not be drawn (RuntimeError: no ink)." in err
+    assert "Written to" in said and (tmp_path / "scores" / "metrics.csv").is_file()
+
+
+def test_a_report_of_label_maps_does_not_load_jax(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    code = f"""
+import sys
+from infant_seg_jax.__main__ import main
+try:
+    main(["report", {str(scores)!r}])
+except SystemExit as stop:
+    assert not stop.code, stop.code
+assert "jax" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
