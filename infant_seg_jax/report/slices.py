@@ -181,7 +181,7 @@ def _filled(
 def _outline(pixels: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"]) -> None:
     for name, colour in TISSUE_COLOURS.items():
         tissue = classes == CLASS_NAMES.index(name)
-        pixels[tissue & ~np.asarray(binary_erosion(tissue))] = to_rgb(colour)
+        pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = to_rgb(colour)
 
 
 def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
