@@ -30,6 +30,7 @@ COMMANDS = {
     "train-folds": "train every fold, one after another, and gather the scores",
     "compare-transfer": "measure what another run's weights bring",
     "export-model": "write a trained network as one folder to keep or to pass on",
+    "export": "write a trained network as one program for other software",
     "import-weights": "make a model of a PyTorch network's weights",
     "predict": "label scans with a trained network",
     "evaluate": "measure label maps against the truth, per tissue and subject",

@@ -1,0 +1,127 @@
+"""A trained network as one program, which any JAX runs without this package.
+
+network.stablehlo   windows of prepared scans to class probabilities, as `jax.export` serialises it
+program.json        what goes in and comes out, and what is to be done before and after
+
+https://docs.jax.dev/en/latest/export/export.html says how long such programs are understood.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, export
+from jaxtyping import Float
+
+from infant_seg_jax.data.formats.grid import times
+from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_folder, sha256, write_json
+from infant_seg_jax.inference.model_folder import TrainedModel
+from infant_seg_jax.inference.predictor import make_model
+
+PROGRAM, DESCRIPTION = "network.stablehlo", "program.json"
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+_BEFORE = (
+    "Bring the scan's axes into RAS+ order: x grows to the right, y to anterior, z to superior.",
+    "Find what is not air (of a stripped scan: the brain), or take a brain mask; crop to it and a "
+    "margin of preparation.margin_mm on every side.",
+    "Resample to preparation.spacing_mm along each axis; 0 keeps the scan's own voxels.",
+    "Clip each channel to preparation.clip_percentiles of its values in the brain, then bring "
+    "those to zero mean and unit variance. Outside the brain all is exactly 0.",
+    "Cut windows of the input's shape, neighbours sharing windows.overlap of their extent; pad "
+    "with zeros what is smaller than a window.",
+)
+_AFTER = (
+    "Average the windows' probabilities with Gaussian weights, of a standard deviation of an "
+    "eighth of the window's extent about its centre.",
+    "Bring the probabilities back to the scan's own voxels, linearly.",
+    "Label each voxel with its most probable class, and everything outside the crop background.",
+)
+
+
+def write_program(
+    folder: Path,
+    model: TrainedModel,
+    *,
+    batch_size: int = 1,
+    platforms: Sequence[str] = PLATFORMS,
+) -> None:
+    """Write a network as a program for windows of one shape, whole or not at all.
+
+    Args:
+        folder: a new one.
+        model: the network; its `config.inference.window` is the windows' shape.
+        batch_size: windows that the program takes at once.
+        platforms: of JAX's names, those that it is to run on.
+
+    Raises:
+        InputError: a platform is unknown, or the folder exists already or cannot be written.
+    """
+    if unknown := sorted(set(platforms) - set(PLATFORMS)) or not platforms:
+        raise InputError(
+            f"The platforms are {', '.join(platforms) or 'none'}, expected some of "
+            f"{', '.join(PLATFORMS)}{f'; unknown: {unknown}' if platforms else ''}."
+        )
+    window = tuple(model.config.inference.window)
+    shape = (batch_size, *window, len(model.record.modalities))
+    exported = export_network(model, shape, platforms)
+    with atomic_folder(folder) as temporary:
+        (temporary / PROGRAM).write_bytes(exported.serialize())
+        write_json(temporary / DESCRIPTION, _describe(model, shape, platforms, temporary))
+
+
+def export_network(
+    model: TrainedModel, shape: tuple[int, ...], platforms: Sequence[str]
+) -> export.Exported:
+    """The network with its weights, from float32 images of `shape` to probabilities."""
+    network = make_model(model.config)
+    variables = jax.tree.map(jnp.asarray, model.variables)
+
+    @jax.jit
+    def predict(image: Float[Array, "n x y z c"]) -> Array:
+        logits = network.apply(variables, image)
+        assert isinstance(logits, Array)
+        return jax.nn.softmax(logits)
+
+    return export.export(predict, platforms=tuple(platforms))(
+        jax.ShapeDtypeStruct(shape, np.float32)
+    )
+
+
+def _describe(
+    model: TrainedModel, shape: tuple[int, ...], platforms: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    settings = model.config.inference
+    return {
+        "written_by": f"infant_seg_jax {version('infant_seg_jax')}, jax {version('jax')}",
+        "program": {
+            "file": PROGRAM,
+            "sha256": sha256(folder / PROGRAM),
+            "format": "jax.export: jax.export.deserialize(bytearray).call(image)",
+            "platforms": list(platforms),
+        },
+        "input": {
+            "shape": list(shape),
+            "axes": ["window", "x (right)", "y (anterior)", "z (superior)", "modality"],
+            "dtype": "float32",
+            "modalities": list(model.record.modalities),
+        },
+        "output": {
+            "shape": [*shape[:-1], len(CLASS_NAMES)],
+            "dtype": "float32",
+            "meaning": "probabilities of the classes, which sum to 1",
+            "classes": list(CLASS_NAMES),
+        },
+        "preparation": asdict(model.record.preparation),
+        "extents": list(model.record.extents),
+        "windows": {"shape": times(shape[1:4]), "overlap": settings.overlap},
+        "before": list(_BEFORE),
+        "after": list(_AFTER),
+    }

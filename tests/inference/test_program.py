@@ -1,0 +1,83 @@
+"""A network as a program: what it computes, and where it runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from infant_seg_jax.config import default_config
+from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.data.preprocessing import Preparation
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import sha256
+from infant_seg_jax.inference.model_folder import TrainedModel
+from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.program import DESCRIPTION, PROGRAM, write_program
+from infant_seg_jax.training.run_folder import RunRecord
+from infant_seg_jax.training.state import init_variables
+
+SHAPE = (2, 16, 24, 16, 2)
+
+RUN_ELSEWHERE = """
+import sys
+import jax, numpy
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+numpy.save(sys.argv[3], program.call(numpy.load(sys.argv[2])))
+assert not any(name.startswith("infant_seg_jax") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> TrainedModel:
+    config = default_config()
+    config.model.growth_rate = config.model.stem_features = 4
+    config.model.block_layers = (1, 2)
+    config.inference.window = SHAPE[1:4]
+    variables = init_variables(make_model(config), 2, seed=3)
+    record = RunRecord(("T1w", "T2w"), Preparation(margin_mm=5.0), ("brain",))
+    return TrainedModel(config, variables, record, {})
+
+
+def test_the_program_computes_what_the_predictor_does_without_this_package(
+    model: TrainedModel, tmp_path: Path
+) -> None:
+    write_program(tmp_path / "out", model, batch_size=2)
+    images = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    files = (tmp_path / "out" / PROGRAM, tmp_path / "images.npy", tmp_path / "found.npy")
+    command = [sys.executable, "-c", RUN_ELSEWHERE, *map(str, files)]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npy")
+    predictor = Predictor.from_config(model.config, model.variables, model.record)
+    expected = np.stack([predictor.probabilities(image) for image in images])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert expected.std() > 0.01
+
+
+def test_the_description_fits_the_program(model: TrainedModel, tmp_path: Path) -> None:
+    write_program(tmp_path / "out", model, batch_size=2, platforms=["cpu", "tpu"])
+    path = tmp_path / "out" / PROGRAM
+    about = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert about["program"]["sha256"] == sha256(path)
+    assert tuple(about["program"]["platforms"]) == program.platforms == ("cpu", "tpu")
+    (given,), (made,) = program.in_avals, program.out_avals
+    assert tuple(about["input"]["shape"]) == given.shape == SHAPE
+    assert tuple(about["output"]["shape"]) == made.shape == (*SHAPE[:4], 4)
+    assert about["input"]["dtype"] == given.dtype == about["output"]["dtype"] == made.dtype
+    assert about["output"]["classes"] == list(CLASS_NAMES)
+    assert about["input"]["modalities"] == ["T1w", "T2w"]
+    assert about["preparation"]["margin_mm"] == 5.0
+
+
+@pytest.mark.parametrize("platforms", [[], ["cpu", "abacus"]])
+def test_unknown_platforms_are_refused(
+    model: TrainedModel, tmp_path: Path, platforms: list[str]
+) -> None:
+    with pytest.raises(InputError, match="The platforms are .*, expected some of cpu, cuda, tpu"):
+        write_program(tmp_path / "out", model, platforms=platforms)
+    assert not (tmp_path / "out").exists()
