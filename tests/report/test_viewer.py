@@ -141,6 +141,9 @@ def test_a_missing_viewer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
 def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", scan(), AFFINE)
     code = (
+        # What runs in the background of a shell starts deaf to Ctrl-C, and so may these tests.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from infant_seg_jax.report import viewer\n"
         "viewer.niivue_script = lambda: b'niivue'\n"
         "from infant_seg_jax.__main__ import main\n"
@@ -153,11 +156,15 @@ def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         text=True,
         env=dict(os.environ, PYTHONUNBUFFERED="1"),
     )
-    assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    assert get(address, urlsplit(address).path)[0] == 200
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert get(address, urlsplit(address).path)[0] == 200
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=300)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 0 and "Stopped." in said and "Traceback" not in said
     with pytest.raises(OSError):
         get(address, urlsplit(address).path)
