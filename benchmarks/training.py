@@ -97,7 +97,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "cores": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
-        "config": arguments.config.name,
+        "recipe": arguments.config.name,
         "jax": version("jax"),
     }
     for name in AUGMENTATIONS:
