@@ -1,5 +1,6 @@
 """A trained network from wherever it lies: a run folder or a model folder."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,12 @@ def source_schema(path: Path) -> LabelSchema:
     """
     path = Path(path)
     if is_model_folder(path):
-        description: Any = {**read_description(path / DESCRIPTION).training}
+        description: Any = read_description(path / DESCRIPTION).training
     else:
         _check_is_run(path)
         description = read_json(path / "run.json")
-    data = description.get("data") if isinstance(description, dict) else None
-    name = data.get("schema") if isinstance(data, dict) else None
+    data = description.get("data") if isinstance(description, Mapping) else None
+    name = data.get("schema") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or name not in SCHEMAS:
         raise InputError(
             f"{path} was trained with labels of {name!r}, which is no schema of ours "

@@ -64,10 +64,11 @@ def write_program(
     Raises:
         InputError: a platform is unknown, or the folder exists already or cannot be written.
     """
-    if unknown := sorted(set(platforms) - set(PLATFORMS)) or not platforms:
+    unknown = sorted(set(platforms) - set(PLATFORMS))
+    if unknown or not platforms:
         raise InputError(
             f"The platforms are {', '.join(platforms) or 'none'}, expected some of "
-            f"{', '.join(PLATFORMS)}{f'; unknown: {unknown}' if platforms else ''}."
+            f"{', '.join(PLATFORMS)}{f'; unknown: {unknown}' if unknown else ''}."
         )
     window = tuple(model.config.inference.window)
     shape = (batch_size, *window, len(model.record.modalities))
