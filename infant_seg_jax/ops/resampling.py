@@ -6,7 +6,11 @@ only. Both are one matrix product and cheap rearrangements, on any platform, whe
 forms are slow.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -21,6 +25,7 @@ def downsample(
     return blocks @ kernel.reshape(8 * c, -1)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def upsample(
     x: Float[Array, "n d h w c"],
     kernel: Float[Array, "size size size group_channels k"],
@@ -30,7 +35,7 @@ def upsample(
 
     Tap `t` of the kernel adds to the output at `stride * i + t - 1`, as in PyTorch's
     `ConvTranspose3d(kernel_size=stride + 2, stride=stride, padding=1)`. The channels are split
-    into `c / kernel.shape[3]` groups, as are the outputs.
+    into `c / kernel.shape[3]` groups, as are the outputs. Differentiable once, in reverse mode.
     """
     size, outputs = kernel.shape[0], kernel.shape[-1]
     groups = x.shape[-1] // kernel.shape[3]
@@ -40,6 +45,65 @@ def upsample(
     for axis in (5, 3, 1):
         spread = _overlap_add(spread, axis, stride)
     return spread.reshape(*spread.shape[:-2], outputs)
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return upsample(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Two products with what each voxel of the input reached, as rows.
+
+    Groups are taken for one whose kernel has zeros: to multiply by these costs less than to
+    rearrange the rows by group.
+    """
+    x, kernel = saved
+    channels = x.shape[-1]
+    rows = _reached(gradient, stride)
+    to_x = rows @ _ungrouped(kernel, channels).T
+    to_ungrouped = x.reshape(-1, channels).T @ rows
+    to_kernel = jax.linear_transpose(lambda kernel: _ungrouped(kernel, channels), kernel)
+    return to_x.reshape(x.shape), to_kernel(to_ungrouped)[0]
+
+
+upsample.defvjp(_forward, _backward)
+
+
+def _ungrouped(kernel: Array, channels: int) -> Array:
+    """The kernel as a matrix `(channels, taps * k)`, zero between groups."""
+    group_channels, outputs = kernel.shape[3:]
+    groups = channels // group_channels
+    group_of_output = np.arange(outputs) // (outputs // groups)
+    same = np.arange(channels)[:, None] // group_channels == group_of_output
+    repeated = jnp.tile(kernel.reshape(-1, group_channels, outputs), (1, groups, 1))
+    return jnp.where(same, repeated, 0).swapaxes(0, 1).reshape(channels, -1)
+
+
+def _reached(y: Array, stride: int) -> Array:
+    """The outputs that each voxel of the input reaches, as rows `(n*d*h*w, taps * k)`.
+
+    The last axis first: what is copied is then contiguous, and the longer the larger the array is.
+    """
+    n, depth, height, width, outputs = y.shape
+    taps = stride + 2
+    y = y.reshape(n, depth, height, width // stride, stride, outputs)
+    y = _with_rims(y, 3).reshape(n, depth, height // stride, stride, -1, taps * outputs)
+    y = _with_rims(y, 2).swapaxes(3, 4)
+    y = y.reshape(n, depth // stride, stride, -1, taps**2 * outputs)
+    return _with_rims(y, 1).swapaxes(2, 3).reshape(-1, taps**3 * outputs)
+
+
+def _with_rims(y: Array, axis: int) -> Array:
+    """Split blocks along `axis`, of taps along the next, with a tap of each neighbour around."""
+    last, first = y.shape[axis + 1] - 1, 0
+
+    def neighbour(tap: int, by: int) -> Array:
+        rim = lax.slice_in_dim(y, tap, tap + 1, axis=axis + 1)
+        configuration = [(0, 0, 0)] * rim.ndim
+        configuration[axis] = (by, -by, 0)
+        return lax.pad(rim, jnp.zeros((), rim.dtype), configuration)
+
+    return jnp.concatenate([neighbour(last, 1), y, neighbour(first, -1)], axis=axis + 1)
 
 
 def _overlap_add(spread: Array, axis: int, stride: int) -> Array:
