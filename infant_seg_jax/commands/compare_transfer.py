@@ -6,8 +6,16 @@ comparison.json holds the table, comparison.png the Dice against the number of t
     infant-seg compare-transfer --config=configs/infant_cpu.py \\
         --config.data.path=prepared/infants --config.init.checkpoint=runs/adult \\
         --subjects=1,2,4,all --seeds=3 --workdir=runs/transfer
+
+Or several networks to start from, each fine-tuned, against training from scratch; 'shipped' is the
+one that comes along:
+
+    infant-seg compare-transfer --config=configs/infant_cpu.py \\
+        --config.data.path=prepared/infants --starts=adult:runs/adult,agnostic:shipped \\
+        --subjects=2 --workdir=runs/starts
 """
 
+import re
 from pathlib import Path
 
 from absl import flags
@@ -24,10 +32,17 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seeds", 1, "Runs of each kind, with as many seeds.", lower_bound=1, flag_values=values
     )
+    flags.DEFINE_list(
+        "starts",
+        [],
+        "Networks to start from instead of config.init.checkpoint, as in adult:runs/adult.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> None:
     counts = [_count(text) for text in values.subjects]
+    starts = dict(_start(text) for text in values.starts)
 
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
@@ -35,11 +50,21 @@ def run(values: flags.FlagValues) -> None:
 
     use_compilation_cache()
     workdir = Path(values.workdir)
-    results = compare_transfer(values.config, workdir, counts, values.seeds)
+    results = compare_transfer(values.config, workdir, counts, values.seeds, starts)
     write_transfer(workdir / "comparison.json", results)
     draw_transfer(workdir / "comparison.png", results)
     print(describe(results))
     print(f"Written to {workdir / 'comparison.json'} and {workdir / 'comparison.png'}.")
+
+
+def _start(text: str) -> tuple[str, str]:
+    name, _, path = text.partition(":")
+    if not path or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(
+            f"--starts has '{text}', expected NAME:PATH as in adult:runs/adult, with a name of "
+            "letters, digits, - and _."
+        )
+    return name, path
 
 
 def _count(text: str) -> int:

@@ -1,20 +1,23 @@
-"""label scans with a trained network.
+"""label scans, with the network that comes along or with one of your own.
 
 Each scan gets a label map (0 background, 1 CSF, 2 gray matter, 3 white matter) with its own shape,
 affine and orientation. tissue_volumes.tsv has the volume of each tissue in ml and how sure the
 network is, dseg.tsv what the values mean, and a JSON beside each label map how it was made.
 
-    infant-seg predict --checkpoint=runs/infant --input=scan.nii.gz --output=labels
+    infant-seg predict --input=scan.nii.gz --output=labels
     infant-seg predict --checkpoint=runs/infant --input=scans --output=labels --mirror
     infant-seg predict --checkpoint=runs/infant --input=bids --output=bids/derivatives/infantseg
     infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=labels
     infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
         --mask='masks/{}_mask.nii.gz' --output=labels
 
-Scans should show what the training data showed: if those were stripped of their skulls, strip the
-scan's or give its brain mask. A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr
-with .img), and the output mirrors it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case.
-A BIDS tree becomes a BIDS derivative: sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
+The network that comes along takes a T1w or a T2w of any age, of the whole head or of the brain
+alone; docs/model_card.md says what it is good for. One of your own should be given what its
+training data showed: if those scans were stripped of their skulls, strip yours or give its mask.
+
+A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors
+it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. A BIDS tree becomes a BIDS
+derivative: sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
 
 When the same command is run again, it goes on with what is not finished. A scan that cannot be
 labelled stops no other; the exit status is 1 if there was one.
@@ -52,10 +55,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "checkpoint",
-        None,
-        "The folder of a training run or of an exported model; may be repeated, for the mean of "
-        "several networks, as of the folds of one training.",
-        required=True,
+        ["shipped"],
+        "The folder of a training run or of an exported model, or 'shipped' for the network that "
+        "comes along; may be repeated, for the mean of several networks, as of the folds of one "
+        "training.",
         flag_values=values,
     )
     flags.DEFINE_multi_string(
@@ -80,8 +83,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "modalities",
         [],
         "Of a BIDS tree: which images to label, as in T2w, if not those that the network names. "
-        "Without this flag, a session that lacks the one modality of a network has its T1w or T2w "
-        "labelled all the same, and is flagged.",
+        "Without this flag, a network of any modality labels a session's T1w, or else its T2w, and "
+        "a session that lacks the one modality of a network has the same labelled, and is flagged.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -218,11 +221,12 @@ def _labeller(
 ) -> "Labeller":
     from infant_seg_jax.inference.ensemble import Ensemble
     from infant_seg_jax.inference.labelling import Labeller
+    from infant_seg_jax.inference.loading import model_path
     from infant_seg_jax.inference.provenance import Settings, identify, label_ids
 
     segmenter = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
     identities = tuple(
-        identify(predictor, Path(path))
+        identify(predictor, model_path(path))
         for predictor, path in zip(predictors, values.checkpoint, strict=True)
     )
     settings = Settings(

@@ -28,6 +28,9 @@ from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 
+ANY_MODALITY = "any"
+"""What a set calls images of which each has a contrast of its own, and so a network of such."""
+
 FORMAT = 2
 MANIFEST, SPLITS_FILE = "manifest.json", "splits.json"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infant_seg_jax.data.formats import stem
+from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.sources.bids_derivatives import (
     MASKS,
     find_by_pattern,
@@ -24,7 +25,8 @@ from infant_seg_jax.inference.scans import Inputs, Scan
 _MASKS = replace(MASKS, flag="mask")
 
 OTHERS = ("T1w", "T2w")
-"""What is labelled, with a word of warning, in a session without a network's one modality."""
+"""What is labelled in a session without a network's one modality: the first of these that it has,
+with a word of warning unless any modality will do."""
 
 
 def bids_tree(folder: Path) -> Path | None:
@@ -72,7 +74,8 @@ def find_bids(
         output: the derivative's folder.
         modalities: those of the network.
         chosen: which images to take for them, as `T1w`; empty for the modalities themselves, and,
-            in sessions without the network's only one, for their T1w or T2w.
+            in sessions without the network's only one, for their T1w or T2w. `ANY_MODALITY` is no
+            image's name, so that a network of it has each session's T1w, or else T2w.
         masks: as for `prepare`: the folder of a derivative that holds brain masks, or a pattern
             below `tree`; with `{}` in it, a path, `{}` being the scan's name without its ending.
 
@@ -96,6 +99,8 @@ def find_bids(
         except InputError as error:
             failures.append(str(error))
     wanted = " and ".join(chosen or modalities)
+    if wanted == ANY_MODALITY:
+        wanted = " or ".join(OTHERS)
     if not groups and not failures:
         there = sorted({file.suffix for session in sessions for file in session.volumes()})
         raise InputError(
@@ -162,7 +167,7 @@ def _scan(group: _Group, output: Path, modalities: Sequence[str], chosen: Sequen
     notices = tuple(
         f"{file.path} is a {file.suffix}, but the network was trained on {name}: expect errors."
         for file, name in zip(group.files, modalities, strict=True)
-        if not _alike(file.suffix, name)
+        if name != ANY_MODALITY and not _alike(file.suffix, name)
     )
     session = group.session.within(output)
     prefix = "_".join(f"{key}-{value}" for key, value in shared.items())

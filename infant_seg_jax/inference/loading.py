@@ -1,7 +1,8 @@
-"""A trained network from wherever it lies: a run folder or a model folder."""
+"""A trained network from wherever it lies: a run folder, a model folder, or this package."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,32 @@ from infant_seg_jax.training.run_folder import read_run, training_summary
 
 BEST, LATEST = "best", "latest"
 
+SHIPPED = "shipped"
+"""Stands, where a run or a model folder is asked for, for the network that the package brings."""
+
+
+def model_path(path: Path | str) -> Path:
+    """The folder that a person means by `path`: the package's own network's if it is `SHIPPED`.
+
+    A folder of that name in the working directory comes first.
+    """
+    if str(path) == SHIPPED and not Path(path).exists():
+        return Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
+    return Path(path)
+
 
 def open_predictor(path: Path, which: str = BEST, weights: str | None = None) -> Predictor:
     """The network of a run folder or of a model folder, ready to predict.
 
     Args:
-        path: the folder.
+        path: the folder, or `SHIPPED`.
         which: of a run, its checkpoint: `"best"`, `"latest"` or the number of a step.
         weights: `"raw"` or `"averaged"`; None: averaged if the run has them.
 
     Raises:
         InputError: the folder is neither, or is damaged, or has not what was asked for.
     """
-    path = Path(path)
+    path = model_path(path)
     _check_which(which, path)
     if is_model_folder(path):
         model = _read_model(path, which, weights)
@@ -54,7 +68,7 @@ def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Tra
 
     Args, Raises: as `open_predictor`.
     """
-    path = Path(path)
+    path = model_path(path)
     _check_which(which, path)
     if is_model_folder(path):
         return _read_model(path, which, weights)
@@ -69,12 +83,12 @@ def source_schema(path: Path) -> LabelSchema:
     """The schema in which the labels that a network was trained on are drawn.
 
     Args:
-        path: a run folder or a model folder.
+        path: a run folder, a model folder or `SHIPPED`.
 
     Raises:
         InputError: the folder is neither, or is damaged, or names no schema of ours.
     """
-    path = Path(path)
+    path = model_path(path)
     if is_model_folder(path):
         description: Any = read_description(path / DESCRIPTION).training
     else:
@@ -100,7 +114,7 @@ def read_start(init: Config) -> tuple[dict[str, Any], str]:
         InputError: as `open_predictor`. A model folder holds one set of weights, so `init.weights`
             is not looked at there, and `init.which` only if it is a step.
     """
-    path = Path(init.checkpoint)
+    path = model_path(init.checkpoint)
     if is_model_folder(path):
         model = _read_model(path, init.which, None)
         step, kind = _step_and_weights(model)

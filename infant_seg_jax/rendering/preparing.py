@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from infant_seg_jax.data.cropping import crop_affine, crop_box
 from infant_seg_jax.data.formats import Grid, stem
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, LabelSchema, count_classes
-from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE
+from infant_seg_jax.data.prepared import ANY_MODALITY, MANIFEST, SPLITS_FILE
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.resampling import grid_with_spacing, resample_labels
@@ -45,9 +45,6 @@ MARGIN_MM = 40.0
 
 SURFACE_MM = 6.0
 """Fluid deeper in the brain than this is shown however closely a brain is stripped."""
-
-MODALITY = "image"
-"""What the scans held out, and so a network that is validated on them, call their one channel."""
 
 _HELD_OUT_SHARE = 0.2
 _WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
@@ -237,7 +234,7 @@ def _write_views(
         shown = np.ones_like(structures, bool) if view.head else is_brain(structures)
         scan = _apply(drawn, structures, shown)
         case = f"{name}_{view.name}"
-        paths = folder / f"{case}_{MODALITY}.nii.gz", folder / f"{case}_dseg.nii.gz"
+        paths = folder / f"{case}_image.nii.gz", folder / f"{case}_dseg.nii.gz"
         folder.mkdir(exist_ok=True)
         write_volume(paths[0], np.asarray(BRIGHTNESS * scan[..., 0], np.float32), grid)
         write_label_map(paths[1], to_classes(structures), grid)
@@ -248,7 +245,7 @@ def _write_views(
 def _prepare_scans(cases: Sequence[SourceCase], folder: Path, spacing_mm: float) -> None:
     table: Mapping[int, int] = {**TISSUE_SCHEMA.table, IGNORE: IGNORE}
     schema = LabelSchema(TISSUE_SCHEMA.name, table)
-    dataset = Dataset("rendered", folder, (MODALITY,), schema, tuple(cases))
+    dataset = Dataset("rendered", folder, (ANY_MODALITY,), schema, tuple(cases))
     prepare(dataset, folder / HELD_OUT, preparation=Preparation(spacing_mm=spacing_mm), workers=1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,11 +11,10 @@ import numpy as np
 from infant_seg_jax.files import atomic_path, write_json
 from infant_seg_jax.metrics.table import COLUMNS
 from infant_seg_jax.report.figures import RUN_COLOURS
-from infant_seg_jax.training.sweeps import ARMS, TransferResult
+from infant_seg_jax.training.sweeps import HEAD_ONLY, SCRATCH, WHOLE, TransferResult
 
-NAMES: dict[str, str] = dict(
-    zip(ARMS, ("from scratch", "fine-tuned", "encoder frozen"), strict=True)
-)
+_COLOURS = (*RUN_COLOURS, "#009E73", "#D55E00")
+_NAMES = {SCRATCH: "from scratch", WHOLE: "fine-tuned", HEAD_ONLY: "encoder frozen"}
 
 
 def describe(results: Sequence[TransferResult]) -> str:
@@ -24,10 +24,10 @@ def describe(results: Sequence[TransferResult]) -> str:
         for arm, table in result.tables.items():
             row = [table.summary()[name][0] for name in COLUMNS]
             values = (f"{value:6.3f}" for value in row)
-            lines.append("  ".join([f"{_count(result):8}", f"{NAMES[arm]:14}", *values]))
+            lines.append("  ".join([f"{_count(result):8}", f"{_name(arm):14}", *values]))
     for result in results:
         for arm, difference in result.differences.items():
-            lines.append(f"{_count(result)} subjects, {NAMES[arm]} - from scratch: {difference}")
+            lines.append(f"{_count(result)} subjects, {_name(arm)} - from scratch: {difference}")
     return "\n".join(lines)
 
 
@@ -60,20 +60,25 @@ def draw_transfer(path: Path, results: Sequence[TransferResult]) -> None:
     """Mean Dice of each arm against the number of training subjects, every test subject a dot."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     places = np.arange(len(results))
-    for offset, (arm, colour) in enumerate(zip(ARMS, RUN_COLOURS, strict=True)):
-        at = places + (offset - 1) * 0.12
+    arms = list(results[0].tables)
+    for offset, (arm, colour) in enumerate(zip(arms, cycle(_COLOURS), strict=False)):
+        at = places + (offset - (len(arms) - 1) / 2) * 0.12
         means = [result.tables[arm].summary()["mean"][0] for result in results]
-        axes.plot(at, means, "o-", color=colour, label=NAMES[arm])
+        axes.plot(at, means, "o-", color=colour, label=_name(arm))
         for place, result in zip(at, results, strict=True):
             dots = [row[-1] for _, row in result.tables[arm].rows()]
             axes.plot([place] * len(dots), dots, ".", color=colour, alpha=0.35)
     axes.set_xticks(places, [_count(result) for result in results])
     axes.set_xlabel("training subjects")
     axes.set_ylabel("mean Dice of the test subjects")
-    figure.legend(loc="outside upper center", ncols=len(ARMS), frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(arms), frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
+
+
+def _name(arm: str) -> str:
+    return _NAMES.get(arm, f"from {arm}")
 
 
 def _count(result: TransferResult) -> str:

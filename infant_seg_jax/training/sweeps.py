@@ -4,7 +4,7 @@ Runs that are finished are not trained again, and one that was interrupted goes 
 was stopped goes on when it is started again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ ENCODER = ("params/stem", "params/block", "params/transition")
 """What comes before the upsampling: what an adult network may have to teach."""
 
 SCRATCH, WHOLE, HEAD_ONLY = "scratch", "fine_tuned", "frozen_encoder"
-ARMS = (SCRATCH, WHOLE, HEAD_ONLY)
 
 
 def train_folds(config: Config, workdir: Path, seeds: int = 1) -> DiceTable:
@@ -57,8 +56,7 @@ class TransferResult:
     Attributes:
         train_subjects: how many; 0 for all.
         tables: Dice on the test subjects by arm, each the mean over seeds.
-        differences: fine-tuned whole, and with a frozen encoder, against from scratch, by the
-            subjects' mean Dice.
+        differences: each other arm against from scratch, by the subjects' mean Dice.
     """
 
     train_subjects: int
@@ -67,34 +65,47 @@ class TransferResult:
 
 
 def compare_transfer(
-    config: Config, workdir: Path, counts: Sequence[int] = (0,), seeds: int = 1
+    config: Config,
+    workdir: Path,
+    counts: Sequence[int] = (0,),
+    seeds: int = 1,
+    starts: Mapping[str, str] | None = None,
 ) -> tuple[TransferResult, ...]:
     """Train from scratch, fine-tuned whole, and with the encoder frozen, on the same subjects.
+
+    With `starts`, instead: from scratch, and fine-tuned whole from each of them.
 
     The arms share the split, the seeds, the patches and the number of steps; only `config.init`
     differs. Each is scored on the set's test subjects at the end of its run.
 
     Args:
-        config: `config.init.checkpoint` names the run to start from.
+        config: `config.init.checkpoint` names the run to start from, if `starts` do not.
         workdir: a run folder for each arm, count and seed is made in it.
         counts: with the first so many training subjects; 0: all.
         seeds: how many.
+        starts: runs or model folders to start from, by the name of the arm.
 
     Raises:
-        InputError: no checkpoint is named, or as `train_and_evaluate`.
+        InputError: no checkpoint is named, a name of `starts` is taken, or as `train_and_evaluate`.
     """
-    if not config.init.checkpoint:
+    if not starts and not config.init.checkpoint:
         raise InputError(
             "config.init.checkpoint is empty, expected the run whose weights are to be compared "
             "with a start from scratch."
         )
+    if taken := {SCRATCH, HEAD_ONLY} & set(starts or ()):
+        raise InputError(
+            f"A network to start from is called '{taken.pop()}', expected another name: that one "
+            "is taken."
+        )
+    checkpoints = starts or {arm: config.init.checkpoint for arm in (WHOLE, HEAD_ONLY)}
     results = []
     for count in counts:
         tables = {}
-        for arm in ARMS:
+        for arm, checkpoint in {SCRATCH: "", **checkpoints}.items():
             found: dict[str, list[dict[str, float]]] = {}
             for seed in range(seeds):
-                one = _arm(config, arm)
+                one = _arm(config, checkpoint, frozen=arm == HEAD_ONLY)
                 one.data.train_subjects, one.seed = count, config.seed + seed
                 name = f"{arm}_{count or 'all'}_seed{one.seed}"
                 for subject, dice in _train_and_score(one, workdir / name, "test").subjects.items():
@@ -102,19 +113,17 @@ def compare_transfer(
             tables[arm] = DiceTable({subject: _mean_of(rows) for subject, rows in found.items()})
             write_dice(workdir / "scores" / f"{arm}_{count or 'all'}", tables[arm])
         means = {arm: _means(table) for arm, table in tables.items()}
-        differences = {
-            arm: paired_difference(means[arm], means[SCRATCH]) for arm in (WHOLE, HEAD_ONLY)
-        }
+        differences = {arm: paired_difference(means[arm], means[SCRATCH]) for arm in checkpoints}
         results.append(TransferResult(count, tables, differences))
     return tuple(results)
 
 
-def _arm(config: Config, arm: str) -> Config:
+def _arm(config: Config, checkpoint: str, frozen: bool) -> Config:
     one = config.copy_and_resolve_references()
-    if arm == SCRATCH:
-        one.init.checkpoint = ""
+    one.init.checkpoint = checkpoint
+    if not checkpoint:
         one.init.freeze = one.init.multipliers = one.init.reinitialise = ()
-    if arm == HEAD_ONLY:
+    if frozen:
         one.init.freeze = ENCODER
         one.init.batch_norm = "freeze"  # or the frozen layers' outputs would drift
     return one

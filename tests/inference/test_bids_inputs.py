@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.bids_inputs import bids_tree, find_bids
 from infant_seg_jax.inference.scans import Inputs
@@ -142,3 +143,16 @@ def test_the_real_tree_has_ten_scans(real_data: Path, tmp_path: Path) -> None:
     inputs = find_bids(real_data / "infant_bids", tmp_path, ["T1w"])
     assert len(inputs.scans) == 10 and not inputs.failures
     assert [scan.prefix for scan in inputs.scans if scan.notices] == ["sub-0009_ses-V01"]
+
+
+def test_a_network_of_any_modality_takes_t1w_or_else_t2w(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T2w.nii")
+    touch(tmp_path, "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii")
+    inputs = find_bids(tmp_path, out, [ANY_MODALITY])
+    assert [scan.images[0].name for scan in inputs.scans] == ["sub-1_T1w.nii", "sub-2_T2w.nii"]
+    assert [scan.notices for scan in inputs.scans] == [(), ()]
+    assert inputs.notices == ("1 of 3 sessions have no T1w or T2w and are left out: sub-3.",)
+
+    chosen = find_bids(tmp_path, out, [ANY_MODALITY], ["PDw"])
+    assert [(scan.images[0].name, scan.notices) for scan in chosen.scans] == [("sub-3_PDw.nii", ())]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.__main__ import main
+from infant_seg_jax.commands.compare_transfer import _start
 from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
@@ -85,6 +86,28 @@ def test_arms_differ_in_their_start_alone(runs: list[Any], tmp_path: Path) -> No
     difference = results[0].differences["fine_tuned"]
     assert difference.subjects == 4 and difference.mean == pytest.approx(0.103, abs=1e-3)
     assert difference.low <= difference.mean <= difference.high
+
+
+def test_several_networks_to_start_from(runs: list[Any], tmp_path: Path) -> None:
+    config = default_config()
+    results = compare_transfer(config, tmp_path, starts={"adult": "runs/adult", "any": "shipped"})
+    assert [(name, one.init.checkpoint, one.init.freeze) for name, one in runs] == [
+        ("scratch_all_seed0", "", ()),
+        ("adult_all_seed0", "runs/adult", ()),
+        ("any_all_seed0", "shipped", ()),
+    ]
+    assert list(results[0].differences) == ["adult", "any"]
+    assert "all subjects, from any - from scratch: +" in describe(results)
+    draw_transfer(tmp_path / "comparison.png", results)
+    with pytest.raises(InputError, match="called 'scratch', expected another name"):
+        compare_transfer(config, tmp_path, starts={"scratch": "runs/adult"})
+
+
+def test_starts_are_named() -> None:
+    for text in ("runs/adult", "a b:runs", "adult:", "../up:runs"):
+        with pytest.raises(InputError, match="expected NAME:PATH as in adult:runs/adult"):
+            _start(text)
+    assert _start("adult:C:/runs") == ("adult", "C:/runs")
 
 
 def test_comparison_is_told_written_and_drawn(runs: list[Any], tmp_path: Path) -> None:
