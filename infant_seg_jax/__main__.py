@@ -26,6 +26,7 @@ COMMANDS = {
     "prepare": "turn a dataset of scans and label maps into a prepared set",
     "prepare-anatomies": "turn label maps into anatomies that training renders from",
     "augment": "draw what each augmentation does to a prepared scan",
+    "examples": "draw the examples that a config trains on",
     "train": "train, or fine-tune, on a prepared set",
     "train-folds": "train every fold, one after another, and gather the scores",
     "compare-transfer": "measure what another run's weights bring",

@@ -51,11 +51,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.report.augmentation_sheet import augmentation_sheet
 
     output = Path(values.output)
-    if output.suffix.lower() not in _PICTURES:
-        raise InputError(
-            f"--output is {output}, expected the name of a picture that ends in "
-            f"{', '.join(_PICTURES)}."
-        )
+    check_picture(output)
     config = values.config or default_config()
     check_config(config)
     prepared = open_prepared(Path(values.data))
@@ -72,3 +68,12 @@ def run(values: flags.FlagValues) -> None:
         output, cases[wanted], prepared.modalities, config.augmentation, values.draws, values.seed
     )
     print(f"The sheet of {wanted} is {output}.")
+
+
+def check_picture(output: Path) -> None:
+    """Raise an InputError for a name that is no picture's."""
+    if output.suffix.lower() not in _PICTURES:
+        raise InputError(
+            f"--output is {output}, expected the name of a picture that ends in "
+            f"{', '.join(_PICTURES)}."
+        )

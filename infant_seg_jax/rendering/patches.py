@@ -91,13 +91,13 @@ def mixed_batch(
     )
 
 
-def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str, ...]:
-    """The anatomies that are rendered in `mixed_batch`, with nothing read."""
-    names = []
+def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str | None, ...]:
+    """The anatomies of `mixed_batch`, None for real examples, with nothing read."""
+    names: list[str | None] = []
     for position in range(config.patch.batch_size):
         random = _random(config.seed, step, position)
-        if random.random() < config.rendering.fraction:
-            names.append(_draw_anatomy(anatomies.training, random).name)
+        chosen = random.random() < config.rendering.fraction
+        names.append(_draw_anatomy(anatomies.training, random).name if chosen else None)
     return tuple(names)
 
 

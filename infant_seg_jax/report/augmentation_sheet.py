@@ -107,7 +107,7 @@ def augmentation_sheet(
             panels[0].text(-0.04, 0.5, row.name, ha="right", va="center", rotation=90, fontsize=9)
             panels[0].texts[-1].set_transform(panels[0].transAxes)
             bar.update()
-    _legend(figure)
+    draw_legend(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
@@ -180,7 +180,7 @@ def painter(
     brain = image != 0
     at = middle(brain.any(axis=-1))[2]
     # Even on both sides of 0, the brain's mean, so that an inverted image finds room.
-    reach = float(np.percentile(np.abs(image[brain]), 99.5))
+    reach = float(np.percentile(np.abs(image[brain]), 99.5)) if brain.any() else 1.0
 
     def beside_each_other(volumes: Iterable[np.ndarray]) -> np.ndarray:
         return np.concatenate([plane_slice(volume, "axial", at) for volume in volumes], axis=1)
@@ -205,7 +205,8 @@ def painter(
     return paint
 
 
-def _legend(figure: Figure) -> None:
+def draw_legend(figure: Figure) -> None:
+    """What the colours of a sheet mean, below it."""
     tissues = [Patch(color=colour, label=name) for name, colour in TISSUE_COLOURS.items()]
     figure.legend(
         handles=[*tissues, Patch(color=_UNKNOWN_COLOUR, label="ignored: from beyond the volume")],

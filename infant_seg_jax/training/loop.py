@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from infant_seg_jax.config import Config, check_config
-from infant_seg_jax.data.patches import check_patch_fits, patch_batch, patch_cases, prefetch
+from infant_seg_jax.data.patches import check_patch_fits, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.calibration import calibrate
@@ -20,8 +20,8 @@ from infant_seg_jax.inference.loading import read_start
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.progress import note, progress
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
-from infant_seg_jax.rendering.patches import drawn_names, mixed_batch
 from infant_seg_jax.training import checkpoints, transfer
+from infant_seg_jax.training.examples import example_names, make_batch, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
 from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
@@ -144,21 +144,9 @@ class _Run:
         return state
 
     def _batch(self, step: int) -> Any:
-        config, patch = self.config, self.config.patch
-        positions = local_positions(self.devices, patch.batch_size)
-        if self.anatomies:
-            channels = len(self.prepared.modalities)
-            batch = mixed_batch(self.training, channels, self.anatomies, config, step, positions)
-            return shard(batch, self.devices)
-        batch = patch_batch(
-            self.training,
-            tuple(patch.shape),
-            patch.batch_size,
-            config.seed,
-            step,
-            balanced=patch.balanced,
-            positions=positions,
-        )
+        positions = local_positions(self.devices, self.config.patch.batch_size)
+        channels = len(self.prepared.modalities)
+        batch = make_batch(self.training, channels, self.anatomies, self.config, step, positions)
         return shard(batch, self.devices)
 
     def _log(self, step: int, metrics: Metrics, log: MetricsLog, bar: Any) -> None:
@@ -175,25 +163,16 @@ class _Run:
         for step, loss in self.losses:
             value = float(local_value(loss))
             if not math.isfinite(value):
+                names = example_names(self.training, self.anatomies, self.config, step - 1)
                 saved = self.manager.latest_step()
                 raise InputError(
                     f"The loss is {value} at step {step} of {self.workdir}, in patches of "
-                    f"{', '.join(dict.fromkeys(self._names(step - 1)))}: look at their "
+                    f"{', '.join(dict.fromkeys(names))}: look at their "
                     "scans, or lower config.optimizer.learning_rate or set "
                     "config.optimizer.clip_norm; the last good checkpoint is "
                     f"{'none' if saved is None else f'that of step {saved}'}."
                 )
         self.losses.clear()
-
-    def _names(self, step: int) -> list[str]:
-        """What the patches of a step come from."""
-        config, names = self.config, []
-        if config.rendering.fraction < 1:
-            cases = patch_cases(self.training, config.patch.batch_size, config.seed, step)
-            names += [case.case_id for case in cases]
-        if self.anatomies:
-            names += drawn_names(self.anatomies, config, step)
-        return names
 
     def _validate(self, state: TrainState, step: int, log: MetricsLog) -> Scores:
         # On one device, for replicated weights would have every device predict the same windows.
@@ -227,12 +206,7 @@ def _say(line: str) -> None:
 def _subjects(
     prepared: PreparedSet, config: Config
 ) -> tuple[Sequence[PreparedCase], Sequence[PreparedCase]]:
-    alone = config.rendering.fraction == 1  # nothing real is trained on
-    training = () if alone else prepared.split("train", config.data.fold)
-    if config.data.train_subjects:
-        training = training[: config.data.train_subjects]
-    if not training and not alone:
-        raise InputError(f"{config.data.path} has no training subjects in fold {config.data.fold}.")
+    training = training_cases(prepared, config)
     validation = prepared.split("validation", config.data.fold)
     if not validation:
         _say(f"{config.data.path} has no validation subjects: the latest checkpoint is the best.")

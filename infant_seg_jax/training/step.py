@@ -9,18 +9,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from infant_seg_jax import augmentation
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.rendering.example import render_batch
+from infant_seg_jax.training.examples import draw_examples
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
 from infant_seg_jax.training.state import TrainState
 from infant_seg_jax.training.transfer import run_optimizer
-
-_RENDERING = 1
-"""Folded into an example's key: apart from its augmentation and dropout, which are split off it."""
 
 Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, PatchBatch], tuple[TrainState, Metrics]]
@@ -44,15 +40,7 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
         return device_sum(value, axis_name)
 
     def step(state: TrainState, batch: PatchBatch) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        keys = jax.vmap(lambda position: jax.random.fold_in(step_key, position))(batch.position)
-        augment_keys, dropout_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-        *shape, channels = batch.image.shape[1:]
-        draws = jax.vmap(
-            lambda key: augmentation.draw(key, config.augmentation, channels, tuple(shape))
-        )(augment_keys)
-        image, labels = _with_rendered(batch, keys, config)
-        image, labels = jax.vmap(augmentation.apply)(draws, image, labels)
+        image, labels, dropout_keys = draw_examples(batch, state.step, config)
 
         def objective(params: Any) -> tuple[Array, tuple[Array, Any]]:
             outputs, updates = model.apply(
@@ -91,20 +79,6 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
         return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
-
-
-def _with_rendered(batch: PatchBatch, keys: Array, config: Config) -> tuple[Array, Array]:
-    """The batch's images and labels, with those in place that are to be rendered."""
-    if batch.anatomy is None:
-        return batch.image, batch.labels
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, _RENDERING))(keys)
-    channels = batch.image.shape[-1]
-    image, labels = render_batch(keys, batch.anatomy, config.rendering, channels)
-    chosen = batch.anatomy.chosen[:, None, None, None]
-    return (
-        jnp.where(chosen[..., None], image, batch.image),
-        jnp.where(chosen, labels, batch.labels),
-    )
 
 
 def moving_average(state: TrainState, variables: Any, decay: float, accumulate: int = 1) -> Any:
