@@ -1,14 +1,22 @@
 """write a trained network as one program for other software.
 
-MODEL is the --workdir of a training run or a model folder, OUT a new folder. It will hold
-network.stablehlo, from windows of prepared scans to probabilities of the classes, weights and all,
-and program.json, which says what goes in, what comes out, and what is to be done before and after.
+MODEL is the --workdir of a training run, a model folder, or 'shipped' for the network that comes
+along; OUT is a new folder. It will hold network.stablehlo, from windows of prepared scans to
+probabilities of the classes, weights and all, and program.json, which says what goes in, what comes
+out, and what is to be done before and after.
 Any JAX of about the same time runs it, on a CPU, a GPU or a TPU, without this package:
 
     infant-seg export --format=jax models/infant programs/infant
 
     program = jax.export.deserialize(bytearray(open("network.stablehlo", "rb").read()))
     probabilities = program.call(windows)
+
+Or network.onnx, for ONNX Runtime and others that read ONNX (pip install 'infant_seg_jax[onnx]'):
+
+    infant-seg export --format=onnx models/infant programs/infant
+
+    session = onnxruntime.InferenceSession("network.onnx")
+    (probabilities,) = session.run(None, {"image": windows})
 
 To pass a network on to people who have this package, `infant-seg export-model` is the better way.
 """
@@ -23,13 +31,21 @@ ARGUMENTS = "MODEL OUT"
 
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
-        "format", "jax", ["jax"], "jax: StableHLO, as jax.export serialises it.", flag_values=values
+        "format",
+        "jax",
+        ["jax", "onnx"],
+        "jax: StableHLO, as jax.export serialises it. onnx: a graph of ONNX's operations.",
+        flag_values=values,
     )
     flags.DEFINE_integer(
-        "batch_size", 1, "Windows that the program takes at once.", 1, flag_values=values
+        "batch_size",
+        1,
+        "Windows that JAX's program takes at once; ONNX takes any.",
+        1,
+        flag_values=values,
     )
     flags.DEFINE_list(
-        "platforms", ["cpu", "cuda", "tpu"], "What the program is to run on.", flag_values=values
+        "platforms", ["cpu", "cuda", "tpu"], "What JAX's program is to run on.", flag_values=values
     )
     flags.DEFINE_string(
         "which",
@@ -42,11 +58,14 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
     from infant_seg_jax.inference.loading import open_model
-    from infant_seg_jax.inference.program import DESCRIPTION, PROGRAM, write_program
+    from infant_seg_jax.inference.program import DESCRIPTION, PROGRAMS, write_program
 
     source, folder = map(Path, arguments)
     check_is_new(folder)
     model = open_model(source, values.which)
-    write_program(folder, model, batch_size=values.batch_size, platforms=values.platforms)
-    size = (folder / PROGRAM).stat().st_size / 1e6
-    print(f"The program is {folder / PROGRAM}, {size:.1f} MB; {DESCRIPTION} beside it explains it.")
+    write_program(
+        folder, model, values.format, batch_size=values.batch_size, platforms=values.platforms
+    )
+    program = folder / PROGRAMS[values.format]
+    size = program.stat().st_size / 1e6
+    print(f"The program is {program}, {size:.1f} MB; {DESCRIPTION} beside it explains it.")

@@ -1,6 +1,7 @@
-"""A trained network as one program, which any JAX runs without this package.
+"""A trained network as one program, which runs without this package.
 
-network.stablehlo   windows of prepared scans to class probabilities, as `jax.export` serialises it
+network.stablehlo   windows of prepared scans to class probabilities, as `jax.export` serialises it,
+network.onnx        or as an ONNX graph
 program.json        what goes in and comes out, and what is to be done before and after
 
 https://docs.jax.dev/en/latest/export/export.html says how long such programs are understood.
@@ -23,9 +24,12 @@ from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, sha256, write_json
 from infant_seg_jax.inference.model_folder import TrainedModel
+from infant_seg_jax.inference.onnx_graph import OPSET, to_onnx
 from infant_seg_jax.inference.predictor import make_model
 
-PROGRAM, DESCRIPTION = "network.stablehlo", "program.json"
+JAX, ONNX = "jax", "onnx"
+PROGRAMS = {JAX: "network.stablehlo", ONNX: "network.onnx"}
+DESCRIPTION = "program.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 _BEFORE = (
@@ -49,20 +53,25 @@ _AFTER = (
 def write_program(
     folder: Path,
     model: TrainedModel,
+    form: str = JAX,
     *,
     batch_size: int = 1,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Write a network as a program for windows of one shape, whole or not at all.
+    """Write a network as a program, whole or not at all.
+
+    That of JAX takes windows of one shape; an ONNX graph takes any number of any size.
 
     Args:
         folder: a new one.
         model: the network; its `config.inference.window` is the windows' shape.
-        batch_size: windows that the program takes at once.
-        platforms: of JAX's names, those that it is to run on.
+        form: `"jax"` or `"onnx"`.
+        batch_size: windows that JAX's program takes at once.
+        platforms: of JAX's names, those that JAX's program is to run on.
 
     Raises:
-        InputError: a platform is unknown, or the folder exists already or cannot be written.
+        InputError: a platform is unknown, the package onnx is wanted and not installed, or the
+            folder exists already or cannot be written.
     """
     unknown = sorted(set(platforms) - set(PLATFORMS))
     if unknown or not platforms:
@@ -72,10 +81,15 @@ def write_program(
         )
     window = tuple(model.config.inference.window)
     shape = (batch_size, *window, len(model.record.modalities))
-    exported = export_network(model, shape, platforms)
+    if form == ONNX:
+        content = to_onnx(model).SerializeToString(deterministic=True)
+    else:
+        content = bytes(export_network(model, shape, platforms).serialize())
     with atomic_folder(folder) as temporary:
-        (temporary / PROGRAM).write_bytes(exported.serialize())
-        write_json(temporary / DESCRIPTION, _describe(model, shape, platforms, temporary))
+        program = temporary / PROGRAMS[form]
+        program.write_bytes(content)
+        about = {"file": program.name, "sha256": sha256(program), **_forms(platforms)[form]}
+        write_json(temporary / DESCRIPTION, {**_describe(model, shape), "program": about})
 
 
 def export_network(
@@ -96,18 +110,23 @@ def export_network(
     )
 
 
-def _describe(
-    model: TrainedModel, shape: tuple[int, ...], platforms: Sequence[str], folder: Path
-) -> dict[str, Any]:
-    settings = model.config.inference
+def _forms(platforms: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {
-        "written_by": f"infant_seg_jax {version('infant_seg_jax')}, jax {version('jax')}",
-        "program": {
-            "file": PROGRAM,
-            "sha256": sha256(folder / PROGRAM),
+        JAX: {
             "format": "jax.export: jax.export.deserialize(bytearray).call(image)",
             "platforms": list(platforms),
         },
+        ONNX: {
+            "format": f"ONNX, opset {OPSET}: image to probabilities; any number of windows, of any "
+            "size that the network's blocks halve without remainder",
+        },
+    }
+
+
+def _describe(model: TrainedModel, shape: tuple[int, ...]) -> dict[str, Any]:
+    settings = model.config.inference
+    return {
+        "written_by": f"infant_seg_jax {version('infant_seg_jax')}, jax {version('jax')}",
         "input": {
             "shape": list(shape),
             "axes": ["window", "x (right)", "y (anterior)", "z (superior)", "modality"],

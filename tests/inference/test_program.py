@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
 from infant_seg_jax.inference.model_folder import TrainedModel
 from infant_seg_jax.inference.predictor import Predictor, make_model
-from infant_seg_jax.inference.program import DESCRIPTION, PROGRAM, write_program
+from infant_seg_jax.inference.program import DESCRIPTION, JAX, ONNX, PROGRAMS, write_program
 from infant_seg_jax.training.run_folder import RunRecord
 from infant_seg_jax.training.state import init_variables
 
@@ -48,7 +50,7 @@ def test_the_program_computes_what_the_predictor_does_without_this_package(
     write_program(tmp_path / "out", model, batch_size=2)
     images = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    files = (tmp_path / "out" / PROGRAM, tmp_path / "images.npy", tmp_path / "found.npy")
+    files = (tmp_path / "out" / PROGRAMS[JAX], tmp_path / "images.npy", tmp_path / "found.npy")
     command = [sys.executable, "-c", RUN_ELSEWHERE, *map(str, files)]
     subprocess.run(command, check=True, cwd=tmp_path)
     found = np.load(tmp_path / "found.npy")
@@ -60,7 +62,7 @@ def test_the_program_computes_what_the_predictor_does_without_this_package(
 
 def test_the_description_fits_the_program(model: TrainedModel, tmp_path: Path) -> None:
     write_program(tmp_path / "out", model, batch_size=2, platforms=["cpu", "tpu"])
-    path = tmp_path / "out" / PROGRAM
+    path = tmp_path / "out" / PROGRAMS[JAX]
     about = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
     program = jax.export.deserialize(bytearray(path.read_bytes()))
     assert about["program"]["sha256"] == sha256(path)
@@ -72,6 +74,46 @@ def test_the_description_fits_the_program(model: TrainedModel, tmp_path: Path) -
     assert about["output"]["classes"] == list(CLASS_NAMES)
     assert about["input"]["modalities"] == ["T1w", "T2w"]
     assert about["preparation"]["margin_mm"] == 5.0
+
+
+@pytest.mark.parametrize("groups_divide", [True, False])
+def test_the_onnx_graph_computes_what_the_predictor_does(
+    model: TrainedModel, tmp_path: Path, groups_divide: bool
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if not groups_divide:  # Blocks of 4 + 4 and 4 + 8 channels, or of 6 + 3 and so on.
+        config = model.config.copy_and_resolve_references()
+        config.model.stem_features, config.model.growth_rate = 6, 3
+        model = replace(
+            model, config=config, variables=init_variables(make_model(config), 2, seed=4)
+        )
+    model = replace(model, variables=_with_statistics(model.variables))
+    write_program(tmp_path / "out", model, ONNX)
+    about = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    path = tmp_path / "out" / about["program"]["file"]
+    assert about["program"]["sha256"] == sha256(path)
+    session = onnxruntime.InferenceSession(path.read_bytes())
+    predictor = Predictor.from_config(model.config, model.variables, model.record)
+    for shape in (SHAPE, (1, *SHAPE[1:])):
+        images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+        (found,) = session.run(["probabilities"], {"image": images})
+        expected = np.stack([predictor.probabilities(image) for image in images])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert expected.std() > 0.01
+    (other,) = session.run(None, {"image": np.zeros((1, 32, 16, 8, 2), np.float32)})
+    assert other.shape == (1, 32, 16, 8, 4)
+
+
+def _with_statistics(variables: Any) -> Any:
+    """Running statistics such as training leaves, not zeros and ones; so for scales and biases."""
+    random = np.random.default_rng(2)
+
+    def vary(path: Any, leaf: Any) -> Any:
+        if path[-1].key == "kernel":
+            return leaf
+        return np.asarray(leaf + random.uniform(0.1, 0.5, leaf.shape), np.float32)
+
+    return jax.tree_util.tree_map_with_path(vary, variables)
 
 
 @pytest.mark.parametrize("platforms", [[], ["cpu", "abacus"]])
