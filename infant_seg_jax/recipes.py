@@ -64,7 +64,7 @@ def render_every_example(config: Config, anatomies: str) -> None:
     config.rendering.path = anatomies
     config.rendering.fraction = 1.0
     config.rendering.ages = (0.0, 3.0, 0.0, 3.0, 5.0, 7.0, 0.0, 60.0)
-    config.rendering.unordered = 0.35
+    config.rendering.unordered = 0.1
     config.augmentation.flip = 0.5
     config.augmentation.gamma = 0.3
     config.augmentation.blur = 0.3
