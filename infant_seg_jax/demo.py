@@ -36,6 +36,8 @@ from infant_seg_jax.report.figures import Curve, demo_figure
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.run_folder import read_metrics
 
+BATCH_SIZE = 4
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -82,7 +84,7 @@ def demo_config(data: Path, steps: int, seed: int, window: tuple[int, int, int])
     recipes.fit_two_cores(config)
     recipes.augment_lightly(config)
     config.patch.shape = (32, 32, 32)
-    config.patch.batch_size = 4
+    config.patch.batch_size = BATCH_SIZE
     config.model.growth_rate = 10
     config.model.stem_features = 8
     config.optimizer.learning_rate = 2e-3

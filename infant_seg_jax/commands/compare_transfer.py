@@ -45,10 +45,12 @@ def run(values: flags.FlagValues) -> None:
     starts = dict(_start(text) for text in values.starts)
 
     from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.cpu_devices import use_cores_as_devices
     from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
     from infant_seg_jax.training.sweeps import compare_transfer
 
     use_compilation_cache()
+    use_cores_as_devices(values.config.patch.batch_size)
     workdir = Path(values.workdir)
     results = compare_transfer(values.config, workdir, counts, values.seeds, starts)
     write_transfer(workdir / "comparison.json", results)

@@ -23,10 +23,12 @@ def run(values: flags.FlagValues) -> None:
 
     matplotlib.use("agg")
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.demo import run_demo
+    from infant_seg_jax.cpu_devices import use_cores_as_devices
+    from infant_seg_jax.demo import BATCH_SIZE, run_demo
     from infant_seg_jax.report.report import PAGE, tell_report
 
     use_compilation_cache()
+    use_cores_as_devices(BATCH_SIZE)
     output = Path(values.output)
     result = run_demo(output, values.seed)
     if values.report:

@@ -53,6 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.cpu_devices import use_cores_as_devices
     from infant_seg_jax.training.processes import join_processes
 
     together = (values.coordinator, values.processes, values.process)
@@ -61,6 +62,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.training.loop import train_and_evaluate
 
     use_compilation_cache()
+    use_cores_as_devices(values.config.patch.batch_size)
     train_and_evaluate(values.config, Path(values.workdir))
     print(f"The run is in {values.workdir}.")
     print(f"Next: infant-seg predict --checkpoint={values.workdir} --input=SCANS --output=DIR")

@@ -1,0 +1,38 @@
+"""Cores as devices: where there is no accelerator, each core takes its share of a batch.
+
+XLA runs much of a training step on one core, so that two devices with a patch each are faster than
+one with both. To a step it makes no difference: it equals the whole batch's on any number.
+"""
+
+import contextlib
+import os
+
+import jax
+
+_FLAG = "xla_force_host_platform_device_count"
+
+
+def use_cores_as_devices(batch_size: int) -> None:
+    """Have JAX see as many CPU devices as there are cores and a batch divides by.
+
+    To be called before JAX computes anything; later, or where a person has said how many there are
+    to be, nothing changes. Accelerators are what they were.
+    """
+    told = _FLAG in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0
+    if told or jax.distributed.is_initialized():
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already.
+        jax.config.update("jax_num_cpu_devices", count_devices(batch_size, count_cores()))
+
+
+def count_devices(batch_size: int, cores: int) -> int:
+    """The most devices, no more than cores, that get the same number of patches each."""
+    return max(n for n in range(1, min(batch_size, cores) + 1) if batch_size % n == 0)
+
+
+def count_cores() -> int:
+    """Those that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
