@@ -47,7 +47,7 @@ def predict(scans: Iterable[Path], checkpoint: str, output: Path) -> None:
 
 def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     """The voxels of a label map, and their size in mm."""
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     return np.asarray(image.dataobj).squeeze(), image.header.get_zooms()[:3]
 
 
@@ -67,7 +67,7 @@ def score_ibsr(folder: Path, checkpoint: str, output: Path) -> Scores:
         name = scan.name.removesuffix(".nii.gz")
         predicted, _ = read(output / f"{name}_dseg.nii.gz")
         true, spacing = read(truth)
-        near = ndimage.distance_transform_edt(true != 1, sampling=spacing) <= NEAR_MM
+        near = np.asarray(ndimage.distance_transform_edt(true != 1, sampling=spacing)) <= NEAR_MM
         scores[name] = [
             dice(predicted == label, true == label, near if label == 1 else True)
             for label in (1, 2, 3)

@@ -3,46 +3,36 @@
 The peer is the same network in PyTorch (tests/torch_twin.py), channels last, eager and by
 `torch.compile`. Both are given random patches; a step is a forward pass with batch statistics and
 dropout, cross entropy, its gradients, and one of Adam's updates. Each measurement runs in a process
-of its own, in turns, `--rounds` times; the least time counts. `compile_cold` is our step's first
-compilation, `compile_cached` the same found in the cache.
+of its own, in turns, `--rounds` times; the least time counts. Several `--devices` are compared with
+one another, each of them with a share of the batch.
 
-    python benchmarks/network.py [--patches 64 --batches 1 4] [--devices 1] > network.json
+    python benchmarks/network.py [--patches 64 --batches 1 4] [--devices 1 2] > network.json
+
+On a GPU (`--device=gpu`) arithmetic is in `--precision` float32, in TF32, or in bfloat16, which is
+`model.dtype` here and autocast in PyTorch; the patches are on the GPU before time is taken.
 
 Prints JSON, and a table beside it on standard error. Needs the extra `benchmarks`.
 """
 
 import argparse
-import json
-import os
-import platform
-import resource
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import psutil
+from inputs import TINY, network_config, torch_network
+from measuring import PLATFORMS, Environment, Found, Row, Way, compare, in_a_process, least
+from table import print_one
 
-REPOSITORY = Path(__file__).parents[1]
-PEERS = ("ours", "torch_eager", "torch_compile")
+PEERS = {"eager": "PyTorch, eager", "compiled": "PyTorch, compiled"}
 WORK = ("forward", "step")
-Times = dict[str, float]
-
-
-def repeat(work: Callable[[], Any], seconds: float) -> float:
-    """The least seconds that the work took, repeated for so long but at least three times."""
-    found: list[float] = []
-    work()  # What is done once only.
-    until = time.perf_counter() + seconds
-    while len(found) < 3 or time.perf_counter() < until:
-        before = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - before)
-    return min(found)
+PRECISIONS = ("float32", "tf32", "bfloat16")
+JAX_PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32"}
+MIB = 2**20
+BASE_BYTES, VOXEL_BYTES = 2.2 * 2**30, 4 * 2**10
+"""About what a step of the paper's network takes on a CPU: compiling it, and each voxel."""
 
 
 def make_patches(patch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +45,12 @@ def make_patches(patch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def run_ours(work: str, patch: int, batch: int, seconds: float) -> Times:
+def run_ours(
+    work: str, patch: int, batch: int, seconds: float, device: str, precision: str, tiny: bool
+) -> Found:
     import jax
 
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.config import default_config
     from infant_seg_jax.data.patches import PatchBatch
     from infant_seg_jax.inference.predictor import make_model
     from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
@@ -68,7 +59,11 @@ def run_ours(work: str, patch: int, batch: int, seconds: float) -> Times:
     from infant_seg_jax.training.transfer import run_optimizer
 
     use_compilation_cache()
-    config = default_config()
+    config = network_config(tiny)
+    if precision == "bfloat16":
+        config.model.dtype = precision
+    elif device == "gpu":
+        jax.config.update("jax_default_matmul_precision", JAX_PRECISIONS[precision])
     image, labels = make_patches(patch, batch)
     model = make_model(config)
     variables = init_variables(model, 1, seed=0)
@@ -78,146 +73,170 @@ def run_ours(work: str, patch: int, batch: int, seconds: float) -> Times:
         compiling = time.perf_counter()
         compiled = forward.lower(variables, x).compile()
         compiling = time.perf_counter() - compiling
-        taken = repeat(lambda: jax.block_until_ready(compiled(variables, x)), seconds)
-        return {"seconds": taken, "compile": compiling}
 
-    devices = choose_devices(config.parallel, batch)
-    model = make_model(config, devices.axis_name)
-    step = map_step(make_train_step(model, config), devices)
-    state = replicate(new_state(variables, run_optimizer(config)), devices)
-    patches = shard(PatchBatch(image, labels, np.arange(batch, dtype=np.int32)), devices)
-    compiling = time.perf_counter()
-    step.lower(state, patches).compile()
-    compiling = time.perf_counter() - compiling
-    states = [state]
+        def act() -> None:
+            jax.block_until_ready(compiled(variables, x))
+    else:
+        devices = choose_devices(config.parallel, batch)
+        model = make_model(config, devices.axis_name)
+        step: Any = map_step(make_train_step(model, config), devices)
+        state = replicate(new_state(variables, run_optimizer(config)), devices)
+        patches = shard(PatchBatch(image, labels, np.arange(batch, dtype=np.int32)), devices)
+        if devices.mode == "jit":
+            patches = jax.device_put(patches)
+        compiling = time.perf_counter()
+        step.lower(state, patches).compile()
+        compiling = time.perf_counter() - compiling
+        states = [state]
 
-    def train() -> None:
-        states[0], metrics = step(states[0], patches)
-        jax.block_until_ready((states[0], metrics))
+        def act() -> None:
+            states[0], metrics = step(states[0], patches)
+            jax.block_until_ready((states[0], metrics))
 
-    return {"seconds": repeat(train, seconds), "compile": compiling}
+    act()  # What is done once only.
+    _, found = least(act, times=3, during=seconds)
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        found["gpu_mib"] = statistics["peak_bytes_in_use"] / MIB
+    return {**found, "compile_seconds": compiling}
 
 
-def run_torch(work: str, patch: int, batch: int, seconds: float, *, compiled: bool) -> Times:
+def run_torch(
+    work: str,
+    patch: int,
+    batch: int,
+    seconds: float,
+    device: str,
+    precision: str,
+    tiny: bool,
+    compiled: bool,
+) -> Found:
     import torch
 
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    from torch_twin import TorchSkipDenseNet3D  # pyright: ignore[reportMissingImports]
-
+    kind = PLATFORMS[device]
+    if kind == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = precision != "float32"
+        torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
     image, labels = make_patches(patch, batch)
-    network = TorchSkipDenseNet3D(1).to(memory_format=torch.channels_last_3d)
-    x = torch.from_numpy(image).permute(0, 4, 1, 2, 3)
+    network = torch_network(1, **(TINY if tiny else {})).to(kind)
+    x = torch.from_numpy(image).permute(0, 4, 1, 2, 3).to(kind)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    truth = torch.from_numpy(labels).long()
+    truth = torch.from_numpy(labels).long().to(kind)
     optimizer = torch.optim.Adam(network.parameters(), 2e-4, betas=(0.97, 0.999), weight_decay=6e-4)
     network.train(work == "step")
     run = torch.compile(network) if compiled else network
 
-    def forward() -> Any:
-        with torch.inference_mode():
-            return run(x)
+    def autocast() -> Any:
+        return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
 
-    def train() -> Any:
+    def forward() -> None:
+        with torch.inference_mode(), autocast():
+            run(x)
+
+    def train() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(run(x), truth)
+        with autocast():
+            loss = torch.nn.functional.cross_entropy(run(x), truth)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        loss.item()
 
-    action = forward if work == "forward" else train
+    def act() -> None:
+        (forward if work == "forward" else train)()
+        if kind == "cuda":
+            torch.cuda.synchronize()
+
     compiling = time.perf_counter()
-    action()
+    act()
     compiling = time.perf_counter() - compiling
-    return {"seconds": repeat(action, seconds), "compile": compiling}
+    _, found = least(act, times=3, during=seconds)
+    if kind == "cuda":
+        found["gpu_mib"] = torch.cuda.max_memory_allocated() / MIB
+    return {**found, "compile_seconds": compiling} if compiled else found
+
+
+def on_devices(count: int, measure: Callable[..., Found], environment: Environment) -> Found:
+    """Measure with so many CPU devices."""
+    flags = f"{environment.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return measure({**environment, "XLA_FLAGS": flags})
+
+
+def rows(
+    benchmark: str,
+    *,
+    patches: Sequence[int] = (64,),
+    batches: Sequence[int] = (1, 4),
+    peers: Sequence[str] = tuple(PEERS),
+    work: Sequence[str] = WORK,
+    devices: Sequence[int] = (1,),
+    device: str = "cpu",
+    precision: str = "float32",
+    rounds: int = 2,
+    seconds: float = 8.0,
+    tiny: bool = False,
+) -> Iterator[Row]:
+    """What each way takes, for each work, patch and batch.
+
+    Args:
+        benchmark: what the rows are of.
+        patches: voxels of a side.
+        batches: patches at once.
+        peers: of `PEERS`.
+        work: of `WORK`.
+        devices: of ours, on a CPU; the first is what all are compared with.
+        device: `"cpu"` or `"gpu"`.
+        precision: of `PRECISIONS`.
+        rounds: turns of each.
+        seconds: of measuring in a turn.
+        tiny: another network, to try this out.
+    """
+    for one_work in work:
+        for patch in patches:
+            for batch in batches:
+                case = f"{one_work}, {patch}-cubed, batch {batch}"
+                if precision != "float32":
+                    case += f", {precision}"
+                if one_work == "step" and device == "cpu" and (reason := _too_large(patch, batch)):
+                    yield Row(benchmark, case, skipped=reason)
+                    continue
+                settings: dict[str, Any] = {"work": one_work, "patch": patch, "batch": batch}
+                settings |= {"seconds": seconds, "device": device, "precision": precision}
+                ours = partial(in_a_process, run_ours, **settings, tiny=tiny)
+                ways: dict[str, Way] = {
+                    "ours" if count == 1 else f"ours, {count} devices": partial(
+                        on_devices, count, ours
+                    )
+                    for count in devices
+                }
+                for peer in peers:
+                    torch = {**settings, "tiny": tiny, "compiled": peer == "compiled"}
+                    ways[PEERS[peer]] = partial(in_a_process, run_torch, **torch)
+                yield from compare(benchmark, case, ways, rounds, device)
+
+
+def _too_large(patch: int, batch: int) -> str:
+    """Why the machine has too little memory for a step; nothing if it has enough."""
+    needed = BASE_BYTES + batch * patch**3 * VOXEL_BYTES
+    free = psutil.virtual_memory().available
+    if needed < free:
+        return ""
+    return f"about {needed / 2**30:.1f} GiB are needed, and {free / 2**30:.1f} GiB are free"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--patches", type=int, nargs="+", default=[64], help="voxels of a side")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--rounds", type=int, default=2, help="turns of each")
     parser.add_argument("--seconds", type=float, default=8.0, help="of measuring in a turn")
-    parser.add_argument("--devices", type=int, default=1, help="CPU devices of ours")
-    parser.add_argument("--who", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.who:
-        who, work = arguments.who
-        size = arguments.patches[0], arguments.batches[0], arguments.seconds
-        if who == "ours":
-            found = run_ours(work, *size)
-        else:
-            found = run_torch(work, *size, compiled=who == "torch_compile")
-        found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(found))
-        return
-    rows = list(compare(arguments))
-    for line in table(rows):
-        print(line, file=sys.stderr)
-    about = {
-        "cores": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{library: version(library) for library in ("jax", "flax", "torch")},
-        "commit": _commit(),
-        "rows": rows,
-    }
-    print(json.dumps(about, indent=2))
-
-
-def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each work and size: what each takes, and PyTorch's time to ours."""
-    for work in arguments.work:
-        for patch in arguments.patches:
-            for batch in arguments.batches:
-                yield compare_one(arguments, work, patch, batch)
-
-
-def compare_one(arguments: argparse.Namespace, work: str, patch: int, batch: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"work": work, "patch": patch, "batch": batch}
-    found: dict[str, list[Times]] = {who: [] for who in arguments.peers}
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "XDG_CACHE_HOME": cache}
-        if arguments.devices > 1:
-            flags = f"--xla_force_host_platform_device_count={arguments.devices}"
-            environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
-        for _ in range(arguments.rounds):
-            for who in arguments.peers:
-                flags = ["--who", who, work, "--patches", str(patch), "--batches", str(batch)]
-                command = [sys.executable, sys.argv[0], *flags, f"--seconds={arguments.seconds}"]
-                result = subprocess.run(
-                    command, env=environment, stdout=subprocess.PIPE, text=True, check=False
-                )
-                if result.returncode == 0:
-                    found[who].append(json.loads(result.stdout.splitlines()[-1]))
-    for who, turns in found.items():
-        if turns:
-            row[who] = round(min(turn["seconds"] for turn in turns), 4)
-            row[f"{who}_peak_mib"] = round(max(turn["peak_mib"] for turn in turns))
-            row[f"{who}_compile_cold"] = round(turns[0]["compile"], 2)
-            if who == "ours" and len(turns) > 1:
-                row["ours_compile_cached"] = round(turns[1]["compile"], 2)
-            if who != "ours" and "ours" in row:
-                row[f"{who}_to_ours"] = round(row[who] / row["ours"], 2)
-    return row
-
-
-def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The rows' times in seconds and PyTorch's ratios to ours, in Markdown."""
-    columns = ("work", "patch", "batch", "ours", "torch_eager", "torch_compile")
-    ratios = ("torch_eager_to_ours", "torch_compile_to_ours")
-    compiling = ("ours_compile_cold", "ours_compile_cached", "ours_peak_mib")
-    names = (*columns, *ratios, *compiling)
-    yield f"| {' | '.join(names)} |"
-    yield f"|{'---|' * len(names)}"
-    for row in rows:
-        yield f"| {' | '.join(str(row.get(name, '')) for name in names)} |"
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    parser.add_argument("--devices", type=int, nargs="+", default=[1], help="CPU devices of ours")
+    parser.add_argument("--device", choices=PLATFORMS, default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--tiny", action="store_true", help="a tiny network, to try this out")
+    print_one("network", rows("network", **vars(parser.parse_args())))
 
 
 if __name__ == "__main__":

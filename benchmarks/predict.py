@@ -4,69 +4,69 @@ MONAI's `SlidingWindowInferer` (windows of 64 voxels, half overlapping, Gaussian
 once) and the loop (such windows one at a time, every 8 voxels) run the network in PyTorch; both are
 given the scan as `infant-seg predict` prepares it. The loop predicts some of its windows, and its
 time is extrapolated from theirs. Of ours, the command's first run compiles, and the second finds
-what that compiled in the cache. Each runs in a process of its own.
+what that compiled in the cache; MONAI's command is its whole process, from starting Python to the
+file. Each runs in a process of its own, in turns.
 
-    python benchmarks/predict.py --checkpoint=RUN --input=SCAN [--truth=LABELS] > predict.json
+    python benchmarks/predict.py [--checkpoint=RUN] --input=SCAN [--truth=LABELS] > predict.json
+    python benchmarks/predict.py [--checkpoint=RUN] --sides 128 192 256 > predict.json
 
-A run of one step is enough for times; for Dice, it should have learnt something. Needs torch and
-monai.
+Without a run, the network is the paper's with random weights: enough for times, not for Dice.
+`--sides` are of volumes of random numbers. Prints JSON, and a table beside it on standard error.
+Needs torch and monai.
 """
 
 import argparse
 import itertools
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from inputs import make_model_folder, torch_network
+from measuring import (
+    PLATFORMS,
+    Environment,
+    Failed,
+    Found,
+    Row,
+    compare,
+    empty_cache,
+    in_a_process,
+    least,
+    run_command,
+)
+from table import print_one
 
-from infant_seg_jax.data.preprocessing import prepare_volume
-from infant_seg_jax.data.schemas import find_schema
-from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.inference.segmentation import whole_label_map
-from infant_seg_jax.inference.windows import window_starts
-from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.models.torch_import import load_torch_state_dict
-
-REPOSITORY = Path(__file__).parents[1]
 WINDOW, STEP, BATCH = 64, 8, 4
 LOOP_WINDOWS = 12
-
-Seconds = dict[str, float]
-
-
-def measure(work: Callable[[], Any], repeats: int) -> tuple[Any, Seconds]:
-    """What the work returns, and the least wall and CPU seconds that it took."""
-    seconds, result = [], None
-    for _ in range(repeats):
-        before, cpu_before = time.perf_counter(), time.process_time()
-        result = work()
-        seconds.append((time.perf_counter() - before, time.process_time() - cpu_before))
-    wall, cpu = (min(column) for column in zip(*seconds, strict=True))
-    return result, {"seconds": wall, "cpu_seconds": cpu}
+MONAI_LABELS = "monai_dseg.nii.gz"
 
 
-def torch_network(model: SkipDenseNet3D, variables: dict[str, Any], channels: int) -> Any:
-    """The PyTorch network with our variables, by way of where ours would come from in its own."""
+def convert_weights(checkpoint: str, folder: str) -> Found:
+    """Write the network for PyTorch: its weights, by way of where ours would come from in its own.
+
+    What prepares its scans is written beside them, so that its process needs no JAX.
+    """
+    from dataclasses import asdict
+
+    import jax
     import torch
+    from safetensors.torch import save_file
 
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    from torch_twin import TorchSkipDenseNet3D  # pyright: ignore[reportMissingImports]
+    from infant_seg_jax.inference.loading import open_predictor
+    from infant_seg_jax.models.torch_import import load_torch_state_dict
 
-    network = TorchSkipDenseNet3D(
-        channels, model.num_classes, model.growth_rate, model.stem_features, model.block_layers
-    )
+    predictor = open_predictor(Path(checkpoint))
+    model, channels = predictor.model, len(predictor.modalities)
+    sizes = {
+        name: getattr(model, name)
+        for name in ("num_classes", "growth_rate", "stem_features", "block_layers")
+    }
+    network = torch_network(channels, **sizes)
     floats = {name: t for name, t in network.state_dict().items() if t.is_floating_point()}
     ends = np.cumsum([tensor.numel() for tensor in floats.values()])
     assert ends[-1] < 2**24, "float32 cannot number so many values"
@@ -76,148 +76,251 @@ def torch_network(model: SkipDenseNet3D, variables: dict[str, Any], channels: in
     }
     values = np.empty(ends[-1], np.float32)
     origins = load_torch_state_dict(numbered, model.num_classes)
-    jax.tree.map(lambda at, ours: values.put(np.asarray(at, int), ours), origins, variables)
+    jax.tree.map(
+        lambda at, ours: values.put(np.asarray(at, int), ours), origins, predictor.variables
+    )
     state = {name: torch.from_numpy(values[at.astype(int)].copy()) for name, at in numbered.items()}
-    network.load_state_dict(state, strict=False)  # Its counters of batches stay.
-    return network.eval().to(memory_format=torch.channels_last_3d)
+    save_file(state, Path(folder) / "weights.safetensors")
+    about = {"channels": channels, "sizes": sizes, "preparation": asdict(predictor.preparation)}
+    (Path(folder) / "network.json").write_text(json.dumps(about))
+    return {}
 
 
-def run_ours(arguments: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
-    prepared = prepare_volume(read_image(arguments.input), predictor.preparation)
-    _, first = measure(lambda: predictor.probabilities(prepared.image), 1)
-    _, seconds = measure(lambda: predictor.probabilities(prepared.image), arguments.repeats)
-    return {"shape": prepared.shape, "first": first, "inference": seconds}
+def run_ours(checkpoint: str, scan: str, side: int) -> Found:
+    import jax
+
+    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.inference.loading import open_predictor
+
+    use_compilation_cache()
+    predictor = open_predictor(Path(checkpoint))
+    channels, preparation = len(predictor.modalities), predictor.preparation
+    image = _prepare(scan, preparation)[1].image if scan else make_image(side, channels)
+    _, first = least(lambda: predictor.probabilities(image))
+    _, found = least(lambda: predictor.probabilities(image))
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        found["gpu_mib"] = statistics["peak_bytes_in_use"] / 2**20
+    return {**found, "compile_seconds": max(0.0, first["seconds"] - found["seconds"])}
 
 
-def run_monai(arguments: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+def run_ours_command(checkpoint: str, scan: str, labels: str) -> Found:
+    """The whole command twice; the first time it compiles, in the first turn."""
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for run in ("first", "second"):
+            flags = [f"--checkpoint={checkpoint}", f"--input={scan}", f"--output={folder}/{run}"]
+            before, found = found, run_command("predict", *flags)
+        (written,) = Path(folder, "second").rglob("*dseg.nii.gz")
+        Path(labels).write_bytes(written.read_bytes())
+    return {**found, "compile_seconds": max(0.0, before["seconds"] - found["seconds"])}
+
+
+def run_monai(converted: str, scan: str, side: int, window: int, device: str) -> Found:
     import torch
-    from monai.inferers import SlidingWindowInferer  # pyright: ignore[reportMissingImports]
+    from monai.inferers.inferer import SlidingWindowInferer
 
-    volume = read_image(arguments.input)
-    prepared = prepare_volume(volume, predictor.preparation)
-    network = torch_network(predictor.model, predictor.variables, volume.data.shape[-1])
-    inferer = SlidingWindowInferer((WINDOW,) * 3, BATCH, overlap=0.5, mode="gaussian")
-    image = torch.from_numpy(prepared.image).permute(3, 0, 1, 2)[None]
+    network, preparation, channels = read_network(converted, device)
+    volume, prepared = _prepare(scan, preparation) if scan else (None, None)
+    image = prepared.image if prepared else make_image(side, channels)
+    inferer = SlidingWindowInferer((window,) * 3, BATCH, overlap=0.5, mode="gaussian")
+    x = torch.from_numpy(image).permute(3, 0, 1, 2)[None].to(PLATFORMS[device])
 
     def predict() -> np.ndarray:
         with torch.inference_mode():
-            logits = inferer(image, network)
+            logits = inferer(x, network)
             assert isinstance(logits, torch.Tensor)
-            return logits.softmax(1)[0].permute(1, 2, 3, 0).numpy()
+            return logits.softmax(1)[0].permute(1, 2, 3, 0).cpu().numpy()
 
-    probabilities, seconds = measure(predict, arguments.repeats)
-    label_map = whole_label_map(probabilities, prepared, volume.shape)
-    write_label_map(arguments.output / "monai_dseg.nii.gz", label_map, volume.native)
-    return {"inference": seconds}
+    probabilities, found = least(predict)
+    if volume and prepared:
+        from infant_seg_jax.data.volumes import write_label_map
+        from infant_seg_jax.inference.segmentation import whole_label_map
+
+        label_map = whole_label_map(probabilities, prepared, volume.shape)
+        write_label_map(Path(converted) / MONAI_LABELS, label_map, volume.native)
+    return found
 
 
-def run_loop(arguments: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+def run_loop(converted: str, scan: str, window: int, device: str) -> Found:
     import torch
 
-    prepared = prepare_volume(read_image(arguments.input), predictor.preparation)
-    network = torch_network(predictor.model, predictor.variables, prepared.image.shape[-1])
-    image = torch.from_numpy(prepared.image).permute(3, 0, 1, 2)[None]
-    counts = [len(window_starts(extent, WINDOW, 1 - STEP / WINDOW)) for extent in prepared.shape]
-    starts = (range(0, extent - WINDOW + 1, STEP) for extent in prepared.shape)
+    from infant_seg_jax.inference.windows import window_starts
+
+    network, preparation, _ = read_network(converted, device)
+    _, prepared = _prepare(scan, preparation)
+    x = torch.from_numpy(prepared.image).permute(3, 0, 1, 2)[None].to(PLATFORMS[device])
+    counts = [len(window_starts(extent, window, 1 - STEP / window)) for extent in prepared.shape]
+    starts = (range(0, extent - window + 1, STEP) for extent in prepared.shape)
     some = list(itertools.product(*starts))
     some = some[:: -(-len(some) // LOOP_WINDOWS)]
-    total = torch.zeros((1, predictor.model.num_classes, *prepared.shape))
+    with torch.inference_mode():
+        classes = network(x[:, :, :window, :window, :window]).shape[1]
+    total = torch.zeros((1, classes, *prepared.shape), device=x.device)
 
     def predict() -> None:
         with torch.inference_mode():
             for start in some:
-                box = (slice(None), slice(None), *(slice(a, a + WINDOW) for a in start))
-                total[box] += network(image[box]).softmax(1)
+                box = (slice(None), slice(None), *(slice(a, a + window) for a in start))
+                total[box] += network(x[box]).softmax(1)
+        float(total[0, 0, 0, 0, 0])  # Until the device is done.
 
-    _, seconds = measure(predict, arguments.repeats)
-    share = len(some) / np.prod(counts)
-    return {
-        "windows": int(np.prod(counts)),
-        "windows_measured": len(some),
-        "inference_extrapolated": {key: value / share for key, value in seconds.items()},
-    }
+    _, found = least(predict)
+    all_windows = int(np.prod(counts))
+    share = len(some) / all_windows
+    cpu_seconds = round(found["also"]["cpu_seconds"] / share, 1)
+    also = {"windows": all_windows, "of them measured": len(some), "cpu_seconds": cpu_seconds}
+    return {**found, "seconds": found["seconds"] / share, "also": also}
 
 
-PEERS = {"ours": run_ours, "monai": run_monai, "loop": run_loop}
+def measure_dice(labels: str, truth: str, schema: str) -> Found:
+    """Dice of a label map of ours and another, which is in the values of a schema."""
+    from infant_seg_jax.data.schemas import find_schema
+    from infant_seg_jax.data.volumes import read_label_map
+    from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
+
+    found = read_label_map(Path(labels)).data.astype(np.uint8)
+    expected = find_schema(schema).to_classes(read_label_map(Path(truth)).data, Path(truth))
+    dice = dice_per_tissue(found, expected)
+    also = {**dice, "mean": mean_dice(dice)}
+    return {"also": {name: round(value, 4) for name, value in also.items()}}
+
+
+def make_image(side: int, channels: int) -> np.ndarray:
+    """A volume of random numbers."""
+    random = np.random.default_rng(0)
+    return random.standard_normal((side, side, side, channels), dtype=np.float32)
+
+
+def _prepare(scan: str, preparation: Any) -> tuple[Any, Any]:
+    """The scan as read, and as the network sees it."""
+    from infant_seg_jax.data.preprocessing import prepare_volume
+    from infant_seg_jax.data.volumes import read_image
+
+    volume = read_image(Path(scan))
+    return volume, prepare_volume(volume, preparation)
+
+
+def read_network(folder: str, device: str) -> tuple[Any, Any, int]:
+    """What `convert_weights` wrote: the network in PyTorch, the preparation, and the channels."""
+    from safetensors.torch import load_file
+
+    from infant_seg_jax.data.preprocessing import preparation_from_record
+
+    about = json.loads((Path(folder) / "network.json").read_text())
+    low, high = about["preparation"]["clip_percentiles"]
+    about["preparation"]["clip_percentiles"] = (low, high)
+    network = torch_network(about["channels"], **about["sizes"])
+    network.load_state_dict(load_file(Path(folder) / "weights.safetensors"), strict=False)
+    network = network.eval().to(PLATFORMS[device])
+    return network, preparation_from_record(about["preparation"]), about["channels"]
+
+
+def whole_process(environment: Environment, **arguments: Any) -> Found:
+    """MONAI's process from its start to its end, in place of inference alone."""
+    found = in_a_process(run_monai, environment, **arguments)
+    return {"seconds": found["process_seconds"], "peak_mib": found["peak_mib"]}
+
+
+def rows(
+    benchmark: str,
+    *,
+    checkpoint: Path | None = None,
+    scan: Path | None = None,
+    truth: Path | None = None,
+    schema: str = "tissues",
+    sides: Sequence[int] = (),
+    window: int = WINDOW,
+    device: str = "cpu",
+    rounds: int = 2,
+    tiny: bool = False,
+) -> Iterator[Row]:
+    """What prediction takes: of a scan, and of volumes of random numbers.
+
+    Args:
+        benchmark: what the rows are of.
+        checkpoint: a run or a model folder; None: random weights of the paper's network.
+        scan: what to label.
+        truth: its label map, for Dice.
+        schema: of the truth.
+        sides: of volumes, in voxels.
+        window: of MONAI and the loop.
+        device: `"cpu"` or `"gpu"`.
+        rounds: turns of each.
+        tiny: another network in place of the paper's, to try this out.
+    """
+    with tempfile.TemporaryDirectory() as folder, empty_cache() as aside:
+        if checkpoint is None:
+            checkpoint = Path(folder) / "model"
+            in_a_process(make_model_folder, aside, folder=checkpoint, tiny=tiny)
+        # What is not there may be the name of a network that the package brings.
+        given = {"checkpoint": checkpoint.resolve() if checkpoint.exists() else checkpoint}
+        with suppress(Failed):  # Without PyTorch, say, as each peer says in its row.
+            in_a_process(convert_weights, aside, **given, folder=folder)
+        monai = {"converted": folder, "window": window, "device": device}
+        if scan:
+            place = {"scan": scan.resolve()}
+            yield from compare(
+                benchmark,
+                f"inference, {scan.name}",
+                {
+                    "ours": partial(in_a_process, run_ours, **given, **place, side=0),
+                    "MONAI": partial(in_a_process, run_monai, **monai, **place, side=0),
+                    "the loop, extrapolated": partial(in_a_process, run_loop, **monai, **place),
+                },
+                rounds,
+                device,
+            )
+            labels = Path(folder) / "ours_dseg.nii.gz"
+            command = {**given, **place, "labels": labels}
+            yield from compare(
+                benchmark,
+                f"the whole command, {scan.name}",
+                {
+                    "ours": partial(in_a_process, run_ours_command, **command),
+                    "MONAI": partial(whole_process, **monai, **place, side=0),
+                },
+                rounds,
+                device,
+            )
+            maps = {"ours": labels, "MONAI": Path(folder) / MONAI_LABELS}
+            pairs = [("ours to MONAI's", maps["ours"], maps["MONAI"], "tissues")]
+            if truth:
+                pairs += [(who, path, truth.resolve(), schema) for who, path in maps.items()]
+            for who, ours, other, values in pairs:
+                arguments = {"labels": ours, "truth": other, "schema": values}
+                try:
+                    also = in_a_process(measure_dice, aside, **arguments)["also"]
+                    yield Row(benchmark, f"Dice, {scan.name}", who, also=also)
+                except Failed as error:
+                    yield Row(benchmark, f"Dice, {scan.name}", who, skipped=str(error))
+        for side in sides:
+            yield from compare(
+                benchmark,
+                f"inference, {side}-cubed",
+                {
+                    "ours": partial(in_a_process, run_ours, **given, scan="", side=side),
+                    "MONAI": partial(in_a_process, run_monai, **monai, scan="", side=side),
+                },
+                rounds,
+                device,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--input", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, help="a run or a model folder")
+    parser.add_argument("--input", type=Path, dest="scan", metavar="INPUT", help="a scan")
     parser.add_argument("--truth", type=Path, help="the scan's label map, for Dice")
     parser.add_argument("--schema", default="tissues", help="of the truth")
-    parser.add_argument("--repeats", type=int, default=2, help="the least of so many times counts")
-    parser.add_argument("--who", choices=PEERS, help="run one of them, in here")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--sides", type=int, nargs="+", default=[], help="voxels of a side")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each")
+    parser.add_argument("--device", choices=PLATFORMS, default="cpu")
+    parser.add_argument("--tiny", action="store_true", help="a tiny network, to try this out")
     arguments = parser.parse_args()
-    if not arguments.who:
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(compare(arguments, Path(folder)), indent=2))
-        return
-    found = PEERS[arguments.who](arguments, Predictor.from_run(arguments.checkpoint))
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found))
-
-
-def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run all, and compare."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    found: dict[str, Any] = {}
-    for who in PEERS:
-        options = [f"--who={who}", f"--output={folder}"]
-        text, seconds = _timed([sys.executable, *sys.argv, *options], environment)
-        found[who] = json.loads(text.splitlines()[-1])
-        if who == "monai":
-            # Reading, loading, predicting and writing; the repetitions are taken off.
-            spent = (arguments.repeats - 1) * found[who]["inference"]["seconds"]
-            found[who]["command_seconds"] = seconds - spent
-    command = [sys.executable, "-m", "infant_seg_jax", "predict", f"--input={arguments.input}"]
-    command += [f"--checkpoint={arguments.checkpoint}"]
-    for which in ("first_command_seconds", "command_seconds"):
-        output = folder / which
-        _, found["ours"][which] = _timed([*command, f"--output={output}"], environment)
-
-    seconds = {who: found[who]["inference"]["seconds"] for who in ("ours", "monai")}
-    loop = found["loop"]["inference_extrapolated"]["seconds"]
-    found["ratio_to_ours"] = {
-        "monai_inference": seconds["monai"] / seconds["ours"],
-        "monai_inference_cpu_seconds": found["monai"]["inference"]["cpu_seconds"]
-        / found["ours"]["inference"]["cpu_seconds"],
-        "monai_command": found["monai"]["command_seconds"] / found["ours"]["command_seconds"],
-        "monai_first_command": found["monai"]["command_seconds"]
-        / found["ours"]["first_command_seconds"],
-        "loop_inference": loop / seconds["ours"],
-    }
-    (ours,) = (folder / "command_seconds").rglob("*dseg.nii.gz")
-    label_maps = {
-        "ours": read_label_map(ours).data.astype(np.uint8),
-        "monai": read_label_map(folder / "monai_dseg.nii.gz").data.astype(np.uint8),
-    }
-    dice = {"ours_to_monai": dice_per_tissue(label_maps["ours"], label_maps["monai"])}
-    if arguments.truth:
-        schema = find_schema(arguments.schema)
-        truth = schema.to_classes(read_label_map(arguments.truth).data, arguments.truth)
-        dice |= {who: dice_per_tissue(label_map, truth) for who, label_map in label_maps.items()}
-    for values in dice.values():
-        values["mean"] = mean_dice(values)
-    found = {"cores": os.cpu_count(), "python": platform.python_version(), **found, "dice": dice}
-    return _rounded(found)
-
-
-def _timed(command: list[str], environment: dict[str, str]) -> tuple[str, float]:
-    before = time.perf_counter()
-    result = subprocess.run(
-        command, stdout=subprocess.PIPE, check=True, text=True, env=environment, cwd=REPOSITORY
-    )
-    return result.stdout, time.perf_counter() - before
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
+    if not arguments.scan and not arguments.sides:
+        parser.error("give --input or --sides")
+    print_one("predict", rows("predict", **vars(arguments)))
 
 
 if __name__ == "__main__":

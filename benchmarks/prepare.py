@@ -4,28 +4,43 @@ The peer does, one case after the other, the least that any tool must: nibabel r
 the label map as canonical floats, NumPy crops to what is not 0 and normalises, and both are saved.
 
     python benchmarks/prepare.py --source=ibsr --input=IBSR [--labelled] > prepare.json
+
+Prints JSON, and a table beside it on standard error.
 """
 
 import argparse
-import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import replace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
-import numpy as np
-
-from infant_seg_jax.data.preparing import prepare
-from infant_seg_jax.data.sources import SOURCES, Dataset
+from measuring import Found, Row, compare, in_a_process, least
+from table import print_one
 
 
-def run_peer(dataset: Dataset, output: Path) -> None:
+def run_ours(source: str, data: str, labelled: bool) -> Found:
+    from infant_seg_jax.data.preparing import prepare
+
+    dataset = _open(source, data, labelled)
+    with tempfile.TemporaryDirectory() as folder:
+        _, found = least(lambda: prepare(dataset, Path(folder) / "set"))
+    found["also"]["cases"] = len(dataset.cases)
+    return found
+
+
+def run_loop(source: str, data: str, labelled: bool) -> Found:
+    dataset = _open(source, data, labelled)
+    with tempfile.TemporaryDirectory() as folder:
+        _, found = least(lambda: _prepare_plainly(dataset, Path(folder)))
+    return found
+
+
+def _prepare_plainly(dataset: Any, output: Path) -> None:
     """Read, crop, normalise and save each case in turn."""
+    import nibabel as nib
+    import numpy as np
+
     for case in dataset.cases:
         scan = nib.as_closest_canonical(nib.Nifti1Image.from_filename(case.images[0]))
         image = np.squeeze(scan.get_fdata())
@@ -42,41 +57,44 @@ def run_peer(dataset: Dataset, output: Path) -> None:
             np.save(output / case.case_id / "labels.npy", labels.astype(np.uint8))
 
 
+def _open(source: str, data: str, labelled: bool) -> Any:
+    from dataclasses import replace
+
+    from infant_seg_jax.data.sources import SOURCES
+
+    dataset = SOURCES[source].open(Path(data))
+    if labelled:
+        dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.labels))
+    return dataset
+
+
+def rows(
+    benchmark: str, *, source: str, data: Path, labelled: bool = False, rounds: int = 2
+) -> Iterator[Row]:
+    """What preparing a dataset takes.
+
+    Args:
+        benchmark: what the rows are of.
+        source: of the data, as `infant-seg prepare` names it.
+        data: the dataset's folder.
+        labelled: whether only the cases with labels are prepared.
+        rounds: turns of each.
+    """
+    given = {"source": source, "data": data.resolve(), "labelled": labelled}
+    ways = {
+        "ours": partial(in_a_process, run_ours, **given),
+        "a plain loop": partial(in_a_process, run_loop, **given),
+    }
+    yield from compare(benchmark, f"preparing, {source}", ways, rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--source", choices=sorted(SOURCES), default="ibsr")
-    parser.add_argument("--input", type=Path, required=True)
+    parser.add_argument("--source", default="ibsr", help="as of infant-seg prepare")
+    parser.add_argument("--input", type=Path, dest="data", metavar="INPUT", required=True)
     parser.add_argument("--labelled", action="store_true", help="only the cases with labels")
-    parser.add_argument("--who", choices=["ours", "peer"], help="run one of the two, in here")
-    arguments = parser.parse_args()
-    if not arguments.who:
-        found = {who: _in_a_process(who) for who in ("peer", "ours")}
-        found["ratio"] = {
-            key: round(found["ours"][key] / found["peer"][key], 2)
-            for key in ("seconds", "peak_mib")
-        }
-        print(json.dumps({"cores": os.cpu_count(), **found}, indent=2))
-        return
-
-    dataset = SOURCES[arguments.source].open(arguments.input)
-    if arguments.labelled:
-        dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.labels))
-    with tempfile.TemporaryDirectory() as folder:
-        before = time.perf_counter()
-        if arguments.who == "ours":
-            prepare(dataset, Path(folder) / "set")
-        else:
-            run_peer(dataset, Path(folder) / "set")
-        seconds = time.perf_counter() - before
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cases": len(dataset.cases), "seconds": seconds, "peak_mib": peak_mib}))
-
-
-def _in_a_process(who: str) -> dict[str, float]:
-    """Run one of the two in a process of its own, for its peak memory is that of the process."""
-    command = [sys.executable, *sys.argv, "--who", who]
-    result = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return {key: round(value, 2) for key, value in json.loads(result.stdout).items()}
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each")
+    print_one("prepare", rows("prepare", **vars(parser.parse_args())))
 
 
 if __name__ == "__main__":
