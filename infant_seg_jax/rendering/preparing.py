@@ -86,8 +86,9 @@ def prepare_anatomies(
         seed: draws that, and the heads.
 
     Raises:
-        InputError: as `read_anatomy`, two label maps share a name, a pattern fits none, none or
-            all are held out, or the folder exists and is not empty.
+        InputError: as `read_anatomy`, two label maps share a name, one has that of a folder of the
+            set, a pattern fits none, none or all are held out, or the folder exists and is not
+            empty.
     """
     paths = {stem(path): path for _, path in label_maps}
     if len(paths) < len(label_maps):
@@ -95,6 +96,11 @@ def prepare_anatomies(
         double = next(name for name in names if names.count(name) > 1)
         raise InputError(
             f"Two label maps have the name {double}, expected one of each: rename one."
+        )
+    if taken := paths.keys() & {HELD_OUT, SCANS}:
+        raise InputError(
+            f"{paths[taken.pop()]} has the name of a folder of every set, expected another one: "
+            "rename it."
         )
     validation = _held_out(list(paths), held_out, seed)
     entries = []

@@ -143,6 +143,12 @@ def test_names_are_told_apart_and_patterns_fit(maps: Path, tmp_path: Path) -> No
     twice = [*listed(maps), listed(maps)[0]]
     with pytest.raises(InputError, match="Two label maps have the name one"):
         prepare_anatomies(twice, tmp_path / "out")
+    for name in ("held_out", "scans"):
+        taken = [*listed(maps), (TISSUE_SCHEMA, maps / f"{name}.nii.gz")]
+        with pytest.raises(
+            InputError, match=f"{name}.nii.gz has the name of a folder of every set"
+        ):
+            prepare_anatomies(taken, tmp_path / "out")
     with pytest.raises(InputError, match=r"No label map has the name four\*.*one of one, three"):
         prepare_anatomies(listed(maps), tmp_path / "out", held_out=["one", "four*"])
     with pytest.raises(InputError, match=r"All 3 label map\(s\) would be held out"):
