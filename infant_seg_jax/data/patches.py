@@ -110,7 +110,7 @@ def _random_patch(
         if classes:
             chosen = classes[int(random.integers(len(classes)))]
             fits, what = partial(_of_class, chosen), CLASS_NAMES[chosen]
-    image, labels = case.image(), case.labels()
+    image, labels = case.stored_image(), case.labels()
     centre = draw_voxel(image, labels, fits, random)
     if centre is None:
         raise InputError(
@@ -118,7 +118,7 @@ def _random_patch(
             "centre patches on: prepare the set again, without this case if it is still so."
         )
     box = patch_box(centre, shape, case.shape)
-    return np.array(image[box]), np.array(labels[box])
+    return np.array(image[box], np.float32), np.array(labels[box])
 
 
 # Both answer for a voxel as for a slab: `image` has the axis of channels more than `labels`.

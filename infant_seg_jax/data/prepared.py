@@ -3,8 +3,9 @@
 - `manifest.json`: what each case is, where it came from and how it was prepared;
 - `splits.json`: a list of folds, each `{"train": [ids], "validation": [ids], "test": [ids]}`,
   which a person may edit;
-- `CASE/image.npy` (float32, `(x, y, z, c)`) and, where the case has labels, `CASE/labels.npy`
-  (uint8 classes, `(x, y, z)`), which are memory-mapped; `CASE/case.json`, its part of the manifest.
+- `CASE/image.npy` (float16, `(x, y, z, c)`; float32 in older sets) and, where the case has labels,
+  `CASE/labels.npy` (uint8 classes, `(x, y, z)`), which are memory-mapped; `CASE/case.json`, its
+  part of the manifest.
 
 `infant_seg_jax.data.preparing` writes them.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.cropping import Box
@@ -75,18 +76,27 @@ class PreparedCase:
         return spacing_of(self.affine)
 
     def image(self) -> Float32[np.ndarray, "x y z c"]:
-        """The normalised scan, memory-mapped, read-only.
+        """The normalised scan, read whole.
+
+        Raises:
+            InputError: as `stored_image`.
+        """
+        return np.array(self.stored_image(), np.float32)
+
+    def stored_image(self) -> Float[np.ndarray, "x y z c"]:
+        """The normalised scan as it is stored, in half precision, memory-mapped, read-only.
 
         Raises:
             InputError: the file is missing or damaged or is not what the manifest says.
         """
-        return map_array(self.image_path, (*self.shape, self.channels), np.float32)
+        shape = (*self.shape, self.channels)
+        return map_array(self.image_path, shape, np.float16, np.float32)
 
     def labels(self) -> UInt8[np.ndarray, "x y z"]:
         """The classes, memory-mapped, read-only.
 
         Raises:
-            InputError: as `image`, or the case has no labels.
+            InputError: as `stored_image`, or the case has no labels.
         """
         if self.labels_path is None:
             raise InputError(f"The case {self.case_id} beside {self.image_path} has no labels.")
@@ -164,7 +174,7 @@ def open_prepared(folder: Path) -> PreparedSet:
             f"{path} is damaged ({type(error).__name__}: {error}): prepare the set again."
         ) from error
     for case in prepared.cases:
-        case.image()
+        case.stored_image()
         if case.labels_path:
             case.labels()
     check_folds(
@@ -216,19 +226,19 @@ def _inside(folder: Path, relative: str) -> Path:
     return path
 
 
-def map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def map_array(path: Path, shape: tuple[int, ...], *dtypes: type) -> np.ndarray:
     """An array of a prepared set, memory-mapped, read-only.
 
     Raises:
-        InputError: the file is missing or damaged or is not of this shape and type.
+        InputError: the file is missing or damaged or is not of this shape and one of these types.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # damaged headers fail in NumPy's parser in more ways than it lists
         raise InputError(f"{path} cannot be read ({error}): prepare the set again.") from error
-    if array.shape != shape or array.dtype != dtype or not math.prod(shape):
+    if array.shape != shape or array.dtype not in dtypes or not math.prod(shape):
         raise InputError(
-            f"{path} holds {array.dtype} of the shape {array.shape}, expected {np.dtype(dtype)} of "
-            f"the shape {shape} by {MANIFEST}: prepare the set again."
+            f"{path} holds {array.dtype} of the shape {array.shape}, expected "
+            f"{np.dtype(dtypes[0])} of the shape {shape} by {MANIFEST}: prepare the set again."
         )
     return array

@@ -18,7 +18,12 @@ from infant_seg_jax.data.foreground import HEAD
 from infant_seg_jax.data.formats.names import parts
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema, count_classes
 from infant_seg_jax.data.prepared import FORMAT, MANIFEST, SPLITS_FILE, PreparedSet, open_prepared
-from infant_seg_jax.data.preprocessing import Preparation, prepare_labels, prepare_volume
+from infant_seg_jax.data.preprocessing import (
+    Preparation,
+    prepare_labels,
+    prepare_volume,
+    to_half,
+)
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.data.splits import make_folds
 from infant_seg_jax.data.volumes import (
@@ -232,7 +237,7 @@ def _prepare_case(
     if case.mask and preparation.brain_masks:
         mask = read_mask(case.mask, volume)
     prepared = prepare_volume(volume, preparation, mask)
-    np.save(folder / "image.npy", prepared.image)
+    np.save(folder / "image.npy", to_half(prepared.image))
     voxels = None
     if case.labels is not None:
         label_map = read_label_map(case.labels)

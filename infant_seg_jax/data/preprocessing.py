@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float16, Float32, UInt8
 
 from infant_seg_jax.data.bias import correct_bias
 from infant_seg_jax.data.cropping import Box, box_shape, crop_affine, crop_box, uncrop
@@ -196,6 +196,18 @@ def normalise(
     normalised = np.zeros_like(data)
     normalised[mask] = (inside - inside.mean(axis=0)) / inside.std(axis=0)
     return normalised
+
+
+def to_half(image: Float32[np.ndarray, "x y z c"]) -> Float16[np.ndarray, "x y z c"]:
+    """A normalised image in half precision, to store: 0 where it is 0, and nowhere else.
+
+    Values are rounded to a part in 2,000; those beyond half precision's 65,504, to that.
+    """
+    half = np.finfo(np.float16)
+    stored = np.clip(image, half.min, half.max).astype(np.float16)
+    lost = (stored == 0) & (image != 0)
+    stored[lost] = np.copysign(half.smallest_subnormal, image[lost])
+    return stored
 
 
 def prepare_labels(

@@ -42,6 +42,18 @@ def test_edited_splits_are_followed(folder):
     assert [case.case_id for case in prepared.split("test", fold=0)] == []
 
 
+def test_sets_in_single_precision_are_read_as_well(folder):
+    case = open_prepared(folder).cases[0]
+    image = case.image()
+    np.save(case.image_path, image)
+    again = open_prepared(folder).cases[0]
+    assert again.stored_image().dtype == np.float32
+    np.testing.assert_array_equal(again.image(), image)
+    np.save(case.image_path, image.astype(np.float64))
+    with pytest.raises(InputError, match="image.npy holds float64 of .*expected float16"):
+        open_prepared(folder)
+
+
 def test_prepared_set_may_be_moved(folder, tmp_path):
     image = np.array(open_prepared(folder).cases[0].image())
     folder.rename(tmp_path / "elsewhere")
@@ -86,8 +98,8 @@ def set_in(*keys, value):
         (set_in("cases", 0, "image", value="../x.npy"), "it names ../x.npy, which lies outside"),
         (set_in("cases", 0, "image", value="/etc/passwd"), "/etc/passwd, which lies outside"),
         (set_in("cases", 0, "labels", value="a_1/../../x"), "a_1/../../x, which lies outside"),
-        (set_in("cases", 0, "shape", value=[1, 2, 3]), r"image.npy holds float32 of the shape \("),
-        (set_in("modalities", value=["T1w"]), r"image.npy holds .*expected float32 of the shape"),
+        (set_in("cases", 0, "shape", value=[1, 2, 3]), r"image.npy holds float16 of the shape \("),
+        (set_in("modalities", value=["T1w"]), r"image.npy holds .*expected float16 of the shape"),
         (set_in("cases", 0, "labels", value="a_1/image.npy"), "image.npy holds .*expected uint8"),
         (set_in("cases", 0, "image", value="manifest.json"), "manifest.json cannot be read"),
         (set_in("cases", 0, "image", value="gone.npy"), "gone.npy cannot be read .*No such file"),

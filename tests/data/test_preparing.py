@@ -46,7 +46,9 @@ def test_set_holds_what_the_network_is_to_see(cases, tmp_path):
     assert prepared.schema == SCHEMA
     for source, case in zip(cases, prepared.cases, strict=True):
         expected = prepare_volume(read_images(source.images), prepared.preparation)
-        np.testing.assert_array_equal(case.image(), expected.image)
+        np.testing.assert_allclose(case.image(), expected.image, rtol=2**-11, atol=1e-7)
+        np.testing.assert_array_equal(case.image() == 0, expected.image == 0)
+        assert case.stored_image().dtype == np.float16 and case.image().dtype == np.float32
         np.testing.assert_array_equal(case.affine, expected.affine)
         assert (case.box, case.shape) == (expected.box, expected.image.shape[:3])
         assert case.native_shape == SHAPE and case.channels == 2
@@ -71,7 +73,7 @@ def test_labels_are_classes_in_the_crop(cases, tmp_path):
 
 def test_arrays_are_mapped_and_read_only(cases, tmp_path):
     case = prepare_toys(cases, tmp_path / "set").cases[0]
-    for array in (case.image(), case.labels()):
+    for array in (case.stored_image(), case.labels()):
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0, 0] = 1
@@ -317,6 +319,7 @@ def test_images_on_other_grids_are_resampled_and_told(cases, tmp_path, capsys):
         prepared.cases[0].image(),
         prepare_toys(make_cases(tmp_path / "input"), tmp_path / "plain").cases[0].image(),
         atol=1e-5,
+        rtol=2**-10,
     )
     notices = json.loads((tmp_path / "set" / "manifest.json").read_text())["cases"][0]["notices"]
     assert notices and notices[0] in said

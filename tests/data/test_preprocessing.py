@@ -20,6 +20,7 @@ from infant_seg_jax.data.preprocessing import (
     prepare_labels,
     prepare_volume,
     restore_label_map,
+    to_half,
 )
 from infant_seg_jax.data.volumes import Volume, read_image, read_label_map, spacing_of
 from infant_seg_jax.errors import InputError
@@ -69,6 +70,16 @@ def test_normalised_channels_have_zero_mean_and_unit_variance():
     for channel in range(2):
         correlation = np.corrcoef(normal[mask][:, channel], data[mask][:, channel])[0, 1]
         assert correlation == pytest.approx(1, abs=1e-6)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_half_precision_is_near_and_zero_where_the_image_is(values):
+    image = np.array(values, np.float32).reshape(-1, 1, 1, 1)
+    stored = to_half(image).astype(np.float64)
+    assert np.array_equal(stored == 0, image == 0) and np.isfinite(stored).all()
+    expected = np.clip(image.astype(np.float64), -65504, 65504)
+    assert (np.abs(stored - expected) <= 2**-11 * np.abs(expected) + 2**-24).all()
+    assert np.array_equal(np.sign(stored), np.sign(image))
 
 
 @settings(deadline=None)
