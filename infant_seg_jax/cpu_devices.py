@@ -18,7 +18,8 @@ def use_cores_as_devices(batch_size: int) -> None:
     To be called before JAX computes anything; later, or where a person has said how many there are
     to be, nothing changes. Accelerators are what they were.
     """
-    told = _FLAG in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0
+    number = jax.config.values.get("jax_num_cpu_devices", -1)
+    told = _FLAG in os.environ.get("XLA_FLAGS", "") or number > 0
     if told or jax.distributed.is_initialized():
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices already.
