@@ -54,7 +54,7 @@ class Browser:
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Emulation.setEmulatedMedia", media="", features=[scheme])
         self.errors.clear()
         self.requests.clear()
         self._call("Page.navigate", url=url)
@@ -92,6 +92,10 @@ class Browser:
         """A PNG of what is seen, or of the whole page."""
         found = self._call("Page.captureScreenshot", captureBeyondViewport=whole)
         return base64.b64decode(found["data"])
+
+    def print_media(self) -> None:
+        """From now on until the next page is opened, style the page as on paper."""
+        self._call("Emulation.setEmulatedMedia", media="print")
 
     def pdf(self) -> bytes:
         """The page as it would be printed."""

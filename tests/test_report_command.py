@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.report import report
+from infant_seg_jax.report import embedded_viewer, report
 from tests.data.volume_files import save
-from tests.report.cohort import AFFINE, truth, write_evaluation, write_run
+from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_run
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
@@ -45,6 +45,16 @@ def test_report_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFix
     assert str(page) in said and "<h2>Training</h2>" in page.read_text()
 
 
+def test_report_carries_a_viewer_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_viewer, "niivue_script", lambda: b"niivue")
+    monkeypatch.setattr(embedded_viewer, "niivue_licence", lambda: "licence")
+    scores = write_evaluation(tmp_path)
+    run(capsys, "report", scores, "--viewer")
+    assert (scores / "report.html").read_text().count("data-look=") == 3
+
+
 def test_report_refuses_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, said = run(capsys, "report", tmp_path, status=1)
     assert said.startswith("infant-seg: report: ") and len(said.splitlines()) == 1
@@ -62,6 +72,26 @@ def test_evaluate_draws_its_report_unless_told_not_to(
     page.unlink()
     _, said = run(capsys, *maps, "--quiet")
     assert page.exists() and said == ""
+
+
+def test_evaluate_takes_the_scans_for_its_pictures(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = "The pictures are without the scans, which nobody named"
+    page = tmp_path / "scores" / "report.html"
+    run(capsys, *maps)
+    assert without in page.read_text() and "infant-seg view" not in page.read_text()
+    (tmp_path / "scans").mkdir()
+    for name in ("sub-1", "sub-2"):
+        save(tmp_path / "scans" / f"{name}_T1w.nii.gz", scan(), AFFINE)
+    run(capsys, *maps, f"--images={tmp_path / 'scans'}")
+    assert without not in page.read_text()
+    assert f"infant-seg view {tmp_path / 'scans' / 'sub-1_T1w.nii.gz'} " in page.read_text()
+    _, said = run(capsys, *maps, f"--images={tmp_path / 'true'}", status=1)
+    assert "holds no scan of the subjects that have label maps, such as sub-1" in said
+    arguments = ["evaluate", "--checkpoint=c", "--data=d", "--images=i", f"--output={tmp_path}"]
+    _, said = run(capsys, *arguments, status=1)
+    assert "--prediction and --truth (and --images, if you have the scans)" in said
 
 
 def test_a_report_that_cannot_be_drawn_fails_nothing(

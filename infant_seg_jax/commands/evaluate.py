@@ -4,6 +4,7 @@ Any label maps, also another tool's, against the truth: two folders, paired by t
 (scan_dseg.nii.gz with scan_seg.nii.gz; sub-01_ses-02_... with sub-01_ses-02_...), or two files:
 
     infant-seg evaluate --prediction=predictions --truth=labels --output=scores
+    infant-seg evaluate --prediction=predictions --truth=labels --images=scans --output=scores
     infant-seg evaluate --prediction=theirs --prediction_schema=freesurfer --truth=labels \\
         --output=scores/theirs
 
@@ -16,7 +17,8 @@ Jaccard, sensitivity, precision, volume similarity, volume difference (ml), and 
 distance, its 95th percentile, the modified Hausdorff distance and the average symmetric surface
 distance, and the surface Dice. metrics.json has them too, with mean, standard deviation and a 95%
 bootstrap interval over subjects, as the table that is printed. If a subject cannot be measured the
-others are, and the exit status is 1. report.html shows how good it is and where it fails.
+others are, and the exit status is 1. report.html shows how good it is and where it fails: on the
+scans, if --images names them, paired by their names, too.
 """
 
 import sys
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("prediction", None, "A folder of label maps, or one.", flag_values=values)
     flags.DEFINE_string("truth", None, "The folder of their truths, or one.", flag_values=values)
+    flags.DEFINE_string(
+        "images",
+        None,
+        "The folder of their scans, or one, for the pictures of the report.",
+        flag_values=values,
+    )
     for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
         flags.DEFINE_string(
             name,
@@ -86,14 +94,17 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.metrics.score_files import CSV_NAME, JSON_NAME, write_scores
 
     of_run, of_files = (values.checkpoint, values.data), (values.prediction, values.truth)
-    if all(of_run) and not any(of_files):
+    if all(of_run) and not any(of_files) and not values.images:
         evaluation = _measure_run(values)
         given = ("checkpoint", "data", "split", "fold", "which")
     elif all(of_files) and not any(of_run):
         evaluation = _measure_label_maps(values)
-        given = ("prediction", "truth", "prediction_schema", "schema")
+        given = ("prediction", "truth", "prediction_schema", "schema", "images")
     else:
-        raise InputError("Give either --checkpoint and --data, or --prediction and --truth.")
+        raise InputError(
+            "Give either --checkpoint and --data, or --prediction and --truth "
+            "(and --images, if you have the scans)."
+        )
 
     output, failures = Path(values.output), evaluation.failures
     if evaluation.scores.subjects:
@@ -138,11 +149,18 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
 
 
 def _measure_label_maps(values: flags.FlagValues) -> "Evaluation":
-    from infant_seg_jax.inference.label_map_pairs import measure_label_maps
+    from infant_seg_jax.inference.label_map_pairs import (
+        find_pairs,
+        find_scans,
+        measure_label_maps,
+    )
 
+    prediction, truth = Path(values.prediction), Path(values.truth)
+    if values.images:  # Before what takes long.
+        find_scans(Path(values.images), find_pairs(prediction, truth).pairs)
     return measure_label_maps(
-        Path(values.prediction),
-        Path(values.truth),
+        prediction,
+        truth,
         find_schema(values.schema),
         find_schema(values.prediction_schema),
         values.tolerance,

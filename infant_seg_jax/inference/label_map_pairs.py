@@ -1,7 +1,7 @@
 """Label maps, predicted and true, in two folders: who belongs to whom, and how well they agree."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,35 @@ def find_pairs(prediction: Path, truth: Path) -> Pairs:
         {name: path for name, path in predicted.items() if name not in true},
         {name: path for name, path in true.items() if name not in predicted},
     )
+
+
+def find_scans(images: Path, subjects: Collection[str]) -> Mapping[str, Path]:
+    """By subject, the scans that label maps are of, paired by name as label maps are.
+
+    Label maps and masks among them are passed over; of several scans of a subject it is the first
+    by name. A file is that of the only subject, whatever its name. Who has none is left out.
+
+    Raises:
+        InputError: there is no such folder or file, nobody's scan is in it, or a file is named and
+            there are several subjects.
+    """
+    if images.is_file():
+        if len(subjects) > 1:
+            raise InputError(
+                f"{images} is one scan, but there are {len(subjects)} subjects: name a folder."
+            )
+        return {subject: images for subject in subjects}
+    found: dict[str, Path] = {}
+    for path in find_volumes([images]):
+        if not _words(path) & (_NO_LABEL_MAP | _LABEL_MAP):
+            found.setdefault(_subject(path, images), path)
+    scans = {subject: found[subject] for subject in subjects if subject in found}
+    if not scans:
+        raise InputError(
+            f"{images} holds no scan of the subjects that have label maps, such as "
+            f"{next(iter(subjects), '-')}, by its name: name the folder that does."
+        )
+    return scans
 
 
 def measure_label_maps(

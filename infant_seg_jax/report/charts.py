@@ -111,7 +111,9 @@ def bars_with_dots(
                     bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=colour)
                     bar.patches[0].set(edgecolor=INK, linewidth=0.6, alpha=0.75)
                 shown = evenly(known, MAX_DOTS)
-                spread = 0.6 * width * (np.arange(len(shown)) % 5 - 2) / 5
+                places = max(1, min(len(shown), 9))
+                offsets = np.arange(len(shown)) % places - (places - 1) / 2
+                spread = 0.6 * width * offsets / places
                 axes.plot(at + spread, shown, "o", color=INK, markersize=2.5, alpha=0.8)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(y_label)

@@ -47,7 +47,7 @@ def comparison_page(tables: Mapping[str, ScoreTable]) -> ComparisonPage | None:
     return ComparisonPage(
         tuple(_verdict(first, other, chosen) for other in others),
         {n: "currentColor" if colour == charts.INK else colour for n, colour in colours.items()},
-        charts.bars_with_dots("Dice", "every subject a dot", groups, shares=True),
+        charts.bars_with_dots("Dice", "from 0 to 1, every subject a dot", groups, shares=True),
         tuple(
             (name, tuple(in_words(table.summary["dice"][row].mean, "dice") for row in ROWS))
             for name, table in chosen.items()
@@ -64,12 +64,12 @@ def _verdict(first: str, other: str, tables: Mapping[str, ScoreTable]) -> str:
     interval = (
         f" (95% interval {found.low:+.3f} to {found.high:+.3f})" if math.isfinite(found.low) else ""
     )
-    sure = (
-        " That is hardly chance."
-        if math.isfinite(found.low) and found.low * found.high > 0
-        else " So few subjects, or so small a difference, do not tell which is better."
-    )
+    subjects = f"{found.subjects} {'subject' if found.subjects == 1 else 'subjects'}"
+    counted = f"mean Dice {found.mean:+.3f}{interval}, better in {better} of {subjects}"
+    if math.isfinite(found.low) and found.low * found.high > 0:
+        which = "better" if found.mean > 0 else "worse"
+        return f"{first} is {which} than {other}, which is hardly chance: {counted}."
     return (
-        f"{first} has a mean Dice {found.mean:+.3f} against {other}{interval}, and is better in "
-        f"{better} of {found.subjects} subjects.{sure}"
+        f"Whether {first} is better than {other} cannot be told from so few subjects, or so small "
+        f"a difference: {counted}."
     )

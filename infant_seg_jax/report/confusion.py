@@ -42,6 +42,24 @@ def volume_charts(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[M
     return tuple(found)
 
 
+def confusion_sentence(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> str:
+    """Which true tissue became which other class most, by volume; empty if nothing is wrong."""
+    if not confusions:
+        return ""
+    total = np.sum(list(confusions.values()), axis=0)
+    wrong = total.copy()
+    np.fill_diagonal(wrong, 0.0)
+    wrong[CLASS_NAMES.index("background")] = 0.0
+    if not wrong.any():
+        return ""
+    true, found = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    share = 100 * wrong[true, found] / total[true].sum()
+    return (
+        f"The most frequent error: {CLASS_NAMES[true]} that was taken for {CLASS_NAMES[found]}, "
+        f"{share:.1f}% of the true {CLASS_NAMES[true]}."
+    )
+
+
 def confusion_rows(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[Row, ...]:
     """A row for each true tissue: what its voxels became, in percent over all subjects."""
     if not confusions:

@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA, find_schema
-from infant_seg_jax.data.volumes import check_same_grid, read_image, read_label_map
+from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.label_map_pairs import find_pairs
+from infant_seg_jax.inference.label_map_pairs import find_pairs, find_scans
 from infant_seg_jax.inference.scans import sidecar_of
-from infant_seg_jax.report.scan_paths import scan_of
+from infant_seg_jax.report.page import view_command
+from infant_seg_jax.report.scan_paths import scan_of, with_image
 from infant_seg_jax.report.slices import Scan
 
 LABEL_MAPS = "label_maps"
 """Where `evaluate` keeps what a network predicted, in the folder of its scores."""
+
+_NO_SCANS = (
+    "The pictures are without the scans, which nobody named: evaluate again, with --images and "
+    "the folder that has them."
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,13 @@ class EvaluatedCase:
     """What a subject's scores are about.
 
     Attributes:
-        read: the scan, the truth and the prediction; raises InputError where they cannot be read.
-        files: of them, those that a viewer can open: scan, prediction, truth; or none.
+        read: the truth and the prediction, the scan if it can be shown, and, if not, a sentence;
+            raises InputError where the label maps cannot be read.
+        command: what opens them in the viewer; empty where it cannot.
     """
 
-    read: Callable[[], Scan]
-    files: tuple[Path, ...] = ()
+    read: Callable[[], tuple[Scan, tuple[str, ...]]]
+    command: str = ""
 
 
 def label_map_path(folder: Path, case_id: str) -> Path:
@@ -70,47 +76,45 @@ def _of_prepared(folder: Path, about: Mapping[str, Any]) -> dict[str, EvaluatedC
     return found
 
 
-def _read_prepared(case: PreparedCase, path: Path) -> Scan:
+def _read_prepared(case: PreparedCase, path: Path) -> tuple[Scan, tuple[str, ...]]:
     prediction = read_label_map(path)
     if prediction.shape != case.shape:
         raise InputError(f"{path} is not on the grid of {case.image_path}: evaluate again.")
     image = np.array(case.image()[..., 0])
     image[image == 0] = image.min()  # Around the brain; its mean is 0, too.
-    return Scan(
-        image,
-        TISSUE_SCHEMA.to_classes(prediction.data, path),
-        case.spacing,
-        np.array(case.labels()),
-    )
+    labels = TISSUE_SCHEMA.to_classes(prediction.data, path)
+    return Scan(image, labels, case.affine, np.array(case.labels())), ()
 
 
 def _of_files(about: Mapping[str, Any]) -> dict[str, EvaluatedCase]:
-    schemas = [
-        find_schema(str(about.get(key) or TISSUE_SCHEMA.name))
-        for key in ("prediction_schema", "schema")
-    ]
+    named = [str(about.get(key) or TISSUE_SCHEMA.name) for key in ("prediction_schema", "schema")]
+    prediction_schema, schema = map(find_schema, named)
     pairs = find_pairs(Path(str(about["prediction"])), Path(str(about["truth"]))).pairs
-    return {name: _file_case(*pair, *schemas) for name, pair in pairs.items()}
+    images = Path(str(about["images"])) if about.get("images") else None
+    scans = find_scans(images, pairs) if images else {}
+    cases = {}
+    for name, (predicted, true) in pairs.items():
+        scan = scans.get(name) or scan_of(sidecar_of(predicted))
+        read = partial(_read_files, predicted, true, scan, prediction_schema, schema)
+        # The viewer reads all label maps alike.
+        files = (scan, predicted, true) if scan and len(set(named)) == 1 else ()
+        cases[name] = EvaluatedCase(read, view_command(files, named[0]) if files else "")
+    return cases
 
 
-def _file_case(
-    predicted: Path, true: Path, prediction_schema: LabelSchema, schema: LabelSchema
-) -> EvaluatedCase:
-    scan = scan_of(sidecar_of(predicted))
-
-    def read() -> Scan:
-        prediction, truth = read_label_map(predicted), read_label_map(true)
-        check_same_grid(prediction, truth)
-        image: Float[np.ndarray, "x y z"] | None = None
-        if scan is not None:
-            volume = read_image(scan)
-            check_same_grid(volume, truth)
-            image = volume.data[..., 0]
-        return Scan(
-            image,
-            prediction_schema.to_classes(prediction.data, predicted),
-            truth.spacing,
-            schema.to_classes(truth.data, true),
-        )
-
-    return EvaluatedCase(read, (scan, predicted, true) if scan else (true, predicted))
+def _read_files(
+    predicted: Path,
+    true: Path,
+    scan: Path | None,
+    prediction_schema: LabelSchema,
+    schema: LabelSchema,
+) -> tuple[Scan, tuple[str, ...]]:
+    prediction, truth = read_label_map(predicted), read_label_map(true)
+    check_same_grid(prediction, truth)
+    found = Scan(
+        None,
+        prediction_schema.to_classes(prediction.data, predicted),
+        truth.affine,
+        schema.to_classes(truth.data, true),
+    )
+    return with_image(found, truth, scan, _NO_SCANS)

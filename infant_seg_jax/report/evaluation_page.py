@@ -1,8 +1,9 @@
 """What a page says of an evaluation: how good, of whom, and where it fails."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from infant_seg_jax.metrics.score_table import MEAN, ROWS, ScoreTable, in_words
 from infant_seg_jax.metrics.surfaces import surface, surface_distances
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report import charts
-from infant_seg_jax.report.confusion import confusion_ml, confusion_rows, volume_charts
+from infant_seg_jax.report.confusion import (
+    confusion_ml,
+    confusion_rows,
+    confusion_sentence,
+    volume_charts,
+)
+from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.evaluated_cases import EvaluatedCase, evaluated_cases
-from infant_seg_jax.report.page import Row, number, view_command
+from infant_seg_jax.report.page import Row, number
 from infant_seg_jax.report.score_reading import read_table
 from infant_seg_jax.report.slices import Scan, error_picture
 
@@ -39,7 +46,10 @@ _IN_TABLE = {
 
 @dataclass(frozen=True)
 class ShownCase:
-    """A subject that is shown: why, how well it went, and pictures of it."""
+    """A subject that is shown: why, how well it went, and pictures of it.
+
+    `command` opens it in the viewer, `look` is where it is in the page's own; each may be empty.
+    """
 
     title: str
     name: str
@@ -47,6 +57,7 @@ class ShownCase:
     picture: Markup
     histograms: tuple[Markup, ...]
     command: str
+    look: str
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,15 @@ class EvaluationPage:
     notices: tuple[str, ...]
 
 
-def evaluation_page(folder: Path, name: str) -> EvaluationPage:
+def evaluation_page(
+    folder: Path, name: str, viewer: EmbeddedViewer | None = None
+) -> EvaluationPage:
     """Read scores, and the label maps that they are of, and say what they come to.
+
+    Args:
+        folder: what `evaluate` wrote.
+        name: of the page.
+        viewer: what is to carry the subjects that are shown.
 
     Raises:
         InputError: the scores cannot be read.
@@ -93,10 +111,10 @@ def evaluation_page(folder: Path, name: str) -> EvaluationPage:
     except InputError as error:
         notices.append(f"No pictures and volumes: {error}")
     cases = {subject: case for subject, case in cases.items() if subject in scores.subjects}
-    shown, confusions = _read_cases(scores, cases, notices)
+    shown, confusions = _read_cases(scores, cases, notices, partial(_look, viewer, name))
     return EvaluationPage(
         name=name,
-        verdict=_verdict(scores),
+        verdict=(*_verdict(scores), *filter(None, [confusion_sentence(confusions)])),
         about={key: str(about[key]) for key in _ABOUT if about.get(key) not in (None, "")},
         summary=_summary(scores),
         columns=_columns(scores),
@@ -109,7 +127,7 @@ def evaluation_page(folder: Path, name: str) -> EvaluationPage:
     )
 
 
-_ABOUT = ("checkpoint", "which", "data", "split", "fold", "prediction", "truth")
+_ABOUT = ("checkpoint", "which", "data", "split", "fold", "prediction", "truth", "images")
 
 
 def _about(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
@@ -206,7 +224,7 @@ def _bars(scores: ScoreTable) -> tuple[Markup, ...]:
             rows = ROWS if shares else TISSUES
             groups = {row: [list(scores.of(metric, row).values())] for row in rows}
             unit = METRICS[metric].unit
-            label = "mm, every subject a dot" if unit else "every subject a dot"
+            label = f"{unit or 'from 0 to 1'}, every subject a dot"
             found.append(charts.bars_with_dots(title, label, groups, shares))
     return tuple(found)
 
@@ -225,7 +243,10 @@ def _chosen(scores: ScoreTable, cases: Mapping[str, EvaluatedCase]) -> dict[str,
 
 
 def _read_cases(
-    scores: ScoreTable, cases: Mapping[str, EvaluatedCase], notices: list[str]
+    scores: ScoreTable,
+    cases: Mapping[str, EvaluatedCase],
+    notices: list[str],
+    look: Callable[[str, Scan], str],
 ) -> tuple[tuple[ShownCase, ...], dict[str, Float[np.ndarray, "k k"]]]:
     """Pictures of some, and the confusions in ml of all or of an even choice; one in memory."""
     chosen = _chosen(scores, cases)
@@ -239,9 +260,11 @@ def _read_cases(
     with progress("reading for the report", len(names), unit="subject") as bar:
         for name in names:
             try:
-                scan = cases[name].read()
+                scan, missing = cases[name].read()
                 if name in chosen:
-                    pictures[name] = _show(name, chosen[name], scan, scores, cases[name])
+                    notices += [sentence for sentence in missing if sentence not in notices]
+                    where = look(f"{chosen[name]}: {name}", scan)
+                    pictures[name] = _show(name, chosen[name], scan, scores, cases[name], where)
                 confusions[name] = confusion_ml(scan)
             except InputError as error:
                 notices.append(str(error))
@@ -249,13 +272,19 @@ def _read_cases(
     return tuple(pictures[name] for name in chosen if name in pictures), confusions
 
 
-def _show(name: str, title: str, scan: Scan, scores: ScoreTable, case: EvaluatedCase) -> ShownCase:
+def _look(viewer: EmbeddedViewer | None, evaluation: str, title: str, scan: Scan) -> str:
+    return viewer.add(f"{evaluation}, {title}", scan) if viewer else ""
+
+
+def _show(
+    name: str, title: str, scan: Scan, scores: ScoreTable, case: EvaluatedCase, look: str
+) -> ShownCase:
     dice = ", ".join(
         f"{row} {in_words(scores.of('dice', row)[name], 'dice')}" for row in (*TISSUES, MEAN)
     )
     alt = f"{name}: slices of the scan, the truth, the prediction, and where they differ"
-    command = view_command(case.files) if case.files else ""
-    return ShownCase(title, name, dice, error_picture(scan, alt), _histograms(scan), command)
+    picture, histograms = error_picture(scan, alt), _histograms(scan)
+    return ShownCase(title, name, dice, picture, histograms, case.command, look)
 
 
 def _histograms(scan: Scan) -> tuple[Markup, ...]:

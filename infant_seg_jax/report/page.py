@@ -19,7 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from infant_seg_jax.data.labels import TISSUE_COLOURS
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.files import atomic_path
+from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.slices import WRONG_COLOUR
 
 _TEMPLATES = "templates"
@@ -53,7 +55,14 @@ def number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def write_page(path: Path, title: str, verdict: Sequence[str], sections: Sequence[Section]) -> Path:
+def write_page(
+    path: Path,
+    title: str,
+    verdict: Sequence[str],
+    sections: Sequence[Section],
+    viewer: EmbeddedViewer | None = None,
+    hint: str = "",
+) -> Path:
     """Write the page, whole or not at all.
 
     Args:
@@ -61,12 +70,17 @@ def write_page(path: Path, title: str, verdict: Sequence[str], sections: Sequenc
         title: its heading.
         verdict: what stands first, a sentence each.
         sections: in their order.
+        viewer: what there is to look around in; of nothing, the page has no viewer.
+        hint: the command that draws the page with one, which is shown where there is none.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    script = template_text("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    viewer = viewer if viewer and viewer.looks else None
+    script, style, viewer_script = template_text("page.js"), template_text("page.css"), ""
+    if viewer:
+        style += template_text("viewer.css")
+        viewer_script = template_text("viewer.js") + template_text("viewer_embedded.js")
     text = (
         environment()
         .get_template("page.html")
@@ -75,8 +89,11 @@ def write_page(path: Path, title: str, verdict: Sequence[str], sections: Sequenc
             verdict=verdict,
             sections=sections,
             script=Markup(script),
-            script_hash=f"sha256-{digest}",
-            style=Markup(template_text("page.css")),
+            viewer_script=Markup(viewer_script),
+            hashes=[_hash(text) for text in (script, viewer_script) if text],
+            style=Markup(style),
+            viewer=viewer,
+            hint="" if viewer else hint,
             tissues=TISSUE_COLOURS,
             wrong=WRONG_COLOUR,
             version=version("infant_seg_jax"),
@@ -89,9 +106,15 @@ def write_page(path: Path, title: str, verdict: Sequence[str], sections: Sequenc
     return path
 
 
-def view_command(paths: Sequence[Path]) -> str:
-    """What opens these files in the viewer, to paste into a shell."""
-    return shlex.join(["infant-seg", "view", *map(str, paths)])
+def _hash(script: str) -> str:
+    """By which a content security policy knows a script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
+
+
+def view_command(paths: Sequence[Path], schema: str = TISSUE_SCHEMA.name) -> str:
+    """What opens a scan and label maps of this schema in the viewer, to paste into a shell."""
+    flags = [] if schema == TISSUE_SCHEMA.name else [f"--schema={schema}"]
+    return shlex.join(["infant-seg", "view", *flags, *map(str, paths)])
 
 
 def environment() -> Environment:

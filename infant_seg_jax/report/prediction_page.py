@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,25 @@ from infant_seg_jax.data.labels import (
     LabelSchema,
 )
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.data.volumes import check_same_grid, read_image, read_label_map
+from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 from infant_seg_jax.inference.scans import sidecar_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report import charts
+from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
-from infant_seg_jax.report.scan_paths import scan_of
+from infant_seg_jax.report.scan_paths import scan_of, with_image
 from infant_seg_jax.report.slices import Scan, mosaic
 
 TABLE = "tissue_volumes.tsv"
 MAX_PICTURES = 40
 """Of more scans, so many are shown: those that are flagged first, then the least certain."""
+MAX_LOOKS = 3
+"""So many of them can be looked around in."""
 
 _MAX_BYTES = 2**26
+_GONE = "The picture is without the scan, which is not where it was."
 _VOLUMES = (*TISSUES, "brain", "intracranial")
 
 
@@ -63,6 +67,7 @@ class ScanCard:
         notices: what to know before trusting it.
         picture: slices; None, and a sentence among the notices, where there are none.
         command: what opens it in the viewer.
+        look: where it is in the page's own viewer; empty where it is not.
     """
 
     row: ScanRow
@@ -70,6 +75,7 @@ class ScanCard:
     notices: tuple[str, ...]
     picture: Markup | None
     command: str
+    look: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,15 @@ def is_prediction(folder: Path) -> bool:
     return (folder / TABLE).is_file()
 
 
-def prediction_page(folder: Path, name: str) -> PredictionPage:
+def prediction_page(
+    folder: Path, name: str, viewer: EmbeddedViewer | None = None
+) -> PredictionPage:
     """Read the table of volumes, and of some label maps all there is.
+
+    Args:
+        folder: what `predict` wrote.
+        name: of the page.
+        viewer: what is to carry those that are flagged or least certain, a few.
 
     Raises:
         InputError: the table cannot be read, or has other columns.
@@ -99,8 +112,8 @@ def prediction_page(folder: Path, name: str) -> PredictionPage:
     chosen = sorted(rows, key=lambda row: (not row.flagged, -_or_zero(row.entropy), row.label_map))
     cards = []
     with progress("drawing", min(len(rows), MAX_PICTURES), unit="scan") as bar:
-        for row in chosen[:MAX_PICTURES]:
-            cards.append(_card(folder, row, rows))
+        for number, row in enumerate(chosen[:MAX_PICTURES]):
+            cards.append(_card(folder, row, rows, viewer if number < MAX_LOOKS else None))
             bar.update()
     notices = []
     if len(rows) > MAX_PICTURES:
@@ -180,13 +193,15 @@ def _charts(rows: Sequence[ScanRow]) -> tuple[Markup, ...]:
     return tuple(found)
 
 
-def _card(folder: Path, row: ScanRow, rows: Sequence[ScanRow]) -> ScanCard:
+def _card(
+    folder: Path, row: ScanRow, rows: Sequence[ScanRow], viewer: EmbeddedViewer | None
+) -> ScanCard:
     path = folder / row.label_map
     sidecar = sidecar_of(path)
     notices: tuple[str, ...] = ()
     schema = TISSUE_SCHEMA
     scan_path = scan_of(sidecar)
-    picture = None
+    picture, look = None, ""
     try:
         content = read_json(sidecar)
         found = content.get("Notices") if isinstance(content, dict) else None
@@ -195,11 +210,12 @@ def _card(folder: Path, row: ScanRow, rows: Sequence[ScanRow]) -> ScanCard:
         scan, missing = _read(path, scan_path, schema)
         picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined")
         notices += missing
+        look = viewer.add(row.label_map, scan) if viewer else ""
     except InputError as error:
         notices += (f"No picture: {error}",)
     ranks = {name: _rank(row, rows, name) for name in TISSUES} if len(rows) > 1 else {}
     command = view_command((scan_path, path)) if scan_path else ""
-    return ScanCard(row, ranks, notices, picture, command)
+    return ScanCard(row, ranks, notices, picture, command, look)
 
 
 def _schema(content: Any) -> LabelSchema:
@@ -213,17 +229,9 @@ def _schema(content: Any) -> LabelSchema:
 
 
 def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan, tuple[str, ...]]:
-    """A label map and its scan; without the scan, and a sentence, if it cannot be shown."""
     label_map = read_label_map(path)
-    scan = Scan(None, schema.to_classes(label_map.data, path), label_map.spacing)
-    if scan_path is None:
-        return scan, ("The picture is without the scan, which is not where it was.",)
-    try:
-        volume = read_image(scan_path)
-        check_same_grid(volume, label_map)
-    except InputError as error:
-        return scan, (f"The picture is without the scan: {error}",)
-    return replace(scan, image=volume.data[..., 0]), ()
+    scan = Scan(None, schema.to_classes(label_map.data, path), label_map.affine)
+    return with_image(scan, label_map, scan_path, _GONE)
 
 
 def _rank(row: ScanRow, rows: Sequence[ScanRow], name: str) -> str:

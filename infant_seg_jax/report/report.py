@@ -1,34 +1,42 @@
 """The page about runs, evaluations and predictions: what was found, then what it is drawn from."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
 from infant_seg_jax.report.comparison_page import comparison_page
+from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.evaluation_page import evaluation_page
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
 from infant_seg_jax.report.page import Section, write_page
 from infant_seg_jax.report.prediction_page import prediction_page
 from infant_seg_jax.report.score_reading import read_table
 
+if TYPE_CHECKING:
+    from infant_seg_jax.report.training_page import RunPage
+
 PAGE = "report.html"
 MAX_EVALUATIONS = 12
 """Of more than that, the first so many have a section of their own."""
 
 
-def write_report(paths: Sequence[Path], page: Path | None = None) -> Path:
+def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: bool = False) -> Path:
     """Write one page about all that lies at `paths`.
 
     Args:
         paths: outputs of train, evaluate and predict, or folders of such, as a demo's.
         page: the file; `report.html` in the first of the paths unless given.
+        viewer: whether it is to carry an interactive viewer, and the volumes of a few subjects.
 
     Raises:
         InputError: there is nothing to report of, something cannot be read, or the page cannot be
-            written.
+            written; or NiiVue is not installed.
     """
     outputs = find_outputs(paths)
+    embedded = EmbeddedViewer() if viewer else None
 
     def of(kind: str) -> list[Output]:
         return [one for one in outputs if one.kind == kind]
@@ -42,21 +50,45 @@ def write_report(paths: Sequence[Path], page: Path | None = None) -> Path:
             verdict += compared.verdict
             sections.append(Section("Which is better", "comparison.html", compared))
     for one in evaluations[:MAX_EVALUATIONS]:
-        content = evaluation_page(one.folder, one.name)
+        content = evaluation_page(one.folder, one.name, embedded)
         verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
         sections.append(Section(f"How good: {one.name}", "evaluation.html", content))
     for one in of(PREDICTION):
-        content = prediction_page(one.folder, one.name)
+        content = prediction_page(one.folder, one.name, embedded)
         verdict.append(f"{one.name}: {' '.join(content.verdict)}")
         sections.append(Section(f"Labelled: {one.name}", "prediction.html", content))
     if runs := of(RUN):
         # Not above: it loads JAX, which takes seconds, and the other pages do not need it.
         from infant_seg_jax.report.training_page import training_page
 
+        # Those that were evaluated first: they have the same colours then as their scores.
+        scored = [one.name for one in evaluations]
+        runs.sort(key=lambda run: scored.index(run.name) if run.name in scored else len(scored))
         training = training_page({one.name: one.folder for one in runs})
+        verdict = [*_starts(training.runs, scored), *verdict]
         sections.append(Section("Training", "training.html", training))
+    if evaluations:
+        verdict.append(
+            "Dice says how far a tissue agrees with the truth: 1 in every voxel, 0 in none."
+        )
     title = " and ".join(path.absolute().name for path in paths[:3]) or "report"
-    return write_page(page or paths[0] / PAGE, title, verdict, sections)
+    hint = shlex.join(["infant-seg", "report", *map(str, paths), "--viewer"])
+    has_scans = bool(evaluations or of(PREDICTION))
+    return write_page(
+        page or paths[0] / PAGE, title, verdict, sections, embedded, hint if has_scans else ""
+    )
+
+
+def _starts(runs: Sequence["RunPage"], scored: Sequence[str]) -> list[str]:
+    """From where those runs began that were evaluated, if they began from different weights."""
+    starts = {run.name: Path(run.started_from).name for run in runs if run.name in scored}
+    if len(set(starts.values())) < 2:
+        return []
+    said = [
+        f"{name} started from {f'the weights of {start}' if start else 'random weights'}"
+        for name, start in starts.items()
+    ]
+    return [f"{'; '.join(said)}."]
 
 
 def tell_report(paths: Sequence[Path], page: Path | None = None) -> None:

@@ -16,8 +16,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.ndimage import binary_erosion, map_coordinates
 
-from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.cropping import Box, crop_affine, crop_box
+from infant_seg_jax.data.formats.grid import Affine
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
+from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.report.figures import ENDS, PLANES, plane_slice
 
 WRONG_COLOUR = "#CC79A7"
@@ -37,14 +39,19 @@ class Scan:
     Attributes:
         image: gray values; None where there is no scan to see.
         labels: the predicted classes.
-        spacing: the voxel size along x, y, z in mm.
+        affine: voxel indices to RAS+ millimetres.
         truth: the true classes, if they are known.
     """
 
     image: Float[np.ndarray, "x y z"] | None
     labels: UInt8[np.ndarray, "x y z"]
-    spacing: tuple[float, float, float]
+    affine: Affine
     truth: UInt8[np.ndarray, "x y z"] | None = None
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """The voxel size along x, y, z in mm."""
+        return spacing_of(self.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +65,7 @@ class _Tile:
 
 def mosaic(scan: Scan, alt: str) -> Markup:
     """Three planes, one a row, at three depths of what is labelled, with the tissues' outlines."""
-    scan = _cropped(scan)
+    scan, _ = cropped(scan)
     rows = []
     for axis, plane in enumerate(PLANES):
         depths = [int(share * scan.labels.shape[axis]) for share in _SHARES]
@@ -79,14 +86,12 @@ def error_picture(scan: Scan, alt: str) -> Markup:
     Raises:
         ValueError: there is no truth.
     """
-    scan = _cropped(scan)
+    scan, _ = cropped(scan)
     if scan.truth is None:
         raise ValueError("there is no truth")
     wrong = wrong_voxels(scan.labels, scan.truth)
     rows = []
-    for axis, plane in enumerate(PLANES):
-        counts = wrong.sum(axis=tuple(other for other in range(3) if other != axis))
-        at = int(counts.argmax()) if counts.any() else len(counts) // 2
+    for plane, at in zip(PLANES, worst_slices(wrong), strict=True):
         gray = _gray(scan, plane, at)
         errors = gray.copy()
         errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = to_rgb(WRONG_COLOUR)
@@ -112,19 +117,34 @@ def wrong_voxels(
     return (prediction != truth) & (prediction != IGNORE) & (truth != IGNORE)
 
 
-def _cropped(scan: Scan) -> Scan:
-    """With little around the tissues; all of a scan that has none."""
+def worst_slices(wrong: Bool[np.ndarray, "x y z"]) -> tuple[int, int, int]:
+    """Along each axis, where most voxels are wrong; the middle, if none is."""
+    x, y, z = (
+        int(counts.argmax()) if counts.any() else len(counts) // 2
+        for counts in (wrong.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
+    )
+    return x, y, z
+
+
+def gray_window(image: Float[np.ndarray, "x y z"]) -> tuple[float, float]:
+    """The gray values that are shown as black and as white, the first below the second."""
+    low, high = (float(value) for value in np.percentile(image, (0.5, 99.8)))
+    return low, max(high, low + 1e-6)
+
+
+def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
+    """With little around the tissues, and which box that is; all of a scan that has none."""
     truth = scan.labels if scan.truth is None else scan.truth
     tissues = np.isin(scan.labels, (1, 2, 3)) | np.isin(truth, (1, 2, 3))
-    if not tissues.any():
-        return scan
-    box = crop_box(tissues, _MARGIN_MM, scan.spacing)
-    return replace(
+    box = crop_box(tissues if tissues.any() else tissues | True, margin_mm, scan.spacing)
+    crop = replace(
         scan,
         image=None if scan.image is None else scan.image[box],
         labels=scan.labels[box],
+        affine=crop_affine(scan.affine, box),
         truth=None if scan.truth is None else scan.truth[box],
     )
+    return crop, box
 
 
 def _size(scan: Scan, plane: str) -> tuple[int, int]:
@@ -142,7 +162,7 @@ def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
     if scan.image is None:
         return np.zeros((height, width, 3))
     flat = plane_slice(scan.image, plane, at).astype(np.float64)
-    low, high = np.percentile(scan.image, (0.5, 99.8))
+    low, high = gray_window(scan.image)
     where = np.meshgrid(
         *(
             (np.arange(many) + 0.5) * few / many - 0.5
@@ -151,7 +171,7 @@ def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
         indexing="ij",
     )
     shown = map_coordinates(flat, where, order=1, mode="nearest")
-    shown = np.clip((shown - low) / max(high - low, 1e-12), 0, 1)
+    shown = np.clip((shown - low) / (high - low), 0, 1)
     return np.repeat(shown[..., None], 3, axis=-1)
 
 

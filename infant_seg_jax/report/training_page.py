@@ -15,6 +15,7 @@ from infant_seg_jax.files import read_json
 from infant_seg_jax.report import charts
 from infant_seg_jax.report.charts import MAX_SERIES, Series
 from infant_seg_jax.report.step_times import seconds_per_step
+from infant_seg_jax.training.peak_memory import DEVICE, PROCESS, read_peak_memory
 from infant_seg_jax.training.run_folder import read_metrics, read_run
 
 _MAX_STARTS = 2**22  # Bytes of a start.tsv.
@@ -47,6 +48,8 @@ class RunPage:
         loss: the last.
         dice: of its best validation, by tissue and mean, and the step; empty without one.
         seconds: a step took so long; None where that was not recorded.
+        memory: the most that was held, of one device, or of the process.
+        data: the name of the prepared set that it trained on and was validated on.
         devices, subjects: in words.
         starts: what was loaded and frozen.
         config: every value, and whether it is the default's.
@@ -63,6 +66,8 @@ class RunPage:
     loss: str
     dice: Mapping[str, str]
     seconds: str
+    memory: str
+    data: str
     devices: str
     subjects: str
     starts: tuple[StartGroup, ...]
@@ -72,11 +77,16 @@ class RunPage:
 
 @dataclass(frozen=True)
 class TrainingPage:
-    """Runs beside each other: the charts in which all of them are, a row for each, notices."""
+    """Runs beside each other: the charts in which all of them are, a row for each, notices.
+
+    `marked` says whether a line marks where fine-tuning starts, `alike` whether all runs were
+    validated on the same data.
+    """
 
     charts: tuple[Markup, ...]
     runs: tuple[RunPage, ...]
     marked: bool
+    alike: bool
     notices: tuple[str, ...]
 
 
@@ -134,6 +144,7 @@ def training_page(folders: Mapping[str, Path]) -> TrainingPage:
         charts=tuple(one for one in wanted if one is not None),
         runs=tuple(_page(number, run, begins[run.name]) for number, run in enumerate(runs)),
         marked=bool(marks),
+        alike=len(set(map(_data, runs))) < 2,
         notices=tuple(notices),
     )
 
@@ -188,6 +199,8 @@ def _page(number: int, run: _Run, after: int) -> RunPage:
         loss=f"{losses[-1]:.3f}" if losses else "-",
         dice=_best(run),
         seconds="-" if seconds is None else f"{seconds:.3g} s",
+        memory=_memory(read_peak_memory(run.folder)),
+        data=Path(_data(run)).name or "-",
         devices=_counted(run.record.get("devices")),
         subjects=", ".join(
             f"{len(cases)} {name}" for name, cases in subjects.items() if isinstance(cases, list)
@@ -219,6 +232,15 @@ def _best(run: _Run) -> dict[str, str]:
         for name, value in values.items()
     }
     return {**said, "step": str(best.get("step", "-"))}
+
+
+def _data(run: _Run) -> str:
+    return str(_mapping(run.record.get("data")).get("path", ""))
+
+
+def _memory(peak: Mapping[str, int]) -> str:
+    names = ((DEVICE, "of a device"), (PROCESS, "of the process"))
+    return next((f"{peak[key] / 2**30:.2f} GiB {of}" for key, of in names if key in peak), "-")
 
 
 def _starts(path: Path) -> tuple[StartGroup, ...]:

@@ -5,32 +5,28 @@ keeps out other users of the machine and other pages in the browser; it gives no
 and the volumes that were named.
 """
 
-import io
 import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
-from matplotlib.colors import to_rgb
 
-from infant_seg_jax.data.formats.grid import Affine
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, LabelSchema
+from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
 from infant_seg_jax.report.page import environment, template_text
+from infant_seg_jax.report.slices import gray_window
 
 MAX_LABEL_MAPS = 4
 """Each has a panel of its own, with the scan in it."""
 
 _HOST = "127.0.0.1"
-_WIDGET = "ipyniivue/static/widget.js"
 _SECURITY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' data: blob:; "
     "img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src data:; "
@@ -43,7 +39,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_IGNORED_COLOUR = "#999999"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +47,6 @@ class Served:
 
     kind: str
     content: bytes
-
-
-def niivue_script() -> bytes:
-    """NiiVue, as the wheel of ipyniivue has it: the package is not imported.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return Path(str(distribution("ipyniivue").locate_file(_WIDGET))).read_bytes()
-    except (PackageNotFoundError, OSError) as error:
-        raise InputError(
-            "The viewer is not installed (NiiVue, from the package ipyniivue): "
-            "pip install 'infant_seg_jax[viewer]'."
-        ) from error
 
 
 def viewer_files(
@@ -91,27 +71,33 @@ def viewer_files(
     script = niivue_script()
     volume = read_image(scan)
     image = volume.data[..., 0]
-    low, high = (float(value) for value in np.percentile(image, (0.5, 99.8)))
+    low, high = gray_window(image)
     files = {
         "niivue.js": Served("text/javascript", script),
-        "viewer.js": Served("text/javascript", template_text("viewer.js").encode()),
+        "viewer.js": Served("text/javascript", _script().encode()),
         "viewer.css": Served("text/css", template_text("viewer.css").encode()),
-        "scan.nii": Served("application/octet-stream", _nifti(image, volume.affine)),
+        "scan.nii": Served("application/octet-stream", nifti_bytes(image, volume.affine)),
     }
     names = []
     for number, path in enumerate(label_maps):
-        content = _nifti(_read_labels(path, volume, schema), volume.affine)
+        classes = _read_labels(path, volume, schema)
+        content = nifti_bytes(classes, volume.affine, of_labels=True)
         name = f"labels-{number}.nii"
         files[name] = Served("application/octet-stream", content)
         names.append({"file": name, "name": path.name})
     config = {
-        "scan": {"file": "scan.nii", "name": scan.name, "low": low, "high": max(high, low + 1e-6)},
+        "title": str(scan),
+        "scan": {
+            **{"file": "scan.nii", "name": scan.name, "low": low, "high": high},
+            **{"slope": 1, "start": 0, "rounded": False},
+        },
         "label_maps": names,
         "shape": volume.shape,
-        "labels": _labels(),
+        "first": [0, 0, 0],
+        "labels": label_colours(),
     }
     page = environment().get_template("viewer.html")
-    text = page.render(scan=str(scan), config=json.dumps(config))
+    text = page.render(title=str(scan), config=json.dumps(config))
     files[""] = Served("text/html; charset=utf-8", text.encode("utf-8", errors="backslashreplace"))
     return files
 
@@ -163,22 +149,5 @@ def _read_labels(path: Path, scan: Volume, schema: LabelSchema) -> Shaped[np.nda
     return schema.to_classes(label_map.data, path)
 
 
-def _nifti(array: Shaped[np.ndarray, "x y z"], affine: Affine) -> bytes:
-    """A NIfTI-1 file in RAS+ order, its voxels from byte 352 on, as the page's script expects."""
-    image = nib.Nifti1Image(array, affine, dtype=array.dtype)
-    if array.dtype == np.uint8:  # NiiVue takes colours by value only for what says so.
-        image.header.set_intent("label")
-    file = io.BytesIO()
-    image.to_stream(file)
-    return file.getvalue()
-
-
-def _labels() -> list[dict[str, object]]:
-    """Each class's value, name and colour; background has none."""
-    colours = {**TISSUE_COLOURS, "ignored": _IGNORED_COLOUR}
-    named = [*enumerate(CLASS_NAMES), (IGNORE, "ignored")]
-    found = []
-    for value, name in named:
-        rgb = [round(255 * part) for part in to_rgb(colours.get(name, "#000000"))]
-        found.append({"value": value, "name": name, "rgba": [*rgb, 255 if name in colours else 0]})
-    return found
+def _script() -> str:
+    return template_text("viewer.js") + template_text("viewer_served.js")

@@ -33,6 +33,7 @@ from infant_seg_jax.training.parallel import (
     replicate,
     shard,
 )
+from infant_seg_jax.training.peak_memory import record_peak_memory
 from infant_seg_jax.training.run_folder import MetricsLog, read_metrics, record_of, start_run
 from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import Metrics, make_train_step
@@ -179,6 +180,7 @@ class _Run:
         record = record_of(self.prepared)
         to_predictor = partial(Predictor.from_config, self.config, record=record)
         scores = validate(self.validation, state, to_predictor)
+        record_peak_memory(self.workdir)
         if scores.metrics:
             log.write(step, scores.metrics)
             _say(f"Step {step}: {scores}.")

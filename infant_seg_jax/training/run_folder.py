@@ -5,6 +5,7 @@ run.json         modalities, preparation, subjects, the data's voxel sizes and h
                  commit, devices
 start.tsv        of a run that began with another's weights: how each parameter started
 familiar.json    what the finished network measures on scans like its training's
+memory.json      the most memory that it has held
 metrics.jsonl    one JSON object per line: `step` and what was measured
 tensorboard/     the same for TensorBoard
 checkpoints/     the latest and the best, named by step

@@ -38,6 +38,17 @@ def texts(svg: Markup) -> list[str]:
     return ["".join(part.itertext()).strip() for part in root.iter() if part.tag.endswith("text")]
 
 
+def test_subjects_of_the_same_score_are_dots_beside_each_other() -> None:
+    for count in (1, 2, 6, 9):
+        drawn = charts.bars_with_dots("t", "", {"CSF": [[0.5] * count]}, shares=True)
+        dots = [
+            part
+            for part in ElementTree.fromstring(drawn).iter()
+            if part.tag.endswith("use") and "fill-opacity" in (part.get("style") or "")
+        ]
+        assert len({dot.get("x") for dot in dots}) == len(dots) == count
+
+
 @pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
 def test_a_chart_is_well_formed_in_the_pages_ink_with_its_title_as_text(draw) -> None:
     title = 'a $x^2$ <script>alert("1")</script> & b_1'

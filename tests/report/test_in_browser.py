@@ -14,7 +14,7 @@ from PIL import Image
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUE_COLOURS
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report import viewer
+from infant_seg_jax.report import niivue, viewer
 from infant_seg_jax.report.report import write_report
 from tests.browser import Browser, open_browser
 from tests.data.volume_files import reorient, save
@@ -132,7 +132,12 @@ def test_a_report_can_be_read_on_a_phone_in_light_and_dark(
 
 
 def test_a_report_can_be_printed(browser: Browser, page: Path) -> None:
-    browser.open(page.as_uri())
+    """On white whatever the screen's colours, and no wider than a sheet, or it would be shrunk."""
+    browser.open(page.as_uri(), width=720, dark=True)
+    browser.print_media()
+    assert np.mean(colour(browser, "backgroundColor", "body")) == 255
+    assert colour(browser, "backgroundColor", "thead th") == [0xEE, 0xF0, 0xF3]
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 720
     assert browser.pdf().startswith(b"%PDF")
 
 
@@ -148,7 +153,7 @@ def canvas(browser: Browser) -> list[float]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The viewer of a scan, a prediction and a truth, all in axis orders of their own."""
     try:
-        viewer.niivue_script()
+        niivue.niivue_script()
     except InputError:
         pytest.skip("ipyniivue is not installed")
     folder = tmp_path_factory.mktemp("viewer")
@@ -170,7 +175,7 @@ def test_viewer_answers_a_click_with_the_voxels_value_and_labels(
     browser: Browser, served: str
 ) -> None:
     browser.open(served)
-    browser.wait("document.body.dataset.ready === 'yes'")
+    browser.wait("document.getElementById('viewer').dataset.ready === 'yes'")
     assert browser.errors == []
     assert all(url.startswith((served, "data:", "blob:")) for url in browser.requests)
     left, top, width, height = canvas(browser)
@@ -199,7 +204,7 @@ def test_viewer_answers_a_click_with_the_voxels_value_and_labels(
 def test_viewer_has_the_subjects_right_on_the_left(browser: Browser, served: str) -> None:
     """x grows to the right: of two clicks the left one has the larger x."""
     browser.open(served)
-    browser.wait("document.body.dataset.ready === 'yes'")
+    browser.wait("document.getElementById('viewer').dataset.ready === 'yes'")
     browser.evaluate(
         "(v => { v.value = '0'; v.dispatchEvent(new Event('change')); })"
         "(document.getElementById('view'))"
@@ -217,7 +222,7 @@ def test_viewer_has_the_subjects_right_on_the_left(browser: Browser, served: str
 
 def test_viewer_paints_the_tissues_in_their_colours(browser: Browser, served: str) -> None:
     browser.open(served)
-    browser.wait("document.body.dataset.ready === 'yes'")
+    browser.wait("document.getElementById('viewer').dataset.ready === 'yes'")
     browser.evaluate(
         "(o => { o.value = '1'; o.dispatchEvent(new Event('input')); })"
         "(document.getElementById('opacity'))"
@@ -226,3 +231,88 @@ def test_viewer_paints_the_tissues_in_their_colours(browser: Browser, served: st
         shown = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("RGB"))[150:600]
         near = np.abs(shown / 255 - to_rgb(tissue)).max(axis=-1) < 0.06
         assert near.mean() > 0.005
+
+
+@pytest.fixture(scope="module")
+def carrying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report that carries the viewer, of an evaluation and of a prediction."""
+    try:
+        niivue.niivue_script()
+    except InputError:
+        pytest.skip("ipyniivue is not installed")
+    folder = tmp_path_factory.mktemp("carrying")
+    paths = [write_evaluation(folder / "e"), write_prediction(folder / "p")]
+    return write_report(paths, folder / "page.html", viewer=True)
+
+
+def look(browser: Browser, number: int) -> None:
+    browser.evaluate(f"document.querySelectorAll('button[data-look]')[{number}].click()")
+    browser.wait("document.getElementById('viewer').dataset.ready === 'yes'")
+
+
+def test_a_report_may_carry_the_viewer(browser: Browser, carrying: Path) -> None:
+    """From a file, with nothing loaded; one subject after another in the same two panels."""
+    browser.open(carrying.as_uri())
+    assert browser.evaluate("document.querySelectorAll('canvas').length") == 0
+    labels = truth()
+    # The worst subject's prediction is moved by three voxels; after it comes a prediction alone.
+    worst = {"truth": labels, "prediction": np.roll(labels, 3, axis=1)}
+    for number, maps in ((0, worst), (3, {"prediction": labels})):
+        look(browser, number)
+        assert browser.evaluate("document.querySelectorAll('canvas').length") == 2
+        browser.evaluate(  # One slice in the middle, of a wide panel and of a narrow one.
+            "(v => { v.value = '0'; v.dispatchEvent(new Event('change')); })"
+            "(document.getElementById('view'))"
+        )
+        left, top, width, height = canvas(browser)
+        seen = set()
+        for u, v in ((0.42, 0.5), (0.58, 0.5), (0.5, 0.4), (0.5, 0.6)):
+            before = browser.evaluate("document.getElementById('readout').value")
+            browser.click(left + u * width, top + v * height)
+            now = "document.getElementById('readout').value"
+            said = browser.wait(f"{now} !== {before!r} && {now}")
+            numbers = re.match(r"voxel (\d+), (\d+), (\d+) .* scan [a-z ]+ ([\d.]+)\n", said)
+            assert numbers
+            at = int(numbers[1]), int(numbers[2]), int(numbers[3])
+            assert float(numbers[4]) == pytest.approx(float(scan()[at]), abs=0.5)
+            assert said.splitlines()[1:] == [
+                f"{name}: {classes[at]} {CLASS_NAMES[classes[at]]}"
+                for name, classes in maps.items()
+            ]
+            seen.add(at)
+        assert len(seen) > 2
+        browser.evaluate("document.querySelector('#viewer .close').click()")
+        assert not browser.evaluate("document.getElementById('viewer').open")
+    assert browser.errors == []
+    allowed = (carrying.as_uri(), "data:", "blob:")
+    assert all(url.startswith(allowed) for url in browser.requests)
+
+
+def test_a_report_that_carries_the_viewer_lets_no_other_script_run(
+    browser: Browser, carrying: Path
+) -> None:
+    browser.open(carrying.as_uri())
+    browser.evaluate(
+        "{const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
+        "document.body.append(s);"
+        "const t = document.createElement('script'); t.src = 'data:text/javascript,window.ran=1';"
+        "document.body.append(t);"
+        "const a = document.createElement('div'); a.setAttribute('onclick', 'window.ran = 1');"
+        "document.body.append(a); a.click();}"
+    )
+    browser.wait("new Promise(done => setTimeout(() => done(true), 300))")
+    assert browser.evaluate("window.ran === undefined")
+    assert sum("Content Security Policy" in error for error in browser.errors) >= 3
+
+
+def test_a_subject_whose_volumes_are_damaged_is_said(
+    browser: Browser, carrying: Path, tmp_path: Path
+) -> None:
+    text = carrying.read_text()
+    page = tmp_path / "page.html"
+    page.write_text(text.replace('"packed": "H4sI', '"packed": "AAAA', 1))
+    browser.open(page.as_uri())
+    browser.evaluate("document.querySelectorAll('button[data-look]')[0].click()")
+    browser.wait("document.getElementById('readout').value.startsWith('The viewer cannot start')")
+    browser.evaluate("document.querySelector('#viewer .close').click()")
+    look(browser, 1)  # The others can be looked at all the same.

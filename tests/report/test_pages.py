@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from infant_seg_jax.data.labels import CLASS_NAMES, GM, IGNORE
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.score_files import read_scores
+from infant_seg_jax.metrics.score_table import ScoreTable
 from infant_seg_jax.metrics.table import DiceTable, write_dice
 from infant_seg_jax.report import evaluation_page as evaluations
 from infant_seg_jax.report import prediction_page as predictions
 from infant_seg_jax.report.comparison_page import comparison_page
-from infant_seg_jax.report.confusion import confusion_ml
+from infant_seg_jax.report.confusion import confusion_ml, confusion_sentence
 from infant_seg_jax.report.evaluation_page import evaluation_page
 from infant_seg_jax.report.outputs import find_outputs
 from infant_seg_jax.report.page import Section, write_page
@@ -23,7 +25,10 @@ from infant_seg_jax.report.prediction_page import prediction_page
 from infant_seg_jax.report.report import write_report
 from infant_seg_jax.report.slices import Scan
 from infant_seg_jax.report.training_page import training_page
+from infant_seg_jax.training.peak_memory import DEVICE, PROCESS
+from tests.data.volume_files import save
 from tests.report.cohort import (
+    AFFINE,
     NAMES,
     VOXEL_ML,
     truth,
@@ -36,7 +41,7 @@ from tests.report.cohort import (
 def test_confusion_is_counted_in_ml_and_sums_to_the_volumes() -> None:
     random = np.random.default_rng(0)
     labels, true = random.choice([0, 1, 2, 3, IGNORE], (2, 9, 8, 7)).astype(np.uint8)
-    found = confusion_ml(Scan(None, labels, (1.0, 2.0, 1.5), true))
+    found = confusion_ml(Scan(None, labels, AFFINE, true))
     known = (labels != IGNORE) & (true != IGNORE)
     for row in range(len(CLASS_NAMES)):
         for column in range(len(CLASS_NAMES)):
@@ -62,6 +67,57 @@ def test_evaluation_says_how_good_and_who_is_worst(tmp_path: Path) -> None:
     assert tuple(rows) == NAMES and rows["sub-d"][3] == (pytest.approx(2 / 3, abs=1e-6), "0.667")
     assert len(page.columns) == len(rows["sub-a"])
     assert not page.notices
+    # Of WM, most voxels: 1 + 2 + 3 of 4 * 9 layers, as of the others; the first is named.
+    assert page.verdict[-1] == (
+        "The most frequent error: CSF that was taken for background, 16.7% of the true CSF."
+    )
+
+
+def test_the_most_frequent_error_is_that_of_most_volume() -> None:
+    confusion = np.diag([9.0, 6.0, 70.0, 50.0])
+    confusion[2, 3], confusion[1, 2], confusion[0, 1] = 30.0, 4.0, 1000.0
+    assert confusion_sentence({"a": confusion / 2, "b": confusion / 2}) == (
+        "The most frequent error: GM that was taken for WM, 30.0% of the true GM."
+    )
+    assert confusion_sentence({"a": np.diag(np.ones(4))}) == "" == confusion_sentence({})
+
+
+def test_scans_are_those_that_were_named_or_left_out_and_that_is_said(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    for path in (tmp_path / "predicted").glob("*.json"):
+        path.unlink()  # Which name the scans.
+    with_none = evaluation_page(scores, "scores")
+    (notice,) = with_none.notices
+    assert notice.startswith("The pictures are without the scans, which nobody named: ")
+    assert not any(case.command for case in with_none.shown)
+    assert 'alt="sub-d: slices' in with_none.shown[0].picture
+
+    about = json.loads((scores / "metrics.json").read_text()) | {"images": str(tmp_path / "scans")}
+    (scores / "metrics.json").write_text(json.dumps(about))
+    page = evaluation_page(scores, "scores")
+    assert not page.notices and page.about["images"] == str(tmp_path / "scans")
+    scan = tmp_path / "scans" / "sub-d_T1w.nii.gz"
+    assert page.shown[0].command.startswith(f"infant-seg view {scan} ")
+    assert len(page.shown[0].picture) > len(with_none.shown[0].picture)
+
+    save(scan, np.arange(120, dtype=np.float32).reshape(4, 5, 6), AFFINE)
+    page = evaluation_page(scores, "scores")
+    (notice,) = page.notices
+    assert str(scan) in notice and "one grid" in notice
+    assert len(page.shown) == 3 and page.confusion  # It is shown without.
+
+
+def test_the_viewers_command_says_what_the_labels_mean(tmp_path: Path) -> None:
+    scores = write_evaluation(tmp_path)
+    path = scores / "metrics.json"
+    table = tmp_path / "my labels.yaml"
+    table.write_text("0: background\n1: CSF\n2: GM\n3: WM\n")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"schema": str(table), "prediction_schema": str(table)}))
+    command = evaluation_page(scores, "scores").shown[0].command
+    assert command.startswith(f"infant-seg view '--schema={table}' ")
+    path.write_text(json.dumps(content | {"schema": str(table)}))
+    assert evaluation_page(scores, "scores").shown[0].command == ""  # It takes one for both.
 
 
 def test_confusions_of_all_subjects_come_to_shares_of_the_true_tissue(tmp_path: Path) -> None:
@@ -134,10 +190,39 @@ def test_comparison_is_of_the_first_with_each_other(tmp_path: Path) -> None:
     worse = read_scores(write_evaluation(tmp_path / "b", names[3:] + names[:3]))
     page = comparison_page({"a": better, "b": worse, "c": better})
     assert page is not None and len(page.verdict) == 2
-    assert page.verdict[0].startswith("a has a mean Dice +0.000 against b (95% interval -")
-    assert "better in 3 of 6 subjects" in page.verdict[0] and "do not tell" in page.verdict[0]
-    assert "better in 0 of 6" in page.verdict[1]
+    assert page.verdict[0].startswith("Whether a is better than b cannot be told from so few")
+    assert "mean Dice +0.000 (95% interval -" in page.verdict[0]
+    assert page.verdict[0].endswith("better in 3 of 6 subjects.")
+    assert page.verdict[1].endswith("better in 0 of 6 subjects.")
     assert comparison_page({"a": better}) is None
+
+
+def _scores(table: DiceTable) -> ScoreTable:
+    return ScoreTable(
+        {
+            subject: {tissue: {"dice": value} for tissue, value in tissues.items()}
+            for subject, tissues in table.subjects.items()
+        },
+        1.0,
+    )
+
+
+def test_a_sure_difference_is_said_to_be_better_or_worse() -> None:
+    # Better by 0.10 to 0.20, by 0.15 in the mean.
+    def table(share: float) -> DiceTable:
+        return DiceTable(
+            {f"s{n}": dict.fromkeys(("CSF", "GM", "WM"), share * (5 + n) / 10) for n in range(6)}
+        )
+
+    good, bad = _scores(table(1.0)), _scores(table(0.8))
+    page, other = comparison_page({"a": good, "b": bad}), comparison_page({"b": bad, "a": good})
+    assert page is not None and other is not None
+    assert page.verdict[0].startswith(
+        "a is better than b, which is hardly chance: mean Dice +0.150 (95% interval +0.1"
+    )
+    assert other.verdict[0].startswith(
+        "b is worse than a, which is hardly chance: mean Dice -0.150 (95% interval -0.1"
+    )
 
 
 def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
@@ -207,6 +292,44 @@ def test_a_run_without_metrics_has_a_row(tmp_path: Path) -> None:
     (run / "metrics.jsonl").unlink()
     page = training_page({"run": run})
     assert not page.charts and page.runs[0].loss == "-" and page.runs[0].seconds == "-"
+    assert page.runs[0].memory == "-" and page.alike
+
+
+def test_memory_is_that_of_a_device_or_else_of_the_process(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for key, said in ((DEVICE, "1.50 GiB of a device"), (PROCESS, "1.50 GiB of the process")):
+        (run / "memory.json").write_text(json.dumps({key: 3 * 2**29}))
+        assert training_page({"run": run}).runs[0].memory == said
+
+
+def test_runs_of_other_data_are_said_not_to_compare(tmp_path: Path) -> None:
+    runs = {name: write_run(tmp_path / name) for name in ("adult", "infant")}
+    assert training_page(runs).alike
+    record = json.loads((runs["infant"] / "run.json").read_text())
+    record["data"]["path"] = "prepared/infants"
+    (runs["infant"] / "run.json").write_text(json.dumps(record))
+    page = training_page(runs)
+    assert not page.alike and [run.data for run in page.runs] == ["prepared", "infants"]
+    assert "validated on different data" in write_report(list(runs.values())).read_text()
+
+
+def test_a_report_says_which_run_was_fine_tuned_and_gives_it_the_colour_of_its_scores(
+    tmp_path: Path,
+) -> None:
+    adult = write_run(tmp_path / "runs" / "adult")
+    write_run(tmp_path / "runs" / "scratch")
+    write_run(tmp_path / "runs" / "tuned", start=str(adult))
+    for name in ("scratch", "tuned"):
+        scores = write_evaluation(tmp_path / "made" / name)
+        shutil.copytree(scores, tmp_path / "scores" / name)
+    shutil.rmtree(tmp_path / "made")
+    text = write_report([tmp_path]).read_text()
+    start = "scratch started from random weights; tuned started from the weights of adult."
+    assert f"<p>{start}</p>" in text
+    assert "<p>Dice says how far a tissue agrees with the truth" in text
+    evaluated = re.findall(r'<i style="background: ([^"]+)"></i>(scratch|tuned)', text)
+    trained = re.findall(r'<i class="line" style="border-color: ([^"]+)"></i>(\w+)', text)
+    assert len(evaluated) == 2 and trained[:2] == evaluated and trained[2][1] == "adult"
 
 
 def test_outputs_are_found_below_a_folder_and_named_apart(tmp_path: Path) -> None:

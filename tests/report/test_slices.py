@@ -43,13 +43,13 @@ def brain(image: np.ndarray | None = None, **other) -> Scan:
     labels[8:32, 8:40, 8:24] = 1
     labels[12:28, 12:36, 10:22] = 2
     labels[16:24, 16:32, 12:20] = 3
-    return Scan(image, labels, (1.0, 1.0, 1.0), **other)
+    return Scan(image, labels, np.eye(4), **other)
 
 
 def test_right_is_on_the_left_of_every_axial_and_coronal_slice() -> None:
     image = np.zeros((40, 48, 32), np.float32)
     image[20:] = 100.0  # The right half.
-    scan = Scan(image, np.zeros(image.shape, np.uint8), (1.0, 1.0, 1.0))
+    scan = Scan(image, np.zeros(image.shape, np.uint8), np.eye(4))
     shown = pixels(mosaic(scan, "")).mean(axis=-1)
     rows = np.array_split(shown, 3)  # Sagittal, coronal, axial.
     for row in rows[1:]:
@@ -64,7 +64,7 @@ def test_anterior_is_on_the_left_of_sagittal_slices_and_superior_on_top() -> Non
         where = [slice(None)] * 3
         where[axis] = slice(image.shape[axis] - far, None)
         image[tuple(where)] = 100.0
-        scan = Scan(image, np.zeros(image.shape, np.uint8), (1.0, 1.0, 1.0))
+        scan = Scan(image, np.zeros(image.shape, np.uint8), np.eye(4))
         sagittal = np.array_split(pixels(mosaic(scan, "")).mean(axis=-1), 3)[0][20:]
         tile = np.array_split(sagittal, 3, axis=1)[1]
         v, u = (np.average(index, weights=tile + 1e-9) for index in np.indices(tile.shape))
@@ -75,7 +75,7 @@ def test_outlines_have_the_tissues_colours_and_leave_the_scan_to_be_seen() -> No
     image = np.full((40, 48, 32), 10.0, np.float32)
     image[8:32, 8:40, 8:24] = 100.0
     shown = pixels(mosaic(brain(image), ""))
-    without = pixels(mosaic(Scan(image, np.zeros(image.shape, np.uint8), (1.0, 1.0, 1.0)), ""))
+    without = pixels(mosaic(Scan(image, np.zeros(image.shape, np.uint8), np.eye(4)), ""))
     for colour in TISSUE_COLOURS.values():
         assert 0.001 < share_of(shown, colour) < 0.08
         assert share_of(without, colour) < 0.001
@@ -86,8 +86,7 @@ def test_what_is_wrong_is_coloured_and_nothing_else() -> None:
     wrong = labels.copy()
     wrong[20:24, 20:28, 14:18] = 1
     right, faulty = (
-        pixels(error_picture(Scan(None, found, (1.0, 1.0, 1.0), labels), ""))
-        for found in (labels, wrong)
+        pixels(error_picture(Scan(None, found, np.eye(4), labels), "")) for found in (labels, wrong)
     )
     for picture, low, high in ((right, 0, 0.0005), (faulty, 0.002, 0.05)):
         last = np.array_split(picture, 3, axis=1)[2]  # No scan, so three columns.
@@ -95,8 +94,8 @@ def test_what_is_wrong_is_coloured_and_nothing_else() -> None:
 
 
 def test_slices_keep_the_voxels_proportions() -> None:
-    thin = Scan(None, np.ones((20, 20, 20), np.uint8), (1.0, 1.0, 3.0))
-    cube = Scan(None, np.ones((20, 20, 20), np.uint8), (1.0, 1.0, 1.0))
+    thin = Scan(None, np.ones((20, 20, 20), np.uint8), np.diag([1.0, 1.0, 3.0, 1.0]))
+    cube = Scan(None, np.ones((20, 20, 20), np.uint8), np.eye(4))
     heights = [pixels(mosaic(one, "")).shape[0] for one in (thin, cube)]
     widths = [pixels(mosaic(one, "")).shape[1] for one in (thin, cube)]
     assert heights[0] > 1.5 * widths[0] and abs(heights[1] - widths[1]) < 60

@@ -19,7 +19,7 @@ import pytest
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report import viewer
+from infant_seg_jax.report import niivue, viewer
 from infant_seg_jax.report.viewer import Served, start_server, viewer_files
 from tests.data.volume_files import reorient, save
 from tests.report.cohort import AFFINE, scan, truth
@@ -133,9 +133,9 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(tmp_path: Path) -> None
 
 
 def test_a_missing_viewer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewer, "_WIDGET", "ipyniivue/static/nothing.js")
+    monkeypatch.setattr(niivue, "_WIDGET", "ipyniivue/static/nothing.js")
     with pytest.raises(InputError, match=r"pip install 'infant_seg_jax\[viewer\]'"):
-        viewer.niivue_script()
+        niivue.niivue_script()
 
 
 def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from infant_seg_jax.inference.evaluation import evaluate_run
 from infant_seg_jax.inference.predictor import Predictor, make_model
 from infant_seg_jax.training import checkpoints
 from infant_seg_jax.training.loop import train_and_evaluate
+from infant_seg_jax.training.peak_memory import PROCESS, read_peak_memory
 from infant_seg_jax.training.run_folder import read_metrics, read_run
 from infant_seg_jax.training.state import TrainState
 from tests.training.tiny import tiny_config
@@ -43,6 +44,7 @@ def test_a_run_learns_and_explains_itself(run: tuple[Path, TrainState], prepared
     assert record["versions"]["jax"] == jax.__version__
     assert len(record["subjects"]["train"]) == 3
     assert list((workdir / "tensorboard").glob("events*"))
+    assert read_peak_memory(workdir)[PROCESS] > 2**26
 
 
 def test_validation_is_what_evaluate_measures(run: tuple[Path, TrainState], prepared: Path) -> None:

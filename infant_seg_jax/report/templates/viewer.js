@@ -1,8 +1,6 @@
 // Shows a scan with label maps in NiiVue, by the widget that ipyniivue brings for notebooks. A
 // notebook gives that widget models of its state; here a Model stands in for each of them.
 
-const config = JSON.parse(document.body.dataset.config);
-const readout = document.getElementById("readout");
 const HEADER = 352; // Bytes before the voxels of our NIfTI files.
 
 class Model {
@@ -29,129 +27,179 @@ class Model {
   async command(type, ...data) { await this.listeners.get("msg:custom")?.({ type, data }, []); }
 }
 
-function volumeModel(volume, bytes, overlay, models) {
+function volumeModel(id, volume, bytes, colours, opacity, models) {
   return new Model({
-    id: volume.file, name: volume.file, url: null, data: new DataView(bytes),
+    id, name: `${id}.nii`, url: null, data: new DataView(bytes),
     path: {}, paired_img_path: {}, paired_img_url: null, paired_img_data: null,
-    opacity: overlay ? 0.6 : 1, colormap: "gray", colormap_negative: "", colorbar_visible: false,
-    cal_min: overlay ? null : volume.low, cal_max: overlay ? null : volume.high, frame_4d: 0,
+    opacity: colours ? opacity : 1, colormap: "gray", colormap_negative: "", colorbar_visible: false,
+    cal_min: colours ? null : volume.low, cal_max: colours ? null : volume.high, frame_4d: 0,
     colormap_type: 0, colormap_invert: false, modulation_image: null, modulate_alpha: 0,
-    colormap_label: overlay ? lookUpTable() : null,
+    colormap_label: colours,
   }, models);
 }
 
-function lookUpTable() {
-  const values = config.labels.map((label) => label.value);
+function lookUpTable(classes) {
+  const values = classes.map((label) => label.value);
   const low = Math.min(...values), high = Math.max(...values);
   const lut = new Array(4 * (high - low + 1)).fill(0), labels = new Array(high - low + 1).fill("");
-  for (const { value, name, rgba } of config.labels) {
+  for (const { value, name, rgba } of classes) {
     lut.splice(4 * (value - low), 4, ...rgba);
     labels[value - low] = name;
   }
   return { lut, min: low, max: high, labels };
 }
 
-async function bytesOf(volume) {
-  const response = await fetch(volume.file);
-  if (!response.ok) throw new Error(`${volume.name} cannot be loaded (${response.status})`);
-  return response.arrayBuffer();
+/** A canvas with a NiiVue of its own, which shows one scan after another. */
+class Panel {
+  constructor() {
+    this.models = {};
+    this.place = document.createElement("section");
+    this.heading = document.createElement("h2");
+    this.place.append(this.heading);
+    document.getElementById("panels").append(this.place);
+  }
+  async start(niivue, options, outline, hear) {
+    this.main = new Model({
+      height: Math.max(320, document.getElementById("panels").clientHeight), volumes: [], meshes: [],
+      opts: options, background_masks_overlays: 0, draw_lut: null, draw_opacity: 0.8,
+      draw_fill_overwrites: true, graph: null, scene: {}, overlay_outline_width: outline,
+      overlay_alpha_shader: 1, this_model_id: "",
+    }, this.models);
+    this.main.hear = ({ event, data }) => {
+      if (event === "location_change") hear(data);
+      if (event === "image_loaded") this.arrived?.(data.id);
+    };
+    const { default: widget } = await niivue();
+    await widget.initialize({ model: this.main });
+    await widget.render({ model: this.main, el: this.place });
+  }
+  /** Show these volumes instead of others; each is its id, what the page knows of it, its bytes. */
+  async show(title, volumes, opacity) {
+    this.heading.textContent = title;
+    for (const id of Object.keys(this.models)) delete this.models[id];
+    const awaited = new Set();
+    for (const { id, volume, bytes, colours } of volumes) {
+      this.models[id] = volumeModel(id, volume, bytes.slice(0), colours, opacity, this.models);
+      awaited.add(id);
+    }
+    this.overlays = Object.values(this.models).slice(1);
+    await new Promise((resolve) => {
+      this.arrived = (id) => { awaited.delete(id); if (!awaited.size) resolve(); };
+      this.main.change("volumes", volumes.map(({ id }) => `IPY_MODEL_${id}`));
+    });
+  }
+  async point(place) {
+    await this.main.change("scene", { crosshairPos: place });
+    await this.main.command("draw_scene");
+  }
 }
 
-/** A scan and one label map, or the scan alone. */
-async function panel(number, title, volumes, hear) {
-  const models = {};
-  volumes.forEach(([volume, bytes], at) => {
-    models[volume.file] = volumeModel(volume, bytes.slice(0), at > 0, models);
-  });
-  const main = new Model({
-    height: Math.max(320, Math.round(innerHeight * 0.62)),
-    volumes: volumes.map(([volume]) => `IPY_MODEL_${volume.file}`), meshes: [],
-    opts: {
-      isRadiologicalConvention: true, sagittalNoseLeft: true, isOrientationTextVisible: true,
-      showAllOrientationMarkers: true, multiplanarShowRender: 1, sliceType: 3, isNearestInterpolation: true,
-      dragAndDropEnabled: false, isResizeCanvas: true, crosshairWidth: 0.4,
-      fontColor: [1, 1, 1, 1], multiplanarPadPixels: 10, backColor: [0, 0, 0, 1],
-    },
-    background_masks_overlays: 0, draw_lut: null, draw_opacity: 0.8, draw_fill_overwrites: true,
-    graph: null, scene: {}, overlay_outline_width: 0, overlay_alpha_shader: 1, this_model_id: "",
-  }, models);
-  main.hear = ({ event, data }) => { if (event === "location_change") hear(number, data); };
-  const place = document.createElement("section"), heading = document.createElement("h2");
-  heading.textContent = title;
-  place.append(heading);
-  document.getElementById("panels").append(place);
-  // A module of its own for each: the widget keeps its viewer in the module.
-  const { default: widget } = await import(`./niivue.js?${number}`);
-  await widget.initialize({ model: main });
-  await widget.render({ model: main, el: place });
-  return { main, overlays: Object.values(models).slice(1) };
-}
+const OPTIONS = {
+  isRadiologicalConvention: true, sagittalNoseLeft: true, isOrientationTextVisible: true,
+  showAllOrientationMarkers: true, multiplanarShowRender: 1, isNearestInterpolation: true,
+  dragAndDropEnabled: false, isResizeCanvas: true, crosshairWidth: 0.4,
+  fontColor: [1, 1, 1, 1], multiplanarPadPixels: 10, backColor: [0, 0, 0, 1],
+};
 
-/** The voxel of a label map at these indices, which are those of the file that we serve. */
-function labelAt(map, [x, y, z]) {
-  const [nx, ny, nz] = config.shape;
-  if (x < 0 || y < 0 || z < 0 || x >= nx || y >= ny || z >= nz) return undefined;
-  return map[x + nx * (y + ny * z)];
-}
-
-function nameOf(value) {
-  return config.labels.find((label) => label.value === value)?.name ?? "no class";
-}
-
-async function start() {
-  const scan = await bytesOf(config.scan);
-  const maps = await Promise.all(config.label_maps.map(bytesOf));
-  const voxels = maps.map((bytes) => new Uint8Array(bytes, HEADER));
-  const values = new Float32Array(scan, HEADER);
+/**
+ * The viewer of this page, which has its controls. What is returned shows a scan: it takes what
+ * is known of it, and what gives the bytes of a volume.
+ *
+ * @param niivue gives NiiVue's module, another one for each number: a module has one canvas.
+ */
+function makeViewer(niivue) {
+  const [viewer, readout, opacity, outlines, view, legend] =
+    ["viewer", "readout", "opacity", "outlines", "view", "legend"].map((id) => document.getElementById(id));
   const panels = [];
+  let config, values, maps, count = 0;
+
+  /** The voxel of a volume at these indices, which are those of the file that we were given. */
+  function voxelOf(volume, [x, y, z]) {
+    const [nx, ny, nz] = config.shape;
+    if (x < 0 || y < 0 || z < 0 || x >= nx || y >= ny || z >= nz) return undefined;
+    return volume[x + nx * (y + ny * z)];
+  }
+
+  function scanAt(at) {
+    const { slope, start, rounded, name } = config.scan, value = voxelOf(values, at);
+    if (!name) return "";
+    if (value === undefined) return "; scan -";
+    const said = Number((start + slope * value).toPrecision(rounded ? 3 : 6));
+    const sign = !rounded ? "" : value === 0 ? "at most " : value === 255 ? "at least " : "about ";
+    return `; scan ${sign}${said}`;
+  }
 
   function hear(from, { vox, mm, frac }) {
     const at = vox.slice(0, 3).map(Math.round);
-    const said = voxels.map((map, number) => {
-      const value = labelAt(map, at);
-      return value === undefined ? "" : `${config.label_maps[number].name}: ${value} ${nameOf(value)}`;
+    const said = maps.map((map, number) => {
+      const value = voxelOf(map, at), label = config.labels.find((one) => one.value === value);
+      return value === undefined ? "" : `${config.label_maps[number].name}: ${value} ${label?.name ?? "no class"}`;
     });
-    const value = labelAt(values, at);
     readout.value = [
-      `voxel ${at.join(", ")} (right, anterior, superior); ${mm.slice(0, 3).map((v) => v.toFixed(1)).join(", ")} mm; ` +
-        `scan ${value === undefined ? "-" : Number(value.toPrecision(6))}`,
+      `voxel ${at.map((index, axis) => index + config.first[axis]).join(", ")} (right, anterior, superior); ` +
+        `${mm.slice(0, 3).map((v) => v.toFixed(1)).join(", ")} mm${scanAt(at)}`,
       ...said,
     ].filter(Boolean).join("\n");
-    panels.forEach(({ main }, number) => {
-      if (number === from) return;
-      main.change("scene", { crosshairPos: frac.slice(0, 3) }).then(() => main.command("draw_scene"));
+    panels.forEach((panel, number) => {
+      if (number !== from && !panel.place.hidden) panel.point(frac.slice(0, 3));
     });
   }
 
-  const shown = config.label_maps.length ? config.label_maps : [null];
-  for (const [number, labelMap] of shown.entries()) {
-    const volumes = [[config.scan, scan], ...(labelMap ? [[labelMap, maps[number]]] : [])];
-    panels.push(await panel(number, labelMap?.name ?? config.scan.name, volumes, hear));
-  }
-
-  const overlays = () => panels.flatMap((one) => one.overlays);
-  document.getElementById("opacity").addEventListener("input", ({ target }) => {
-    for (const overlay of overlays()) overlay.change("opacity", Number(target.value));
+  const overlays = () => panels.flatMap((panel) => panel.overlays ?? []);
+  opacity.addEventListener("input", () => {
+    for (const overlay of overlays()) overlay.change("opacity", Number(opacity.value));
   });
-  document.getElementById("outlines").addEventListener("change", ({ target }) => {
-    for (const { main } of panels) main.change("overlay_outline_width", target.checked ? 1 : 0);
+  outlines.addEventListener("change", () => {
+    for (const { main } of panels) main.change("overlay_outline_width", outlines.checked ? 1 : 0);
   });
-  document.getElementById("view").addEventListener("change", async ({ target }) => {
+  view.addEventListener("change", async () => {
     for (const { main } of panels) {
-      await main.change("opts", { ...main.get("opts"), sliceType: Number(target.value) });
+      await main.change("opts", { ...main.get("opts"), sliceType: Number(view.value) });
       await main.command("draw_scene");
     }
   });
-  const legend = document.getElementById("legend");
-  for (const { name, value, rgba } of config.labels) {
-    if (!rgba[3]) continue;
-    const item = document.createElement("li"), swatch = document.createElement("i");
-    swatch.style.background = `rgb(${rgba.slice(0, 3).join(",")})`;
-    item.append(swatch, `${value} ${name}`);
-    legend.append(item);
-  }
-  readout.value = "Click on a slice for the voxel's value and labels.";
-  document.body.dataset.ready = "yes";
+
+  return async function show(found, bytesOf) {
+    delete viewer.dataset.ready;
+    readout.value = "Loading.";
+    document.getElementById("title").textContent = found.title;
+    const scan = await bytesOf(found.scan);
+    const bytes = await Promise.all(found.label_maps.map(bytesOf));
+    config = found;
+    values = new (config.scan.rounded ? Uint8Array : Float32Array)(scan, HEADER);
+    maps = bytes.map((one) => new Uint8Array(one, HEADER));
+    legend.replaceChildren(...config.labels.filter(({ rgba }) => rgba[3]).map(({ name, value, rgba }) => {
+      const item = document.createElement("li"), swatch = document.createElement("i");
+      swatch.style.background = `rgb(${rgba.slice(0, 3).join(",")})`;
+      item.append(swatch, `${value} ${name}`);
+      return item;
+    }));
+
+    const shown = config.label_maps.length ? config.label_maps : [null];
+    panels.forEach((panel, number) => { panel.place.hidden = number >= shown.length; });
+    count += 1; // NiiVue tells volumes apart by their ids.
+    for (const [number, labelMap] of shown.entries()) {
+      const volumes = [{ id: `${count}-scan`, volume: config.scan, bytes: scan, colours: null }];
+      if (labelMap) volumes.push({
+        id: `${count}-labels`, volume: labelMap, bytes: bytes[number], colours: lookUpTable(config.labels),
+      });
+      if (!panels[number]) {
+        const panel = panels[number] = new Panel();
+        await panel.start(
+          () => niivue(number), { ...OPTIONS, sliceType: Number(view.value) },
+          outlines.checked ? 1 : 0, (place) => hear(number, place),
+        );
+      }
+      await panels[number].show(labelMap?.name ?? config.scan.name, volumes, Number(opacity.value));
+    }
+    const place = config.at ? config.at.map((index, axis) => (index + 0.5) / config.shape[axis]) : [0.5, 0.5, 0.5];
+    for (const panel of panels) if (!panel.place.hidden) await panel.point(place);
+    readout.value = "Click on a slice for the voxel's value and labels.";
+    viewer.dataset.ready = "yes";
+  };
 }
 
-start().catch((error) => { readout.value = `The viewer cannot start: ${error.message}`; console.error(error); });
+function sayWhy(error) {
+  document.getElementById("readout").value = `The viewer cannot start: ${error.message}`;
+  console.error(error);
+}
