@@ -84,6 +84,7 @@ def test_structures_and_distances_are_of_the_same_place(anatomies: AnatomySet) -
     names = drawn_names(anatomies, config(1.0), 0)
     assert set(names) == {"one", "two"}
     for i, name in enumerate(names):
+        assert name is not None
         structures, distances = padded[name]
         windows = np.lib.stride_tricks.sliding_window_view(structures, batch.structures[i].shape)
         middle = MARGIN + 4
