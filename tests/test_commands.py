@@ -70,7 +70,7 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
     [
         (["pridict"], "there is no command 'pridict'"),
         (["predict", "--chekpoint=x"], "Did you mean: checkpoint"),
-        (["predict", "scan.nii.gz"], "--checkpoint, --input, --output must be given"),
+        (["predict", "scan.nii.gz"], "--input, --output must be given"),
         (
             ["predict", "--checkpoint=a", "--input=b", "--output=c", "scan.nii.gz"],
             "'scan.nii.gz' is not a flag",
