@@ -59,7 +59,7 @@ def test_demo_writes_scores_prediction_and_figure(tmp_path: Path) -> None:
     page = write_report([tmp_path / "demo"])
     assert page == tmp_path / "demo" / "report.html"
     text = page.read_text(encoding="utf-8")
-    assert "fine_tuned has a mean Dice" in text and "<h2>Training</h2>" in text
+    assert "fine_tuned: Mean Dice " in text and "<h2>Training</h2>" in text
     assert text.count('<img class="slices"') == 4  # The best and the worst of two, twice.
     assert 'class="notice"' not in text
 
