@@ -25,11 +25,12 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from infant_seg_jax.data.labels import IGNORE, TISSUES
+from infant_seg_jax.metrics.overlap import dice_per_tissue
+
 AGES = (0, 3, 6, 12, 24, 60)
 MODALITIES = ("T1w", "T2w")
-TISSUES = ("CSF", "GM", "WM")
 NEAR_MM = 3.0
-UNKNOWN = 255
 
 Scores = dict[str, list[float]]
 
@@ -51,12 +52,6 @@ def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     return np.asarray(image.dataobj).squeeze(), image.header.get_zooms()[:3]
 
 
-def dice(predicted: np.ndarray, true: np.ndarray, where: np.ndarray | bool = True) -> float:
-    """Of two masks, in the voxels of a third."""
-    predicted, true = predicted & where, true & where
-    return float(2 * (predicted & true).sum() / max(predicted.sum() + true.sum(), 1))
-
-
 def score_ibsr(folder: Path, checkpoint: str, output: Path) -> Scores:
     """Dice of CSF near the true ventricles, of GM and of WM, by subject."""
     truths = sorted(folder.rglob("IBSR_??_seg.nii.gz"))
@@ -68,10 +63,8 @@ def score_ibsr(folder: Path, checkpoint: str, output: Path) -> Scores:
         predicted, _ = read(output / f"{name}_dseg.nii.gz")
         true, spacing = read(truth)
         near = np.asarray(ndimage.distance_transform_edt(true != 1, sampling=spacing)) <= NEAR_MM
-        scores[name] = [
-            dice(predicted == label, true == label, near if label == 1 else True)
-            for label in (1, 2, 3)
-        ]
+        csf = dice_per_tissue(predicted, np.where(near, true, IGNORE))["CSF"]
+        scores[name] = [*{**dice_per_tissue(predicted, true), "CSF": csf}.values()]
     return scores
 
 
@@ -110,7 +103,7 @@ def score_rendered(
 def _score_one(scan: Path, truth: Path, output: Path) -> list[float]:
     predicted, _ = read(output / re.sub(r"\.nii\.gz$", "_dseg.nii.gz", scan.name))
     true, _ = read(truth)
-    return [dice(predicted == label, true == label, true != UNKNOWN) for label in (1, 2, 3)]
+    return [*dice_per_tissue(predicted, true).values()]
 
 
 def row(name: str, scores: Scores) -> str:

@@ -43,7 +43,7 @@ def measure_familiar(predictor: Predictor, cases: Sequence[PreparedCase]) -> Fam
     entropies, agreements, volumes = [], [], []
     with progress("calibrating", len(cases), unit="scan") as bar:
         for case in cases:
-            image = np.asarray(case.image())
+            image = case.image()
             found = replace(predictor, mirror=True).predict(image)
             entropies.append(found.entropy)
             agreements.append(found.agreement)

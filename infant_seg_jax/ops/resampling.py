@@ -95,7 +95,6 @@ def _reached(y: Array, stride: int) -> Array:
 
 def _with_rims(y: Array, axis: int) -> Array:
     """Split blocks along `axis`, of taps along the next, with a tap of each neighbour around."""
-    last, first = y.shape[axis + 1] - 1, 0
 
     def neighbour(tap: int, by: int) -> Array:
         rim = lax.slice_in_dim(y, tap, tap + 1, axis=axis + 1)
@@ -103,7 +102,9 @@ def _with_rims(y: Array, axis: int) -> Array:
         configuration[axis] = (by, -by, 0)
         return lax.pad(rim, jnp.zeros((), rim.dtype), configuration)
 
-    return jnp.concatenate([neighbour(last, 1), y, neighbour(first, -1)], axis=axis + 1)
+    return jnp.concatenate(
+        [neighbour(y.shape[axis + 1] - 1, 1), y, neighbour(0, -1)], axis=axis + 1
+    )
 
 
 def _overlap_add(spread: Array, axis: int, stride: int) -> Array:

@@ -80,7 +80,7 @@ def augmentation_sheet(
     Raises:
         InputError: the case's arrays are damaged, or the picture cannot be written.
     """
-    image = np.array(case.image())
+    image = case.image()
     labels = np.array(case.labels()) if case.labels_path else np.zeros(case.shape, np.uint8)
     paint = painter(image, case.spacing)
     rows = sheet_rows(config, case.channels)

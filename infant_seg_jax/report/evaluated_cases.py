@@ -80,7 +80,7 @@ def _read_prepared(case: PreparedCase, path: Path) -> tuple[Scan, tuple[str, ...
     prediction = read_label_map(path)
     if prediction.shape != case.shape:
         raise InputError(f"{path} is not on the grid of {case.image_path}: evaluate again.")
-    image = np.array(case.image()[..., 0])
+    image = case.image()[..., 0]
     image[image == 0] = image.min()  # Around the brain; its mean is 0, too.
     labels = TISSUE_SCHEMA.to_classes(prediction.data, path)
     return Scan(image, labels, case.affine, np.array(case.labels())), ()

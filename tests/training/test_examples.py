@@ -8,23 +8,20 @@ import pytest
 
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.config import Config, default_config
-from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.patches import patch_batch
-from infant_seg_jax.data.phantom import render_phantom, write_cohort
+from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet
 from infant_seg_jax.data.preparing import prepare
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources.phantom import PHANTOM
-from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import AnatomySet
-from infant_seg_jax.rendering.preparing import prepare_anatomies
 from infant_seg_jax.training.examples import (
     draw_examples,
     example_names,
     make_batch,
     training_cases,
 )
+from tests.training.tiny import tiny_anatomies
 
 REPOSITORY = Path(__file__).parents[2]
 SIZE = 6
@@ -39,15 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
 
 @pytest.fixture(scope="module")
 def anatomies(tmp_path_factory: pytest.TempPathFactory) -> AnatomySet:
-    folder = tmp_path_factory.mktemp("anatomies")
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    label_maps = []
-    for seed in range(2):
-        path = folder / "maps" / f"map{seed}.nii.gz"
-        labels = render_phantom(seed, shape=(32, 32, 32), spacing=4.0).label_map
-        write_label_map(path, labels, Grid((32, 32, 32), affine))
-        label_maps.append((TISSUE_SCHEMA, path))
-    return prepare_anatomies(label_maps, folder / "set", 4.0, held_out=["map1"])
+    return tiny_anatomies(tmp_path_factory.mktemp("anatomies"), (32, 32, 32), 2)
 
 
 def config_of(fraction: float) -> Config:

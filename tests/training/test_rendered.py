@@ -11,37 +11,24 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import Config, check_config
-from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.patches import PatchBatch
-from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.predictor import make_model
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.rendering.patches import mixed_batch
-from infant_seg_jax.rendering.preparing import prepare_anatomies
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
 from infant_seg_jax.training.run_folder import read_metrics
 from infant_seg_jax.training.state import init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
-from tests.training.tiny import tiny_config
+from tests.training.tiny import tiny_anatomies, tiny_config
 
 
 @pytest.fixture(scope="module")
 def anatomies(tmp_path_factory: pytest.TempPathFactory) -> AnatomySet:
     """Two anatomies to train on and one held out."""
-    folder = tmp_path_factory.mktemp("anatomies")
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    label_maps = []
-    for seed in range(3):
-        path = folder / "maps" / f"map{seed}.nii.gz"
-        labels = render_phantom(seed, shape=(40, 48, 40), spacing=4.0).label_map
-        write_label_map(path, labels, Grid((40, 48, 40), affine))
-        label_maps.append((TISSUE_SCHEMA, path))
-    return prepare_anatomies(label_maps, folder / "set", 4.0, held_out=["map2"])
+    return tiny_anatomies(tmp_path_factory.mktemp("anatomies"), (40, 48, 40), 3)
 
 
 def rendering_config(anatomies: AnatomySet, fraction: float, steps: int = 4) -> Config:
