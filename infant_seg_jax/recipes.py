@@ -59,7 +59,8 @@ def train_robustly(config: Config) -> None:
 def render_every_example(config: Config, anatomies: str) -> None:
     """Examples of any contrast, newborns' and those of five to seven months more often than others.
 
-    Deformed and under a bias field they are rendered; the augmentations do the rest.
+    Deformed and under a bias field they are rendered; the augmentations do the rest. In prediction
+    the scan itself then tells what contrast it has.
     """
     config.rendering.path = anatomies
     config.rendering.fraction = 1.0
@@ -74,6 +75,7 @@ def render_every_example(config: Config, anatomies: str) -> None:
     config.augmentation.noise_deviation = 0.15
     config.augmentation.gain = 0.2
     config.augmentation.offset = 0.3
+    config.inference.refine = True
 
 
 def fine_tune(config: Config, checkpoint: str) -> None:

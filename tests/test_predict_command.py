@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -162,6 +163,30 @@ def test_several_checkpoints_are_averaged(run: Run, scans: Path, tmp_path: Path)
     assert status == 0 and "1 skipped" in said
     status, _, said = run(scan, "--probabilities=float32", checkpoint="2", output="both")
     assert status == 1 and "was made by 0 (" in said and ", not by 2 (" in said
+
+
+def test_refinement_is_a_setting(
+    run: Run,
+    networks: list[Predictor],
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It changes labels, is off unless a network's config or a person says so, and is recorded."""
+    scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
+    maps = {}
+    for flag in ("", "--norefine", "--refine"):
+        status, (path,), _ = run(scan, *filter(None, [flag]), output=f"out{flag}")
+        assert status == 0
+        maps[flag] = voxels(path)
+    np.testing.assert_array_equal(maps[""], maps["--norefine"])
+    assert np.mean(maps["--refine"] != maps[""]) > 0.001
+    status, _, said = run(scan, output="out--refine")
+    assert status == 1 and "was made with Refine True, not False" in said
+    asked = replace(networks[0], refine=True)
+    monkeypatch.setattr(loading, "open_predictor", lambda *_: asked)
+    status, _, said = run(scan, output="out--refine")
+    assert status == 0 and "1 skipped" in said
 
 
 def test_values_of_another_schema(run: Run, scans: Path) -> None:

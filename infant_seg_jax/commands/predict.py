@@ -117,6 +117,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "little better, and it tells how far the two agree.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "refine",
+        None,
+        "Find the tissues again by the intensities of the scan itself, from where the network "
+        "expects them; as the network's config says unless given: with the one that comes along, "
+        "and with no other.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "max_memory",
         "",
@@ -208,8 +216,8 @@ def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predi
     from infant_seg_jax.inference.loading import open_predictor
 
     changes = {"mirror": values.mirror, "max_memory": max_memory}
-    if values.overlap is not None:
-        changes["overlap"] = values.overlap
+    given = {name: values[name].value for name in ("overlap", "refine")}
+    changes |= {name: value for name, value in given.items() if value is not None}
     return [
         replace(open_predictor(Path(path), values.which, values.weights), **changes)
         for path in values.checkpoint
@@ -236,6 +244,7 @@ def _labeller(
         remove_islands_ml=values.remove_islands,
         probabilities=values.probabilities or "",
         masked=bool(values.mask),
+        refine=all(predictor.refine for predictor in predictors),
     )
     return Labeller(segmenter.segment, identities, settings, schema, values.overwrite)
 

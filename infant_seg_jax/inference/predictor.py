@@ -15,7 +15,7 @@ from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
-from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.data.volumes import Volume, spacing_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.inference.execution import execute_or_shrink
@@ -27,6 +27,7 @@ from infant_seg_jax.inference.familiarity import (
 )
 from infant_seg_jax.inference.memory import available_memory
 from infant_seg_jax.inference.planning import Plan, WindowPlan, make_plan, map_bytes
+from infant_seg_jax.inference.refinement import refine
 from infant_seg_jax.inference.segmentation import (
     Placement,
     Segmentation,
@@ -76,6 +77,8 @@ class Predictor:
             windows.
         overlap: share of a window that the next one covers again.
         batch_size: windows predicted at once.
+        refine: whether the tissues are found again by the scan's own intensities, as
+            `inference.refinement` does; of scans, not of prepared images.
         mirror: whether a scan is predicted a second time with left and right exchanged, and the
             probabilities averaged.
         max_memory: how many bytes the process may hold in all, of the device's memory where it has
@@ -93,6 +96,7 @@ class Predictor:
     window: Shape
     overlap: float
     batch_size: int
+    refine: bool = False
     mirror: bool = False
     max_memory: int | None = None
     windows_only: bool = False
@@ -133,6 +137,7 @@ class Predictor:
             tuple(settings.window),
             settings.overlap,
             settings.batch_size,
+            settings.refine,
         )
 
     def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
@@ -195,6 +200,8 @@ def segment_with(
 ) -> Segmentation:
     """Label a scan by the averaged probabilities of networks with one preparation.
 
+    They are refined if all of the networks' are; the confidence is of what the networks said.
+
     Raises:
         InputError: as `Predictor.segment`.
     """
@@ -217,10 +224,13 @@ def segment_with(
     if len(predictors) > 1:
         total /= len(predictors)
     unusual = tuple(dict.fromkeys(unusual))
+    entropy = mean_entropy(total, prepared.mask)
+    if all(predictor.refine for predictor in predictors):
+        total = refine(total, prepared.image, prepared.mask, spacing_of(prepared.affine))
     return Segmentation(
         whole_label_map(total, prepared, volume.shape),
         tuple(dict.fromkeys((*unusual, *notices))),
-        Confidence(mean_entropy(total, prepared.mask), float(np.mean(agreements)), unusual),
+        Confidence(entropy, float(np.mean(agreements)), unusual),
         total,
         Placement.of(prepared, volume.shape),
     )

@@ -42,9 +42,16 @@ _BEFORE = (
     "Cut windows of the input's shape, neighbours sharing windows.overlap of their extent; pad "
     "with zeros what is smaller than a window.",
 )
-_AFTER = (
+_BLEND = (
     "Average the windows' probabilities with Gaussian weights, of a standard deviation of an "
-    "eighth of the window's extent about its centre.",
+    "eighth of the window's extent about its centre."
+)
+_REFINE = (
+    "Find the tissues again by the scan's own intensities, from these probabilities: "
+    "infant_seg_jax.inference.refinement.refine(probabilities, image, brain, spacing). Without it, "
+    "the labels are those of `infant-seg predict --norefine`."
+)
+_AFTER = (
     "Bring the probabilities back to the scan's own voxels, linearly.",
     "Label each voxel with its most probable class, and everything outside the crop background.",
 )
@@ -143,5 +150,5 @@ def _describe(model: TrainedModel, shape: tuple[int, ...]) -> dict[str, Any]:
         "extents": list(model.record.extents),
         "windows": {"shape": times(shape[1:4]), "overlap": settings.overlap},
         "before": list(_BEFORE),
-        "after": list(_AFTER),
+        "after": [_BLEND, *([_REFINE] if settings.refine else []), *_AFTER],
     }

@@ -55,6 +55,7 @@ class Settings:
         remove_islands_ml: the size below which islands are removed; 0 leaves them.
         probabilities: how maps of probabilities are stored; empty where there are none.
         masked: whether brain masks were given.
+        refine: whether tissues are found again by the scan's own intensities.
     """
 
     mirror: bool
@@ -63,6 +64,7 @@ class Settings:
     remove_islands_ml: float = 0.0
     probabilities: str = ""
     masked: bool = False
+    refine: bool = False
 
 
 def identify(predictor: Predictor, path: Path) -> ModelIdentity:
@@ -192,6 +194,7 @@ def _made_by(models: Sequence[ModelIdentity], settings: Settings) -> dict[str, A
         _MODELS: [{"Name": model.name, "SHA256": model.sha256} for model in models],
         _SETTINGS: {
             "Mirror": settings.mirror,
+            "Refine": settings.refine,
             "Overlap": settings.overlap,
             "LabelIds": dict(settings.label_ids),
             "RemoveIslandsMl": settings.remove_islands_ml,

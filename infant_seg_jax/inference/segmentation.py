@@ -48,7 +48,8 @@ class Segmentation:
         notices: what a person should know before trusting it, a sentence each; `unusual` of the
             confidence is among them.
         confidence: how sure the network is.
-        probabilities: of the classes, on the grid of the prepared scan.
+        probabilities: of the classes, on the grid of the prepared scan; refined, where that was
+            asked for.
         placement: where that grid lies in the scan's.
     """
 
