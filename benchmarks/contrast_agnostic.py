@@ -40,10 +40,10 @@ def infant_seg(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "infant_seg_jax", *map(str, arguments)], check=True)
 
 
-def predict(scans: Iterable[Path], checkpoint: str, output: Path) -> None:
+def predict(scans: Iterable[Path], how: Sequence[str], output: Path) -> None:
     """Label scans, without mirrored ones, as `predict` does by itself."""
     inputs = [f"--input={scan}" for scan in scans]
-    infant_seg("predict", f"--checkpoint={checkpoint}", *inputs, f"--output={output}", "--noreport")
+    infant_seg("predict", *how, *inputs, f"--output={output}", "--noreport")
 
 
 def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -52,11 +52,11 @@ def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     return np.asarray(image.dataobj).squeeze(), image.header.get_zooms()[:3]
 
 
-def score_ibsr(folder: Path, checkpoint: str, output: Path) -> Scores:
+def score_ibsr(folder: Path, how: Sequence[str], output: Path) -> Scores:
     """Dice of CSF near the true ventricles, of GM and of WM, by subject."""
     truths = sorted(folder.rglob("IBSR_??_seg.nii.gz"))
     scans = [truth.with_name(truth.name.replace("_seg", "")) for truth in truths]
-    predict(scans, checkpoint, output)
+    predict(scans, how, output)
     scores = {}
     for scan, truth in zip(scans, truths, strict=True):
         name = scan.name.removesuffix(".nii.gz")
@@ -69,7 +69,7 @@ def score_ibsr(folder: Path, checkpoint: str, output: Path) -> Scores:
 
 
 def score_rendered(
-    label_maps: Sequence[str], checkpoint: str, scans: Path, output: Path
+    label_maps: Sequence[str], how: Sequence[str], scans: Path, output: Path
 ) -> Mapping[str, Scores]:
     """Dice of each tissue by subject, for each modality and age in months."""
     for modality in MODALITIES:
@@ -92,7 +92,7 @@ def score_rendered(
             what = f"{modality}_{age}"
             truths = sorted((scans / what).rglob("*_dseg.nii.gz"))
             drawn = [truth.with_name(truth.name.replace("dseg", modality)) for truth in truths]
-            predict(drawn, checkpoint, output / what)
+            predict(drawn, how, output / what)
             found[what] = {
                 scan.name: _score_one(scan, truth, output / what)
                 for scan, truth in zip(drawn, truths, strict=True)
@@ -118,19 +118,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", default="shipped", help="a run or a model folder")
+    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, help="as for predict")
     parser.add_argument("--ibsr", type=Path, help="the folder of IBSR's 15 labelled scans or some")
     parser.add_argument("--label-maps", nargs="*", default=[], help="SCHEMA:FILE, unseen ones")
     parser.add_argument("--scans", type=Path, help="where rendered ones are kept; else in OUTPUT")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
+    refine = {None: [], True: ["--refine"], False: ["--norefine"]}[arguments.refine]
+    how = [f"--checkpoint={arguments.checkpoint}", *refine]
     found: dict[str, Scores] = {}
     if arguments.ibsr:
         output = arguments.output / "ibsr"
-        found["IBSR"] = score_ibsr(arguments.ibsr, arguments.checkpoint, output)
+        found["IBSR"] = score_ibsr(arguments.ibsr, how, output)
     if arguments.label_maps:
         scans = arguments.scans or arguments.output / "scans"
         output = arguments.output / "rendered"
-        found |= score_rendered(arguments.label_maps, arguments.checkpoint, scans, output)
+        found |= score_rendered(arguments.label_maps, how, scans, output)
     (arguments.output / "scores.json").write_text(json.dumps(found, indent=1))
     print(f"| scans | {' | '.join(TISSUES)} | mean |\n|---|---|---|---|---|")
     for name, scores in found.items():

@@ -91,6 +91,7 @@ class PreparedVolume:
         affine: voxel indices of `image` to RAS+ millimetres.
         box: where the crop lies in the scan's RAS+ volume, in voxels of that.
         crop_affine: voxel indices of the crop before it was resampled to RAS+ millimetres.
+        crop_mask: what `mask` is, on the grid of the crop.
         extent: `"brain"` or `"head"`, what `mask` is of.
     """
 
@@ -99,6 +100,7 @@ class PreparedVolume:
     affine: Affine
     box: Box
     crop_affine: Affine
+    crop_mask: Bool[np.ndarray, "X Y Z"]
     extent: str
 
     @property
@@ -140,7 +142,8 @@ def prepare_volume(
     else:
         extent = BRAIN
     box = crop_box(mask, preparation.margin_mm, volume.spacing)
-    image, brain = volume.data[box], mask[box]
+    image, crop_mask = volume.data[box], mask[box]
+    brain = crop_mask
     before = affine = crop_affine(volume.affine, box)
     _check_contrast(image, brain, volume)
     if preparation.bias_correction:
@@ -161,7 +164,7 @@ def prepare_volume(
             )
         _check_contrast(image, brain, volume)
     image = normalise(image, brain, preparation.clip_percentiles)
-    return PreparedVolume(image, brain, affine, box, before, extent)
+    return PreparedVolume(image, brain, affine, box, before, crop_mask, extent)
 
 
 def _check_contrast(

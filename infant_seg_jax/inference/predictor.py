@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
-from infant_seg_jax.data.volumes import Volume, spacing_of
+from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.inference.execution import execute_or_shrink
@@ -27,7 +28,7 @@ from infant_seg_jax.inference.familiarity import (
 )
 from infant_seg_jax.inference.memory import available_memory
 from infant_seg_jax.inference.planning import Plan, WindowPlan, make_plan, map_bytes
-from infant_seg_jax.inference.refinement import refine
+from infant_seg_jax.inference.refinement import refine_scan
 from infant_seg_jax.inference.segmentation import (
     Placement,
     Segmentation,
@@ -225,14 +226,18 @@ def segment_with(
         total /= len(predictors)
     unusual = tuple(dict.fromkeys(unusual))
     entropy = mean_entropy(total, prepared.mask)
+    placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
-        total = refine(total, prepared.image, prepared.mask, spacing_of(prepared.affine))
+        total, placement = refine_scan(total, prepared, volume), placement.of_crop()
+        label_map = uncrop(most_probable(total), prepared.box, volume.shape)
+    else:
+        label_map = whole_label_map(total, prepared, volume.shape)
     return Segmentation(
-        whole_label_map(total, prepared, volume.shape),
+        label_map,
         tuple(dict.fromkeys((*unusual, *notices))),
         Confidence(entropy, float(np.mean(agreements)), unusual),
         total,
-        Placement.of(prepared, volume.shape),
+        placement,
     )
 
 

@@ -18,6 +18,9 @@ from scipy import ndimage
 
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
+from infant_seg_jax.data.preprocessing import PreparedVolume, normalise
+from infant_seg_jax.data.resampling import resample_image
+from infant_seg_jax.data.volumes import Volume, spacing_of
 
 ROUNDS = 10
 
@@ -25,12 +28,33 @@ ROUNDS = 10
 _REACH_MM = {CSF: 30.0, GM: 10.0, WM: 10.0}
 
 _SHRINKAGE_MM3 = 50.0  # So much tissue of the whole brain's mean and variance is seen everywhere.
+_CLIPPED = (0.5, 99.5)  # percentiles, so that bright vessels do not set the scale
 _LEAST_DEVIATION = 0.1  # of a tissue's intensities, of the brain's deviation
 _PRIOR_BLUR_MM = 2.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
 _PRIOR_POWER = 0.5  # The network is surer of itself than it is right.
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
+
+
+def refine_scan(
+    probabilities: Float32[np.ndarray, "x y z k"], prepared: PreparedVolume, volume: Volume
+) -> Float32[np.ndarray, "X Y Z k"]:
+    """As `refine`, in the crop's own voxels, which may be finer than those the network was given.
+
+    Args:
+        probabilities: the network's, on the grid of `prepared`.
+        prepared: what the network was given.
+        volume: the scan that it is of.
+    """
+    image, mask, spacing = prepared.image, prepared.crop_mask, spacing_of(prepared.crop_affine)
+    if prepared.resampled:
+        image = normalise(volume.data[prepared.box], mask, _CLIPPED)
+        tissues = probabilities[..., BACKGROUND + 1 :]
+        tissues = resample_image(tissues, prepared.affine, mask.shape, prepared.crop_affine)
+        background = 1 - tissues.sum(axis=-1, keepdims=True)
+        probabilities = np.concatenate([background, tissues], axis=-1)
+    return refine(probabilities, image, mask, spacing)
 
 
 def refine(

@@ -1,6 +1,6 @@
 """A labelled scan: its label map and, on demand, the map of one class's probability."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -38,6 +38,10 @@ class Placement:
         """Where `prepared` lies in a scan of `shape`."""
         return cls(shape, prepared.box, prepared.crop_affine, prepared.affine, prepared.resampled)
 
+    def of_crop(self) -> "Placement":
+        """Where the crop itself lies."""
+        return replace(self, affine=self.crop_affine, resampled=False)
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -48,8 +52,7 @@ class Segmentation:
         notices: what a person should know before trusting it, a sentence each; `unusual` of the
             confidence is among them.
         confidence: how sure the network is.
-        probabilities: of the classes, on the grid of the prepared scan; refined, where that was
-            asked for.
+        probabilities: of the classes, on the grid of the prepared scan; refined ones, of its crop.
         placement: where that grid lies in the scan's.
     """
 
