@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from infant_seg_jax.errors import InputError
 
@@ -44,7 +44,8 @@ _END_OF_ZIP = struct.Struct("<4s4H2LH")
 def write_safetensors(path: Path, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
     """Write arrays by name; the same arrays make the same bytes."""
     # Copied where they are not in C order, because the library writes memory as it lies.
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    # Its own `save_file` makes files that nobody but the owner may read.
+    path.write_bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
 
 
 def read_safetensors(path: Path) -> Arrays:

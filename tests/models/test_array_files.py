@@ -52,6 +52,12 @@ def test_safetensors_return_what_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+def test_a_file_may_be_read_by_whom_any_new_file_may(tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    write_safetensors(tmp_path / "a.safetensors", ARRAYS)
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_others_read_what_is_written_and_write_what_is_read(tmp_path: Path) -> None:
     """Against the format's own library for PyTorch, which knows types that NumPy lacks."""
     torch = pytest.importorskip("torch")
