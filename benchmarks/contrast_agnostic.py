@@ -6,107 +6,94 @@ is therefore what lies within 3 mm of the true ventricles; GM and WM are measure
 Rendered scans are of label maps that the network's training has not seen, one for each age and
 modality, stripped; their truth is the label map itself.
 
+Every scan is predicted once, and its labels are measured as the network says them and refined.
+
     python benchmarks/contrast_agnostic.py --output=scores --ibsr=IBSR
     python benchmarks/contrast_agnostic.py --output=scores --checkpoint=runs/adult \\
         --label-maps freesurfer:MAPS/2mo_aseg_acpc.nii.gz synthseg:MAPS/training_seg_06.nii.gz
 
-OUTPUT keeps the scans, what was predicted, and scores.json; the tables are printed.
+OUTPUT keeps the drawn scans and scores.json; the tables are printed.
 """
 
 import argparse
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from infant_seg_jax.compilation import use_compilation_cache
+from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.labels import IGNORE, TISSUES
+from infant_seg_jax.data.preprocessing import prepare_volume
+from infant_seg_jax.data.volumes import read_image, read_label_map, spacing_of
+from infant_seg_jax.inference.loading import open_predictor
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.inference.refinement import refine_scan
+from infant_seg_jax.inference.segmentation import most_probable
 from infant_seg_jax.metrics.overlap import dice_per_tissue
+from infant_seg_jax.progress import progress
 
 AGES = (0, 3, 6, 12, 24, 60)
 MODALITIES = ("T1w", "T2w")
 NEAR_MM = 3.0
+NETWORK, REFINED = "network", "refined"
 
-Scores = dict[str, list[float]]
-
-
-def infant_seg(*arguments: str | Path) -> None:
-    """Run the command line as a person does."""
-    subprocess.run([sys.executable, "-m", "infant_seg_jax", *map(str, arguments)], check=True)
+Case = tuple[str, Path, Path]
+Scores = dict[str, dict[str, list[float]]]
+"""Of each group of scans and each of them, Dice of the tissues."""
 
 
-def predict(scans: Iterable[Path], how: Sequence[str], output: Path) -> None:
-    """Label scans, without mirrored ones, as `predict` does by itself."""
-    inputs = [f"--input={scan}" for scan in scans]
-    infant_seg("predict", *how, *inputs, f"--output={output}", "--noreport")
+def ibsr_cases(folder: Path) -> Iterator[Case]:
+    """IBSR's labelled scans: of what group, the scan, its truth."""
+    for truth in sorted(folder.rglob("IBSR_??_seg.nii.gz")):
+        yield "IBSR", truth.with_name(truth.name.replace("_seg", "")), truth
 
 
-def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
-    """The voxels of a label map, and their size in mm."""
-    image = nib.Nifti1Image.from_filename(path)
-    return np.asarray(image.dataobj).squeeze(), image.header.get_zooms()[:3]
-
-
-def score_ibsr(folder: Path, how: Sequence[str], output: Path) -> Scores:
-    """Dice of CSF near the true ventricles, of GM and of WM, by subject."""
-    truths = sorted(folder.rglob("IBSR_??_seg.nii.gz"))
-    scans = [truth.with_name(truth.name.replace("_seg", "")) for truth in truths]
-    predict(scans, how, output)
-    scores = {}
-    for scan, truth in zip(scans, truths, strict=True):
-        name = scan.name.removesuffix(".nii.gz")
-        predicted, _ = read(output / f"{name}_dseg.nii.gz")
-        true, spacing = read(truth)
-        near = np.asarray(ndimage.distance_transform_edt(true != 1, sampling=spacing)) <= NEAR_MM
-        csf = dice_per_tissue(predicted, np.where(near, true, IGNORE))["CSF"]
-        scores[name] = [*{**dice_per_tissue(predicted, true), "CSF": csf}.values()]
-    return scores
-
-
-def score_rendered(
-    label_maps: Sequence[str], how: Sequence[str], scans: Path, output: Path
-) -> Mapping[str, Scores]:
-    """Dice of each tissue by subject, for each modality and age in months."""
+def rendered_cases(label_maps: Sequence[str], folder: Path) -> Iterator[Case]:
+    """Scans of label maps in each modality and age in months, drawn unless they are there."""
     for modality in MODALITIES:
         for age in AGES:
             for number, (schema, path) in enumerate(one.split(":", 1) for one in label_maps):
-                folder = scans / f"{modality}_{age}" / str(number)
-                if not folder.exists():
-                    infant_seg(
-                        "render",
-                        path,
-                        f"--schema={schema}",
-                        f"--modality={modality}",
-                        f"--age={age}",
-                        f"--seed={age}",
-                        f"--output={folder}",
-                    )
+                output = folder / f"{modality}_{age}" / str(number)
+                if not output.exists():
+                    drawing = [path, f"--schema={schema}", f"--modality={modality}"]
+                    drawing += [f"--age={age}", f"--seed={age}", f"--output={output}"]
+                    command = [sys.executable, "-m", "infant_seg_jax", "render", *drawing]
+                    subprocess.run(command, check=True)
+                (truth,) = output.rglob("*_dseg.nii.gz")
+                scan = truth.with_name(truth.name.replace("dseg", modality))
+                yield f"{modality}, months {age}", scan, truth
+
+
+def measure(predictor: Predictor, case: Case) -> dict[str, list[float]]:
+    """Dice of the tissues, of what the network says and of what is made of it."""
+    group, scan, path = case
+    volume, truth = read_image(scan), read_label_map(path)
+    plain = predictor.segment(volume)
+    prepared = prepare_volume(volume, predictor.preparation)
+    refined = most_probable(refine_scan(plain.probabilities, prepared, volume))
+    label_maps = {
+        NETWORK: plain.label_map,
+        REFINED: uncrop(refined, prepared.box, volume.shape),
+    }
     found = {}
-    for modality in MODALITIES:
-        for age in AGES:
-            what = f"{modality}_{age}"
-            truths = sorted((scans / what).rglob("*_dseg.nii.gz"))
-            drawn = [truth.with_name(truth.name.replace("dseg", modality)) for truth in truths]
-            predict(drawn, how, output / what)
-            found[what] = {
-                scan.name: _score_one(scan, truth, output / what)
-                for scan, truth in zip(drawn, truths, strict=True)
-            }
+    for name, label_map in label_maps.items():
+        dice = dice_per_tissue(label_map, truth.data)
+        if group == "IBSR":
+            outside = np.asarray(truth.data != 1)
+            apart = ndimage.distance_transform_edt(outside, sampling=spacing_of(truth.affine))
+            near = np.where(np.asarray(apart) <= NEAR_MM, truth.data, IGNORE)
+            dice["CSF"] = dice_per_tissue(label_map, near)["CSF"]
+        found[name] = [dice[tissue] for tissue in TISSUES]
     return found
 
 
-def _score_one(scan: Path, truth: Path, output: Path) -> list[float]:
-    predicted, _ = read(output / re.sub(r"\.nii\.gz$", "_dseg.nii.gz", scan.name))
-    true, _ = read(truth)
-    return [*dice_per_tissue(predicted, true).values()]
-
-
-def row(name: str, scores: Scores) -> str:
+def row(name: str, scores: dict[str, list[float]]) -> str:
     """Of a Markdown table: the mean over subjects of each tissue and of all."""
     means = np.mean(list(scores.values()), axis=0)
     cells = [f"{value:.3f}" for value in (*means, means.mean())]
@@ -118,26 +105,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", default="shipped", help="a run or a model folder")
-    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, help="as for predict")
     parser.add_argument("--ibsr", type=Path, help="the folder of IBSR's 15 labelled scans or some")
     parser.add_argument("--label-maps", nargs="*", default=[], help="SCHEMA:FILE, unseen ones")
     parser.add_argument("--scans", type=Path, help="where rendered ones are kept; else in OUTPUT")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    refine = {None: [], True: ["--refine"], False: ["--norefine"]}[arguments.refine]
-    how = [f"--checkpoint={arguments.checkpoint}", *refine]
-    found: dict[str, Scores] = {}
-    if arguments.ibsr:
-        output = arguments.output / "ibsr"
-        found["IBSR"] = score_ibsr(arguments.ibsr, how, output)
-    if arguments.label_maps:
-        scans = arguments.scans or arguments.output / "scans"
-        output = arguments.output / "rendered"
-        found |= score_rendered(arguments.label_maps, how, scans, output)
+    use_compilation_cache()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    predictor = replace(open_predictor(Path(arguments.checkpoint)), refine=False)
+    cases = list(ibsr_cases(arguments.ibsr)) if arguments.ibsr else []
+    kept = arguments.scans or arguments.output / "scans"
+    cases += rendered_cases(arguments.label_maps, kept)
+    found: dict[str, Scores] = {NETWORK: {}, REFINED: {}}
+    with progress("measuring", len(cases), unit="scan") as bar:
+        for case in cases:
+            for how, dice in measure(predictor, case).items():
+                found[how].setdefault(case[0], {})[case[1].name] = dice
+            bar.update()
     (arguments.output / "scores.json").write_text(json.dumps(found, indent=1))
-    print(f"| scans | {' | '.join(TISSUES)} | mean |\n|---|---|---|---|---|")
-    for name, scores in found.items():
-        print(row(name.replace("_", ", months "), scores))
+    for how, groups in found.items():
+        print(f"\n| {how} | {' | '.join(TISSUES)} | mean |\n|---|---|---|---|---|")
+        for name, scores in groups.items():
+            print(row(name, scores))
 
 
 if __name__ == "__main__":

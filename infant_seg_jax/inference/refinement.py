@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
+from scipy.special import expit
 
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
@@ -26,15 +27,19 @@ ROUNDS = 10
 
 # CSF is as bright everywhere but for the coil; gray and white matter mature from place to place.
 _REACH_MM = {CSF: 30.0, GM: 10.0, WM: 10.0}
+_GAUSSIANS = {CSF: 1, GM: 1, WM: 2}  # of white matter, one for what is myelinated
 
 _SHRINKAGE_MM3 = 50.0  # So much tissue of the whole brain's mean and variance is seen everywhere.
 _CLIPPED = (0.5, 99.5)  # percentiles, so that bright vessels do not set the scale
+_LEAST_SHARE = 1e-3  # of a tissue's Gaussians
 _LEAST_DEVIATION = 0.1  # of a tissue's intensities, of the brain's deviation
 _PRIOR_BLUR_MM = 2.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
 _PRIOR_POWER = 0.5  # The network is surer of itself than it is right.
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
+
+_TINY = np.float32(1e-6)
 
 
 def refine_scan(
@@ -106,28 +111,40 @@ def _maximise_expectation(
     intensities = image[inside].T.astype(np.float32)
     prior = _log_prior(probabilities, inside, spacing)
     posterior = np.stack([probabilities[..., index][inside] for index in _REACH_MM])
-    posterior /= np.maximum(posterior.sum(axis=0), np.float32(1e-6))
-    surroundings = {
-        reach: Surroundings.of(inside.shape, spacing, reach) for reach in set(_REACH_MM.values())
-    }
+    posterior /= np.maximum(posterior.sum(axis=0), _TINY)
+    # Of each tissue the posteriors of its Gaussians.
+    parts = [
+        _split(weights, intensities[0], _GAUSSIANS[k])
+        for k, weights in zip(_REACH_MM, posterior, strict=True)
+    ]
+    around = {reach: Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()}
+    shrinkage = _SHRINKAGE_MM3 / float(np.prod(spacing))
     nearby = tuple(_NEIGHBOUR_MM / size for size in spacing)
     whole = np.zeros(inside.shape, np.float32)
     for _ in range(ROUNDS):
-        logarithms = prior.copy()
         for row, reach in enumerate(_REACH_MM.values()):
-            weights = posterior[row]
-            for channel in intensities:
-                mean, variance = _local_moments(
-                    weights, channel, inside, surroundings[reach], spacing
-                )
-                logarithms[row] -= 0.5 * ((channel - mean) ** 2 / variance + np.log(variance))
-            whole[inside] = weights
+            whole[inside] = parts[row].sum(axis=0)
             alike = ndimage.gaussian_filter(whole, nearby, mode="constant")[inside]
-            logarithms[row] += _NEIGHBOUR_WEIGHT * alike
-        logarithms -= logarithms.max(axis=0)
-        posterior = np.exp(logarithms, out=logarithms)
-        posterior /= posterior.sum(axis=0)
-    return posterior
+            parts[row] = _log_densities(parts[row], intensities, inside, around[reach], shrinkage)
+            parts[row] += prior[row] + _NEIGHBOUR_WEIGHT * alike
+        largest = np.max([part.max(axis=0) for part in parts], axis=0)
+        for part in parts:
+            np.exp(part - largest, out=part)
+        total = np.sum([part.sum(axis=0) for part in parts], axis=0)
+        for part in parts:
+            part /= total
+    return np.stack([part.sum(axis=0) for part in parts])
+
+
+def _split(
+    weights: Float32[np.ndarray, " n"], channel: Float32[np.ndarray, " n"], count: int
+) -> Float32[np.ndarray, "g n"]:
+    """A tissue's weights, shared out between its darker and its brighter part if there are two."""
+    if count == 1:
+        return weights[None].copy()
+    mean, variance = _moments(weights, channel)
+    brighter = expit(4 * (channel - mean) / np.sqrt(max(variance, _LEAST_DEVIATION**2)))
+    return np.stack([weights * (1 - brighter), weights * brighter]).astype(np.float32)
 
 
 def _log_prior(
@@ -143,43 +160,54 @@ def _log_prior(
             for index in _REACH_MM
         ]
     )[:, inside]
-    shares /= np.maximum(shares.sum(axis=0), np.float32(1e-6))
+    shares /= np.maximum(shares.sum(axis=0), _TINY)
     return np.float32(_PRIOR_POWER) * np.log(shares + np.float32(_PRIOR_FLOOR))
 
 
-def _local_moments(
-    weights: Float32[np.ndarray, " n"],
-    channel: Float32[np.ndarray, " n"],
+def _log_densities(
+    parts: Float32[np.ndarray, "g n"],
+    intensities: Float32[np.ndarray, "c n"],
     inside: Bool[np.ndarray, "x y z"],
-    surroundings: "Surroundings",
-    spacing: tuple[float, float, float],
-) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """Mean and variance of a tissue around each voxel, drawn towards those of the whole."""
-    total = max(float(weights.sum(dtype=np.float64)), 1e-6)
-    mean = float((weights * channel).sum(dtype=np.float64)) / total
-    centred = channel - np.float32(mean)
-    variance = float((weights * centred**2).sum(dtype=np.float64)) / total
-    moments = [weights, weights * centred, weights * centred**2]
+    around: "Surroundings",
+    shrinkage: float,
+) -> Float32[np.ndarray, "g n"]:
+    """Of each Gaussian of a tissue, the logarithm of its share around a voxel times its density.
+
+    Shares, means and variances are drawn towards those of the whole by as much as if `shrinkage`
+    more voxels were seen everywhere.
+    """
     whole = np.zeros(inside.shape, np.float32)
-    amount, first, second = (_sums(values, whole, inside, surroundings) for values in moments)
-    extra = _SHRINKAGE_MM3 / float(np.prod(spacing))
-    first /= amount + extra
-    second = (second + extra * variance) / (amount + extra) - first**2
-    second = np.maximum(second, _LEAST_DEVIATION**2)
-    return (
-        np.float32(mean) + surroundings.interpolate(first)[inside],
-        surroundings.interpolate(second)[inside],
-    )
+
+    def sums(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "i j k"]:
+        whole[inside] = values
+        return around.sum(whole)
+
+    everywhere = parts.sum(axis=1, dtype=np.float64) + _TINY
+    amounts = [sums(weights) for weights in parts]
+    seen = np.sum(amounts, axis=0) + shrinkage
+    logarithms = np.empty_like(parts)
+    for row, (weights, amount) in enumerate(zip(parts, amounts, strict=True)):
+        share = (amount + shrinkage * everywhere[row] / everywhere.sum()) / seen
+        logarithms[row] = np.log(np.maximum(around.interpolate(share)[inside], _LEAST_SHARE))
+        for channel in intensities:
+            mean, variance = _moments(weights, channel)
+            centred = channel - np.float32(mean)
+            first = sums(weights * centred) / (amount + shrinkage)
+            second = (sums(weights * centred**2) + shrinkage * variance) / (amount + shrinkage)
+            local = np.maximum(second - first**2, _LEAST_DEVIATION**2)
+            centred -= around.interpolate(first)[inside]
+            spread = around.interpolate(local)[inside]
+            logarithms[row] -= 0.5 * (centred**2 / spread + np.log(spread))
+    return logarithms
 
 
-def _sums(
-    values: Float32[np.ndarray, " n"],
-    whole: Float32[np.ndarray, "x y z"],
-    inside: Bool[np.ndarray, "x y z"],
-    surroundings: "Surroundings",
-) -> Float[np.ndarray, "i j k"]:
-    whole[inside] = values
-    return surroundings.sum(whole)
+def _moments(
+    weights: Float32[np.ndarray, " n"], values: Float32[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Weighted mean and variance."""
+    total = max(float(weights.sum(dtype=np.float64)), float(_TINY))
+    mean = float((weights * values).sum(dtype=np.float64)) / total
+    return mean, float((weights * (values - mean) ** 2).sum(dtype=np.float64)) / total
 
 
 @dataclass(frozen=True, eq=False)

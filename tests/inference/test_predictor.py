@@ -77,7 +77,9 @@ def test_a_refined_segmentation(
     written = np.stack([found.probability(index) for index in range(4)], axis=-1)
     np.testing.assert_allclose(written[fine.box], found.probabilities, atol=1e-6)
     assert found.confidence.entropy == plain.confidence.entropy
-    dice = [mean_dice(dice_per_tissue(each.label_map, phantom.label_map)) for each in (plain, found)]
+    dice = [
+        mean_dice(dice_per_tissue(each.label_map, phantom.label_map)) for each in (plain, found)
+    ]
     assert dice[1] > dice[0] + 0.05
 
 

@@ -60,6 +60,17 @@ def test_the_scan_tells_where_tissues_end(brightness: tuple[float, ...]) -> None
     assert min(dice_per_tissue(labels_of(after), truth).values()) > 0.95
 
 
+def test_white_matter_may_be_myelinated_here_and_not_yet_there() -> None:
+    """Brighter than gray matter in one half of the brain, darker in the other."""
+    truth = brain()
+    image = scan(truth, (0.0, -2.5, 0.0, 1.2), coil=0.0)
+    unmyelinated = truth == WM
+    unmyelinated[24:] = False
+    image[unmyelinated] -= 2.4
+    after = refine(unsure(truth), image, truth != BACKGROUND, MM)
+    assert min(dice_per_tissue(labels_of(after), truth).values()) > 0.95
+
+
 def test_it_matters_how_far_intensities_are_apart_and_not_which_is_higher() -> None:
     truth = brain()
     image = scan(truth, BRIGHTNESS["adult T1w"])
