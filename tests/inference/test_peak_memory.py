@@ -23,6 +23,7 @@ SIDE, GIB = 300, 2**30
 WAYS = {
     "slabs": {},
     "mirrored": {"mirror": True},
+    "refined": {"refine": True},
     "windows": {"windows_only": True, "overlap": 0.25},
     "overlapping windows": {"windows_only": True, "overlap": 0.5},
 }

@@ -75,7 +75,7 @@ def test_it_finds_the_tissues_of_an_adult_that_it_has_never_seen(
         np.asarray(nib.Nifti1Image.from_filename(path).dataobj).squeeze()
         for path in (tmp_path / "IBSR_11_dseg.nii.gz", folder / "IBSR_11_seg.nii.gz")
     )
-    for label in (2, 3):
+    for label, least in ((2, 0.75), (3, 0.88)):
         overlap = 2 * ((found == label) & (truth == label)).sum()
-        assert overlap / ((found == label).sum() + (truth == label).sum()) > 0.6
-    assert (found[truth == 1] == 1).mean() > 0.7  # Its truth calls the ventricles alone CSF.
+        assert overlap / ((found == label).sum() + (truth == label).sum()) > least
+    assert (found[truth == 1] == 1).mean() > 0.85  # Its truth calls the ventricles alone CSF.
