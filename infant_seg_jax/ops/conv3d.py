@@ -1,21 +1,27 @@
 """3x3x3 convolution in the form that suits each platform.
 
 XLA's own 3D convolution is fast on GPUs and TPUs, and slow on CPUs. There, this module walks over
-the slices of the first axis: some taps of a slice become columns of a matrix that stays in the
-cache, one product with the kernel gives that slice's share of three output slices, and two running
-sums carry the unfinished ones along. The gradient to the input is the same operation with the
-kernel flipped; the gradient to the kernel is the transposed product.
+the slices of the first axis: a slice, moved by some of the taps, is written into the columns of a
+matrix that stays in the cache, one product with the kernel gives that slice's share of three output
+slices, and two running sums carry the unfinished ones along. The gradient to the input is the same
+operation with the kernel flipped; the gradient to the kernel is the transposed product.
 
 What a slice costs beside the product is to write its columns and to add up its shares. With the
 nine in-plane taps as columns, there are 9 for each input channel and 3 for each output channel;
 with the three along a line, 3 and 9, and the lines' shares are added as the slices' are. The latter
 is less where there are no fewer inputs than outputs.
 
+The matrix is one piece of memory that every slice is written into in its turn. Where a moved slice
+does not reach, at the volume's rim, it is never written and stays zero: nothing is padded.
+
 The form is chosen when the program is lowered, so one model and one checkpoint run everywhere.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -58,68 +64,117 @@ def _backward(saved: tuple[Volumes, Kernel], gradient: Outputs) -> tuple[Volumes
 conv3x3x3.defvjp(_forward, _backward)
 
 
+@dataclass(frozen=True)
+class _Taps:
+    """Which taps of a slice are columns of its matrix, and which are shares of the product.
+
+    A move is of so many voxels along the slice's lines and columns, and `rim` is how many lines the
+    matrix has more than the slice. The outermost taps of the shares are those of depth.
+    """
+
+    columns: tuple[tuple[int, int], ...]
+    share_lines: tuple[int, ...]
+    rim: int
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The kernel's, of which the first ones are the matrix's rows."""
+        return (2, 3, 0, 1, 4) if self.rim else (1, 2, 3, 0, 4)
+
+
+_ALONG_LINES = _Taps(tuple((1, 1 - tap) for tap in range(3)), (0, 1, 2), 2)
+_IN_PLANE = _Taps(tuple((1 - i, 1 - j) for i in range(3) for j in range(3)), (0,), 0)
+
+
+def _choose_taps(kernel_shape: tuple[int, ...]) -> _Taps:
+    *_, channels, features = kernel_shape
+    return _ALONG_LINES if channels >= features else _IN_PLANE
+
+
 def _slicewise(x: Volumes, kernel: Kernel) -> Outputs:
     n, depth, height, width, channels = x.shape
     features = kernel.shape[-1]
-    lines = channels >= features
-    if lines:
-        # Rows: tap along a line and input channel; columns: the other taps and output channel.
-        matrix = kernel.transpose(2, 3, 0, 1, 4).reshape(3 * channels, 9 * features)
-    else:
-        # Rows: in-plane tap and input channel; columns: depth tap and output channel.
-        matrix = kernel.transpose(1, 2, 3, 0, 4).reshape(9 * channels, 3 * features)
-    # One slice of zeros behind the last lets the loop finish the last output.
-    padded = jnp.pad(x, ((0, 0), (0, 1), (1, 1), (1, 1), (0, 0)))
+    taps = _choose_taps(kernel.shape)
+    matrix = kernel.transpose(taps.axes).reshape(len(taps.columns) * channels, -1)
+    shares_shape = (height + taps.rim, width, 3, len(taps.share_lines), features)
 
-    def share(shares: Array, depth_tap: int) -> Array:
-        if not lines:
-            return _columns_of(shares, depth_tap, features)
-        return sum(
-            (
-                _columns_of(shares, 3 * depth_tap + tap, features)[:, tap : tap + height]
-                for tap in range(3)
-            ),
-            jnp.zeros((), x.dtype),
-        )
+    def step(index: Array, so_far: tuple[Array, ...]) -> tuple[Array, ...]:
+        previous, current, columns, output = so_far
+        example, z = index // (depth + 1), index % (depth + 1)
+        columns = _put_moved(columns, 0, _slice(x, example, z), taps.columns)
+        shares = (columns.reshape(-1, len(matrix)) @ matrix).reshape(shares_shape)
 
-    def step(carry: tuple[Array, Array], slice_index: Array) -> tuple[tuple[Array, Array], Array]:
-        previous, current = carry
-        columns = _line_columns(padded, slice_index) if lines else _columns(padded, slice_index)
-        shares = (columns @ matrix).reshape(n, -1, width, matrix.shape[-1])
-        finished = previous + share(shares, 2)
-        return (current + share(shares, 1), share(shares, 0)), finished
+        def share(depth_tap: int) -> Array:
+            lines = [shares[i : i + height, :, depth_tap, i] for i in taps.share_lines]
+            return sum(lines[1:], lines[0])
 
-    zeros = jnp.zeros((n, height, width, features), x.dtype)
-    _, slices = lax.scan(step, (zeros, zeros), jnp.arange(depth + 1))
-    return slices[1:].swapaxes(0, 1)
+        # Slice `z` finishes output `z - 1`. That of an example's first slice belongs to nothing,
+        # and is written where the next one is put in its place.
+        start = (example, jnp.maximum(z - 1, 0), 0, 0, 0)
+        output = lax.dynamic_update_slice(output, (previous + share(2))[None, None], start)
+        return current + share(1), share(0), columns, output
+
+    zeros = jnp.zeros((height, width, features), x.dtype)
+    columns = jnp.zeros((height + taps.rim, width, len(matrix)), x.dtype)
+    output = jnp.zeros((n, depth, height, width, features), x.dtype)
+    # A slice of zeros behind each example's last finishes its last output.
+    return lax.fori_loop(0, n * (depth + 1), step, (zeros, zeros, columns, output))[-1]
 
 
 def _slicewise_kernel_gradient(x: Volumes, gradient: Outputs) -> Kernel:
-    depth, height, width, channels = x.shape[1:]
+    n, depth, height, width, channels = x.shape
     features = gradient.shape[-1]
-    lines = channels >= features
-    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    rim = 2 if lines else 0
-    padded_gradient = jnp.pad(gradient, ((0, 0), (1, 1), (rim, rim), (0, 0), (0, 0)))
+    kernel_shape = (3, 3, 3, channels, features)
+    taps = _choose_taps(kernel_shape)
+    moves = tuple((line, 0) for line in taps.share_lines)
 
-    def step(total: Array, slice_index: Array) -> tuple[Array, None]:
-        # Tap t carried input slice i to output slice i + 1 - t, and so for lines.
-        window = lax.dynamic_slice_in_dim(padded_gradient, slice_index, 3, axis=1)
-        slices = [window[:, 2 - t] for t in range(3)]
-        if lines:
-            columns = _line_columns(padded, slice_index)
-            slices = [s[:, 2 - t : 4 - t + height] for s in slices for t in range(3)]
-        else:
-            columns = _columns(padded, slice_index)
-        shares = jnp.concatenate(slices, axis=-1)
-        return total + columns.T @ shares.reshape(len(columns), -1), None
+    def step(index: Array, so_far: tuple[Array, ...]) -> tuple[Array, ...]:
+        # Tap t carried input slice z to output slice z + 1 - t. Of these three slices the newest
+        # takes the place of the oldest; the one before an example's first is the one behind the
+        # last of the example before, and zero.
+        total, columns, shares = so_far
+        example, newest = index // (depth + 1), index % (depth + 1)
+        columns = _put_moved(columns, 0, _slice(x, example, newest - 1), taps.columns)
+        image = _slice(gradient, example, newest)
+        shares = _put_moved(shares, index % 3 * (len(moves) * features), image, moves)
+        product = columns.reshape(-1, len(total)).T @ shares.reshape(columns.shape[0] * width, -1)
+        places = (index - jnp.arange(3)) % 3
+        return total + product.reshape(total.shape)[:, places], columns, shares
 
-    taps = (3, 9) if lines else (9, 3)
-    zeros = jnp.zeros((taps[0] * channels, taps[1] * features), x.dtype)
-    total, _ = lax.scan(step, zeros, jnp.arange(depth))
-    if lines:
-        return total.reshape(3, channels, 3, 3, features).transpose(2, 3, 0, 1, 4)
-    return total.reshape(3, 3, channels, 3, features).transpose(3, 0, 1, 2, 4)
+    rows, share = len(taps.columns) * channels, len(moves) * features
+    matrices = (jnp.zeros((height + taps.rim, width, size), x.dtype) for size in (rows, 3 * share))
+    total = jnp.zeros((rows, 3, share), x.dtype)
+    total, *_ = lax.fori_loop(0, n * (depth + 1), step, (total, *matrices))
+    transposed = [kernel_shape[axis] for axis in taps.axes]
+    return total.reshape(transposed).transpose(np.argsort(taps.axes))
+
+
+def _slice(x: Volumes, example: Array, z: Array) -> Float[Array, "h w c"]:
+    """Slice `z` of an example; zeros where there is none."""
+    depth = x.shape[1]
+    start = (example, jnp.clip(z, 0, depth - 1), 0, 0, 0)
+    image = lax.dynamic_slice(x, start, (1, 1, *x.shape[2:]))[0, 0]
+    return jnp.where((z >= 0) & (z < depth), image, 0)
+
+
+def _put_moved(
+    matrix: Float[Array, "lines w m"],
+    first: int | Array,
+    image: Float[Array, "h w c"],
+    moves: tuple[tuple[int, int], ...],
+) -> Float[Array, "lines w m"]:
+    """Write an image, moved in each way, beside one another into columns from the `first` on.
+
+    What leaves the matrix is dropped, and what the image does not reach keeps its value.
+    """
+    for number, move in enumerate(moves):
+        column = first + number * image.shape[-1]
+        starts, parts = [], []
+        for by, there, here in zip(move, matrix.shape, image.shape[:2], strict=False):
+            starts.append(max(by, 0))
+            parts.append(slice(max(-by, 0), min(here, there - by)))
+        matrix = lax.dynamic_update_slice(matrix, image[tuple(parts)], (*starts, column))
+    return matrix
 
 
 def _plain_kernel_gradient(x: Volumes, gradient: Outputs) -> Kernel:
@@ -128,23 +183,3 @@ def _plain_kernel_gradient(x: Volumes, gradient: Outputs) -> Kernel:
         lambda kernel: conv3x3x3_plain(x, kernel), jax.ShapeDtypeStruct(shape, x.dtype)
     )
     return transpose(gradient)[0]
-
-
-def _columns(padded: Array, slice_index: Array) -> Array:
-    """The nine in-plane neighbours of every voxel of one slice, as a matrix `(n*h*w, 9*c)`."""
-    image = lax.dynamic_index_in_dim(padded, slice_index, axis=1, keepdims=False)
-    height, width = image.shape[1] - 2, image.shape[2] - 2
-    taps = [image[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    return jnp.concatenate(taps, axis=-1).reshape(-1, 9 * padded.shape[-1])
-
-
-def _line_columns(padded: Array, slice_index: Array) -> Array:
-    """The three neighbours along its line of every voxel of one slice: `(n*(h+2)*w, 3*c)`."""
-    image = lax.dynamic_index_in_dim(padded, slice_index, axis=1, keepdims=False)
-    width = image.shape[2] - 2
-    taps = [image[:, :, j : j + width] for j in range(3)]
-    return jnp.concatenate(taps, axis=-1).reshape(-1, 3 * padded.shape[-1])
-
-
-def _columns_of(shares: Array, index: int, features: int) -> Array:
-    return shares[..., index * features : (index + 1) * features]
