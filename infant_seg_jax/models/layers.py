@@ -32,7 +32,7 @@ class Conv(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         match self.size:
             case 1:
-                y = x @ kernel[0, 0, 0]
+                y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0, 0]).reshape(*x.shape[:-1], -1)
             case 2:
                 y = downsample(x, kernel)
             case 3:

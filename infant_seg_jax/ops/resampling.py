@@ -21,8 +21,8 @@ def downsample(
     """A 2x2x2 convolution of stride 2. D, H and W must be even."""
     n, d, h, w, c = x.shape
     blocks = x.reshape(n, d // 2, 2, h // 2, 2, w // 2, 2, c)
-    blocks = blocks.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, d // 2, h // 2, w // 2, 8 * c)
-    return blocks @ kernel.reshape(8 * c, -1)
+    rows = blocks.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, 8 * c)
+    return (rows @ kernel.reshape(8 * c, -1)).reshape(n, d // 2, h // 2, w // 2, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
