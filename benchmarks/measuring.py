@@ -30,6 +30,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from infant_seg_jax.huge_pages import huge_page_variables
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARIES = ("jax", "flax", "torch", "monai")
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
@@ -132,10 +134,14 @@ def summarise(
 
 @contextmanager
 def empty_cache(device: str = "cpu") -> Iterator[Environment]:
-    """Environment variables with which what is compiled, for this device, is kept for a while."""
+    """Environment variables with which what is compiled, for this device, is kept for a while.
+
+    With huge pages for all who are compared, for `infant-seg` has them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             **os.environ,
+            **huge_page_variables(),
             "JAX_PLATFORMS": "cpu" if device == "cpu" else f"{PLATFORMS[device]},cpu",
             "XDG_CACHE_HOME": folder,
             "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",

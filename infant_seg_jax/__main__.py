@@ -17,6 +17,7 @@ from absl import app, flags, logging
 
 from infant_seg_jax.config import check_overrides
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.huge_pages import restart_with_huge_pages
 from infant_seg_jax.progress import quiet
 
 PROGRAM = "infant-seg"
@@ -40,6 +41,7 @@ COMMANDS = {
     "view": "look around in a scan and its label maps, in a browser",
     "demo": "do all of it on phantoms made on the spot",
 }
+COMPUTING = {"train", "train-folds", "compare-transfer", "predict", "demo"}
 USAGE_STATUS = 2
 
 
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if name not in COMMANDS:
         _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
+    if arguments is None and name in COMPUTING:
+        restart_with_huge_pages()
     command = import_module(f"infant_seg_jax.commands.{name.replace('-', '_')}")
     rest = [_with_underscores(argument) for argument in rest]
     # Config flags look for their overrides in sys.argv, whatever arguments they are given.
