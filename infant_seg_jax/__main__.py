@@ -5,6 +5,7 @@ arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
 `run(values, arguments)`.
 """
 
+import os
 import re
 import sys
 import textwrap
@@ -47,6 +48,18 @@ USAGE_STATUS = 2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, 1 for what a person gave us, or 2 for wrong usage."""
+    try:
+        try:
+            _start(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still unwritten goes nowhere (Python's documentation of SIGPIPE).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _start(arguments: Sequence[str] | None) -> None:
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())

@@ -1,6 +1,7 @@
 """The command line, as a person runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,22 @@ def test_help_lists_the_commands_without_loading_jax() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_is_no_traceback(unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-m", "infant_seg_jax", "--help"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
