@@ -7,7 +7,7 @@ versions, the commit and the date. Every measurement runs in a process of its ow
 are compared take turns. What cannot run has a line that says why. A table that is there already
 keeps the lines of other benchmarks, so the whole can be measured in pieces:
 
-    startup    `--help`
+    startup    `--help`, and predicting a scan as small as one window
     prepare    a dataset, against a plain loop
     evaluate   a pair of label maps, against distance transforms
     network    forward and training step of patches of 64-cubed by batch, against PyTorch
@@ -26,7 +26,7 @@ MONAI; a PyTorch for GPUs has to be installed by hand.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,31 +118,30 @@ def run_evaluate(name: str, options: Options) -> Iterator[Row]:
 
 def run_network(name: str, options: Options) -> Iterator[Row]:
     scale = options.scale
-    for precision in options.precisions:
-        yield from network.rows(
-            name,
-            patches=[scale.patch],
-            batches=scale.batches,
-            device=options.device,
-            precision=precision,
-            rounds=options.rounds,
-            seconds=scale.seconds,
-            tiny=options.quick,
-        )
+    yield from _networks(name, options, [scale.patch], scale.batches, list(network.PEERS))
 
 
 def run_patches(name: str, options: Options) -> Iterator[Row]:
-    scale = options.scale
+    yield from _networks(name, options, options.scale.patches, [1], ["eager"])
+
+
+def _networks(
+    name: str,
+    options: Options,
+    patches: Sequence[int],
+    batches: Sequence[int],
+    peers: Sequence[str],
+) -> Iterator[Row]:
     for precision in options.precisions:
         yield from network.rows(
             name,
-            patches=scale.patches,
-            batches=[1],
-            peers=["eager"],
+            patches=patches,
+            batches=batches,
+            peers=peers,
             device=options.device,
             precision=precision,
             rounds=options.rounds,
-            seconds=scale.seconds,
+            seconds=options.scale.seconds,
             tiny=options.quick,
         )
 
