@@ -5,6 +5,14 @@ infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_a
 
 Sized for two CPU cores, which need hours; stopped at any time, the averaged weights are of use.
 Fine-tuning starts from it like from any run: --config.init.checkpoint=runs/contrast_agnostic.
+
+Batches differ so much in contrast that their statistics are not those of any scan. In the end let
+it learn with fixed ones, on examples that it has not seen:
+
+infant-seg train --config=configs/contrast_agnostic.py --config.seed=1 \\
+    --config.init.checkpoint=runs/contrast_agnostic --config.init.which=latest \\
+    --config.init.weights=averaged --config.init.batch_norm=freeze --config.steps=6000 \\
+    --config.optimizer.schedule=cosine --config.optimizer.learning_rate=0.0005 --workdir=runs/fixed
 """
 
 from infant_seg_jax import recipes

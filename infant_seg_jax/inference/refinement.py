@@ -33,9 +33,9 @@ _SHRINKAGE_MM3 = 50.0  # So much tissue of the whole brain's mean and variance i
 _CLIPPED = (0.5, 99.5)  # percentiles, so that bright vessels do not set the scale
 _LEAST_SHARE = 1e-3  # of a tissue's Gaussians
 _LEAST_DEVIATION = 0.1  # of a tissue's intensities, of the brain's deviation
-_PRIOR_BLUR_MM = 2.0  # The network's borders may be off by this.
+_PRIOR_BLUR_MM = 1.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
-_PRIOR_POWER = 0.5  # The network is surer of itself than it is right.
+_PRIOR_POWER = 0.75  # The network is surer of itself than it is right.
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
 
