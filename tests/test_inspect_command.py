@@ -108,6 +108,14 @@ def test_broken_files_are_listed_the_rest_is_told_and_the_status_is_1(
     assert [failure["path"] for failure in failures] == [str(broken)]
 
 
+def test_series_are_no_failures(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "bold.nii.gz", np.zeros((4, 5, 6, 7), np.int16))
+    said = inspect(capsys, str(scans), str(tmp_path))
+    assert "2 scans, 2 label maps, 0 masks; 1 of several volumes each, left out" in said
+
+
 def test_warnings_are_told_some_of_a_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

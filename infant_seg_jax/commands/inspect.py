@@ -4,7 +4,8 @@ Reads files, or all that lies below folders, and tells of each what it is (a sca
 mask, by its voxels), its shape, voxel size, orientation, stored type and range; of label maps the
 volume of every value, with its meaning. Then it warns of what will make trouble: grids that do not
 match, orientations that are not stored, broken voxels, volumes that no brain of that age has, one
-head under two names. Nothing is changed. The exit status is 1 if a file cannot be read.
+head under two names. Functional and diffusion scans in a folder are counted and left out. Nothing
+is changed. The exit status is 1 if a file cannot be read.
 
     infant-seg inspect SCANS
     infant-seg inspect img/img_001.nii.gz mask/mask_001.nii.gz
@@ -72,7 +73,7 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         write_json(Path(values.output), as_json(inspection))
         console.print(Text(f"\nWritten to {values.output}."), soft_wrap=True)
     if inspection.failures:
-        total = len(inspection.files) + len(inspection.failures)
+        total = len(inspection.files) + len(inspection.series) + len(inspection.failures)
         sys.exit(
             f"infant-seg: inspect: {len(inspection.failures)} of {total} files cannot be read, as "
             "said above."
@@ -112,8 +113,11 @@ def _print_file(console: Console, file: FileReport) -> None:
 def _print_summary(console: Console, inspection: Inspection) -> None:
     counts = [(len(inspection.of_kind(kind)), kind) for kind in (SCAN, LABEL_MAP, MASK)]
     said = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
-    failed = len(inspection.failures)
-    console.print(Text(f"{said}" + f"; {failed} cannot be read" * bool(failed), style="bold"))
+    if inspection.series:
+        said += f"; {len(inspection.series)} of several volumes each, left out"
+    if inspection.failures:
+        said += f"; {len(inspection.failures)} cannot be read"
+    console.print(Text(said, style="bold"))
 
     grids = Counter(
         (file.kind, _shape(file), _spacing(file), file.axes, file.dtype)

@@ -28,6 +28,10 @@ _DIRECTIONS = {
 }
 
 
+class SeveralVolumes(InputError):
+    """A sound file that holds more than one 3D volume."""
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A scan's own voxel grid: the one that its file has and that results return to.
@@ -96,15 +100,16 @@ def check_shape(sizes: Sequence[int], path: Path) -> Shape:
     """The first three sizes, if they are those of one 3D volume that is not too large.
 
     Raises:
-        InputError: there are fewer than three axes or one of no length, later axes are longer than
-            1, or the volume has more than `MAX_VOXELS`.
+        InputError: there are fewer than three axes or one of no length, or the volume has more than
+            `MAX_VOXELS`.
+        SeveralVolumes: later axes are longer than 1.
     """
     if len(sizes) < 3 or min(sizes) < 1:
         found = f"axes of the sizes {list(sizes)}" if sizes else "no axes or too many"
         raise InputError(f"{path} has {found}, expected a 3D volume: is it corrupt?")
     shape = sizes[0], sizes[1], sizes[2]
     if math.prod(sizes[3:]) != 1:
-        raise InputError(
+        raise SeveralVolumes(
             f"{path} has the shape {times(sizes)}, a time series or several channels, expected "
             "one 3D volume: give each channel as a file of its own."
         )

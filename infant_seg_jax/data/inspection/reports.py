@@ -100,11 +100,14 @@ class Inspection:
     Attributes:
         files: subject by subject.
         failures: files that cannot be read.
+        series: files of several volumes each, as of functional and diffusion scans, that were come
+            across in a folder; they are not looked at.
         remarks: what is odd about all of it, beside what is odd about single files.
     """
 
     files: tuple[FileReport, ...]
     failures: tuple[Failure, ...]
+    series: tuple[Path, ...]
     remarks: tuple[Remark, ...]
 
     def all_remarks(self) -> tuple[Remark, ...]:
@@ -124,6 +127,7 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
             {"path": str(failure.path), "error": failure.sentence}
             for failure in inspection.failures
         ],
+        "series": [str(path) for path in inspection.series],
         "warnings": _remarks_as_json(inspection.remarks),
     }
 

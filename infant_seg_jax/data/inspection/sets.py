@@ -8,6 +8,7 @@ import numpy as np
 
 from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.foreground import BRAIN
+from infant_seg_jax.data.formats.grid import SeveralVolumes
 from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, parts
 from infant_seg_jax.data.inspection.files import examine
 from infant_seg_jax.data.inspection.reports import (
@@ -36,7 +37,8 @@ Examined = tuple[FileReport, LabelMap]
 def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> Inspection:
     """Inspect files, and all that is below folders, with a progress bar.
 
-    One volume is in memory at a time, and the outlines of one subject's.
+    One volume is in memory at a time, and the outlines of one subject's. Files of several volumes
+    are only failures where `paths` names them: a folder may well hold functional scans, too.
 
     Args:
         paths: files or folders.
@@ -52,6 +54,8 @@ def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> I
     ages, remarks = _ages(files)
     reports: list[FileReport] = []
     failures: list[Failure] = []
+    series: list[Path] = []
+    named = {parts(path)[0] for path in paths if not path.is_dir()}
     lacking = 0
     with progress("inspecting", len(files), unit="file") as bar:
         for own in subjects.values():
@@ -60,7 +64,10 @@ def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> I
                 try:
                     examined.append(examine(path, schema, ages.get(path)))
                 except InputError as error:
-                    failures.append(Failure(path, str(error)))
+                    if isinstance(error, SeveralVolumes) and path not in named:
+                        series.append(path)
+                    else:
+                        failures.append(Failure(path, str(error)))
                 bar.update()
             reports += _matched(examined)
             kinds = [report.kind for report, _ in examined]
@@ -70,7 +77,8 @@ def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> I
         who = "No scan has a" if lacking == scans else f"{lacking} of {scans} scans have no"
         sentence = f"{who} label map of the same name: that will do to predict, not to train on."
         remarks.append(Remark("labels", sentence))
-    return Inspection(tuple(reports), tuple(failures), (*remarks, *_repeated(reports)))
+    found = (*remarks, *_repeated(reports))
+    return Inspection(tuple(reports), tuple(failures), tuple(series), found)
 
 
 def find_volumes(paths: Iterable[Path]) -> tuple[Path, ...]:
