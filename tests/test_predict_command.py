@@ -1,10 +1,12 @@
 """`infant-seg predict` as a person runs it, with a network that never learned anything."""
 
+import operator
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,12 +17,10 @@ import pytest
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.commands.predict import parse_bytes
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference import loading
 from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.state import init_variables
+from tests.inference.untrained import untrained_predictor
 
 Run = Callable[..., tuple[int, list[str], str]]
 
@@ -28,19 +28,9 @@ Run = Callable[..., tuple[int, list[str], str]]
 @pytest.fixture(scope="module")
 def networks() -> list[Predictor]:
     """Three that never learned anything, each of its own opinion."""
-    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    variables = init_variables(model, 1, seed=0)
+    first = replace(untrained_predictor(), overlap=0.0, batch_size=1)
     return [
-        Predictor(
-            model,
-            jax.tree.map(lambda leaf, scale=scale: leaf * scale, variables),
-            ("T1w",),
-            Preparation(),
-            ("brain",),
-            (32, 32, 32),
-            0.0,
-            1,
-        )
+        replace(first, variables=jax.tree.map(partial(operator.mul, scale), first.variables))
         for scale in (1.0, 1.5, 2.0)
     ]
 

@@ -13,25 +13,12 @@ from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.ensemble import Ensemble
 from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.state import init_variables
-
-MODEL = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
+from tests.inference.untrained import untrained_predictor
 
 
 @pytest.fixture(scope="module")
 def predictors() -> list[Predictor]:
-    first = Predictor(
-        MODEL,
-        init_variables(MODEL, 1, seed=0),
-        modalities=("T1w",),
-        preparation=Preparation(),
-        extents=("brain",),
-        window=(32, 32, 32),
-        overlap=0.25,
-        batch_size=2,
-    )
-    return [replace(first, variables=init_variables(MODEL, 1, seed=seed)) for seed in range(3)]
+    return [untrained_predictor(seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.calibration import measure_familiar
 from infant_seg_jax.inference.confidence import mean_entropy
@@ -27,22 +26,11 @@ from infant_seg_jax.inference.familiarity import (
     write_familiar,
 )
 from infant_seg_jax.inference.predictor import Prediction, Predictor
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.state import init_variables
+from tests.inference.untrained import untrained_predictor
 
 KNOWN = Familiar((0.16, 0.17, 0.15, 0.18), (0.95, 0.94, 0.96, 0.95), (1400.0, 1300.0, 1500.0))
 SCAN = Path("scan.nii")
-MODEL = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
-PREDICTOR = Predictor(
-    MODEL,
-    init_variables(MODEL, 1, seed=0),
-    modalities=("T1w",),
-    preparation=Preparation(),
-    extents=("brain",),
-    window=(32, 32, 32),
-    overlap=0.25,
-    batch_size=2,
-)
+PREDICTOR = untrained_predictor()
 USUAL = {"entropy": 0.16, "agreement": 0.95, "volume_ml": 1450.0}
 
 

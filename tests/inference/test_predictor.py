@@ -23,8 +23,7 @@ from infant_seg_jax.inference.planning import WholePlan, WindowPlan, plan_bytes
 from infant_seg_jax.inference.predictor import Prediction, Predictor
 from infant_seg_jax.inference.refinement import refine
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.state import init_variables
+from tests.inference.untrained import untrained_predictor
 
 ORIENTATIONS = [
     "".join(codes)
@@ -35,18 +34,7 @@ ORIENTATIONS = [
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """An untrained network: it labels nonsense, but the same nonsense wherever the scan lies."""
-    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    return Predictor(
-        model=model,
-        variables=init_variables(model, 1, seed=0),
-        modalities=("T1w",),
-        preparation=Preparation(),
-        extents=("brain",),
-        window=(32, 32, 32),
-        overlap=0.25,
-        batch_size=2,
-    )
+    return untrained_predictor()
 
 
 def test_a_refined_segmentation(

@@ -9,15 +9,12 @@ import pytest
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.inference.provenance import identify
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
-from infant_seg_jax.training.state import init_variables
+from tests.inference.untrained import untrained_predictor
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    model = SkipDenseNet3D(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    variables = init_variables(model, 1, seed=0)
-    return Predictor(model, variables, ("T1w",), Preparation(), ("brain",), (32, 32, 32), 0.25, 2)
+    return untrained_predictor()
 
 
 def test_a_network_is_known_by_its_weights(predictor: Predictor) -> None:
