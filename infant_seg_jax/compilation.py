@@ -18,7 +18,9 @@ def use_compilation_cache() -> None:
     folder = cache / "infant_seg_jax" / "compiled"
     remove_broken_entries(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # By default only what takes a second to compile is kept, and a prediction is of many programs
+    # that take less.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def remove_broken_entries(folder: Path) -> None:

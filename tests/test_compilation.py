@@ -1,10 +1,38 @@
 """The cache of compiled programs."""
 
 import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 from infant_seg_jax.compilation import remove_broken_entries
+
+
+COMPILE = """
+import jax
+from infant_seg_jax.compilation import use_compilation_cache
+use_compilation_cache()
+jax.monitoring.register_event_listener(
+    lambda event, **_: "/cache_" in event and print(event.rsplit("/")[-1])
+)
+jax.jit(lambda x: x + 1)(1.0)
+"""
+
+
+def test_another_process_finds_even_what_compiles_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", COMPILE],
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert said == [["cache_misses"], ["cache_hits"]]
 
 
 def test_only_half_written_entries_are_removed(tmp_path: Path) -> None:

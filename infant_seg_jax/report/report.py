@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
-from infant_seg_jax.report.comparison_page import comparison_page
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.evaluation_page import evaluation_page
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
@@ -45,6 +44,9 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
     sections: list[Section] = []
     evaluations = of(EVALUATION)
     if len(evaluations) > 1:
+        # Not above: it loads SciPy's statistics, which take half a second.
+        from infant_seg_jax.report.comparison_page import comparison_page
+
         tables = {one.name: read_table(one.folder) for one in evaluations}
         if compared := comparison_page(tables):
             verdict += compared.verdict
