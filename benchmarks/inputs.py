@@ -57,11 +57,14 @@ def make_model_folder(folder: str, tiny: bool = False) -> Found:
     return {}
 
 
-def make_phantoms(folder: str, shape: Sizes = BRAIN, count: int = 4) -> Found:
-    """Adult phantoms that fill the shape, each a folder with scan and label map."""
+def make_phantoms(
+    folder: str, shape: Sizes = BRAIN, count: int = 4, spacing_mm: float | None = None
+) -> Found:
+    """Adult phantoms, each a folder with scan and label map; they fill the shape unless spaced."""
     from infant_seg_jax.data.phantom import write_cohort
 
-    write_cohort(Path(folder), range(count), shape=_sizes(shape), spacing=_spacing(shape))
+    spacing = spacing_mm or _spacing(shape)
+    write_cohort(Path(folder), range(count), shape=_sizes(shape), spacing=spacing)
     return {}
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from infant_seg_jax.compilation import remove_broken_entries
 
-
 COMPILE = """
 import jax
 from infant_seg_jax.compilation import use_compilation_cache
