@@ -81,7 +81,9 @@ def run_steps(
     cases, channels = prepared.split("train"), len(prepared.modalities)
     rendered_from = open_anatomies(Path(anatomies)) if settings.rendering.fraction else None
     devices = choose_devices(settings.parallel, patch.batch_size)
-    step = map_step(make_train_step(make_model(settings, devices.axis_name), settings), devices)
+    step = map_step(
+        make_train_step(make_model(settings, devices.axis_name, devices.onednn), settings), devices
+    )
     variables = init_variables(make_model(settings), channels, settings.seed)
     first = new_state(variables, run_optimizer(settings), settings.average_decay > 0)
     state = replicate(first, devices)

@@ -1,13 +1,78 @@
-"""Compiled programs kept on disk, so that a command starts at once the second time."""
+"""How programs are compiled: with oneDNN where XLA has it, and kept on disk.
+
+XLA's own 3D convolutions are slow on CPUs. From jaxlib 0.11 on it can hand them, and products of
+matrices, to oneDNN, by an option that is given to one program at a time. Such a program cannot be
+written to the cache of compiled programs: it is compiled in every process, in about a second.
+"""
 
 import contextlib
 import os
+import threading
 import zlib
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from infant_seg_jax.ops.conv3d import conv3x3x3
+
+ONEDNN_VARIABLE = "INFANT_SEG_ONEDNN"
+"""Set to 0 in the environment, it has programs compiled without oneDNN."""
+
+_SINCE = (0, 11, 0)
+_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": True}
+_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _ZLIB = b"\x78"
+_cache_lock = threading.Lock()
+
+
+def may_have_onednn() -> bool:
+    """Whether the version of JAX is one that can have oneDNN, and nobody has turned it off."""
+    return jax.__version_info__ >= _SINCE and os.environ.get(ONEDNN_VARIABLE) != "0"
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether programs are to be compiled with oneDNN: on CPUs, where XLA hands it a convolution.
+
+    That is tried, in 30 ms, for some builds of jaxlib take the option and do nothing.
+    """
+    if not may_have_onednn() or jax.default_backend() != "cpu":
+        return False
+    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1,) * 5, (3, 3, 3, 1, 1)))
+    lowered = jax.jit(conv3x3x3, static_argnums=2).lower(x, kernel, True)
+    with _uncached():
+        program = lowered.compile(compiler_options=_ONEDNN)
+    return "__onednn$convolution" in (program.as_text() or "")
+
+
+def jit(function: Callable[..., Any], *, onednn: bool, **options: Any) -> Callable[..., Any]:
+    """`jax.jit`, with oneDNN or without."""
+    if not onednn:
+        return jax.jit(function, **options)
+    compiled = jax.jit(function, compiler_options=_ONEDNN, **options)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        with _uncached():
+            return compiled(*arguments)
+
+    return call
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Write nothing to the cache of compiled programs."""
+    with _cache_lock:
+        least = jax.config.values[_LEAST_SECONDS]
+        jax.config.update(_LEAST_SECONDS, float("inf"))
+        try:
+            yield
+        finally:
+            jax.config.update(_LEAST_SECONDS, least)
 
 
 def use_compilation_cache() -> None:

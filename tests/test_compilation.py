@@ -1,4 +1,4 @@
-"""The cache of compiled programs."""
+"""Programs with oneDNN, and the cache of compiled programs."""
 
 import os
 import subprocess
@@ -6,7 +6,9 @@ import sys
 import zlib
 from pathlib import Path
 
-from infant_seg_jax.compilation import remove_broken_entries
+import pytest
+
+from infant_seg_jax.compilation import ONEDNN_VARIABLE, has_onednn, remove_broken_entries
 
 COMPILE = """
 import jax
@@ -32,6 +34,32 @@ def test_another_process_finds_even_what_compiles_at_once(tmp_path: Path) -> Non
         for _ in range(2)
     ]
     assert said == [["cache_misses"], ["cache_hits"]]
+
+
+COMPILE_WITH_ONEDNN = """
+import warnings
+from functools import partial
+import jax.numpy as jnp
+from infant_seg_jax.compilation import has_onednn, jit, use_compilation_cache
+from infant_seg_jax.ops.conv3d import conv3x3x3
+warnings.simplefilter("error")
+use_compilation_cache()
+convolve = jit(partial(conv3x3x3, onednn=has_onednn()), onednn=has_onednn())
+convolve(jnp.ones((1, 4, 4, 4, 2)), jnp.ones((3, 3, 3, 2, 2)))
+print(has_onednn())
+"""
+
+
+@pytest.mark.parametrize("wanted", ["0", "1"])
+def test_programs_with_onednn_are_not_written_to_the_cache(tmp_path: Path, wanted: str) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), ONEDNN_VARIABLE: wanted}
+    command = [sys.executable, "-c", COMPILE_WITH_ONEDNN]
+    result = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    has_it = result.stdout.strip() == "True"
+    assert has_it == (wanted == "1" and has_onednn())
+    assert not result.stderr
+    kept = [path.name for path in tmp_path.rglob("*-cache")]
+    assert any("conv3x3x3" in name for name in kept) != has_it
 
 
 def test_only_half_written_entries_are_removed(tmp_path: Path) -> None:

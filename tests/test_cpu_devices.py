@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from infant_seg_jax.compilation import ONEDNN_VARIABLE
 from infant_seg_jax.cpu_devices import count_cores, count_devices
 from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from tests.training.tiny import tiny_config, tiny_flags
 
+_WITHOUT_ONEDNN = {**os.environ, ONEDNN_VARIABLE: "0", "JAX_PLATFORMS": "cpu"}
 _ASK = """
 import jax
 from infant_seg_jax.cpu_devices import use_cores_as_devices
@@ -43,7 +45,7 @@ def test_each_device_gets_the_same_number_of_patches() -> None:
     ],
 )
 def test_nobody_is_overruled(before: str, flags: str, expected: int) -> None:
-    told = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    told = {**_WITHOUT_ONEDNN, "XLA_FLAGS": flags}
     command = [sys.executable, "-c", _ASK.format(before=before)]
     found = subprocess.run(command, env=told, check=True, capture_output=True, text=True)
     assert int(found.stdout) == expected
@@ -54,7 +56,7 @@ def test_training_uses_the_cores(tmp_path: Path) -> None:
     write_cohort(tmp_path / "scans", range(3), shape=(32, 32, 32))
     prepare(PHANTOM.open(tmp_path / "scans"), tmp_path / "prepared")
     config = tiny_config(tmp_path / "prepared", steps=1)
-    told = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    told = {**_WITHOUT_ONEDNN, "XLA_FLAGS": ""}
     arguments = ["train", *tiny_flags(config), f"--workdir={tmp_path}/run", "--quiet"]
     command = [sys.executable, "-m", "infant_seg_jax", *arguments]
     subprocess.run(command, env=told, check=True, cwd=Path(__file__).parents[1])

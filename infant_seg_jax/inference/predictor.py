@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from infant_seg_jax.compilation import has_onednn
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
@@ -116,7 +117,7 @@ class Predictor:
             InputError: `run` is no run folder, or its checkpoint does not fit its config.
         """
         config, record = read_run(run)
-        model = make_model(config)
+        model = make_model(config, onednn=has_onednn())
         variables = load_variables(run, model, len(record.modalities), which, weights).variables
         return replace(cls.from_config(config, variables, record), familiar=read_familiar(run))
 
@@ -130,7 +131,7 @@ class Predictor:
         """A predictor for weights at hand, as `config.inference` describes it."""
         settings = config.inference
         return cls(
-            make_model(config),
+            make_model(config, onednn=has_onednn()),
             jax.device_put(variables),
             record.modalities,
             record.preparation,
@@ -262,7 +263,9 @@ def _mismatches(
     )
 
 
-def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:
+def make_model(
+    config: Config, axis_name: str | None = None, onednn: bool = False
+) -> SkipDenseNet3D:
     """The network that `config.model` describes."""
     return SkipDenseNet3D(
         num_classes=len(CLASS_NAMES),
@@ -273,4 +276,5 @@ def make_model(config: Config, axis_name: str | None = None) -> SkipDenseNet3D:
         axis_name=axis_name,
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
+        onednn=onednn,
     )

@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from infant_seg_jax.compilation import jit
 from infant_seg_jax.models.layers import Conv, Upsample
 from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
 
@@ -100,13 +101,10 @@ def predict_slabs(
     bias = variables["params"]["head_conv"]["bias"]
     logits = jnp.broadcast_to(bias, (*images.shape[:4], model.num_classes))
     for level, core in enumerate(cores):
-        features, logits = run_stage(model, level, core, variables, features, logits)
+        features, logits = _PROGRAMS[model.onednn](model, level, core, variables, features, logits)
     return _softmax(logits)
 
 
-# The stages are programs of their own, since XLA takes more memory for them in one. The model is
-# static and hashable, so predictors with the same model share their compilations.
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
 def run_stage(
     model: SkipDenseNet3D,
     level: int,
@@ -148,6 +146,14 @@ def run_stage(
     return lax.fori_loop(0, slabs.count, step, (pooled, logits))
 
 
+# The stages are programs of their own, since XLA takes more memory for them in one. The model is
+# static and hashable, so predictors with the same model share their compilations.
+_PROGRAMS = {
+    onednn: jit(run_stage, onednn=onednn, static_argnums=(0, 1, 2), donate_argnums=5)
+    for onednn in (False, True)
+}
+
+
 @partial(jax.jit, donate_argnums=0)
 def _softmax(logits: Logits) -> Logits:
     return jax.nn.softmax(logits)
@@ -180,6 +186,7 @@ def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Sta
     """The stem (level 0) or a level's block, as in `SkipDenseNet3D`."""
     dtype, classes, levels = model.dtype, model.num_classes, len(model.block_layers)
     norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5, dtype=dtype)
+    conv = partial(Conv, dtype=dtype, onednn=model.onednn)
 
     def apply(layer: nn.Module, name: str, *inputs: Any) -> Any:
         own = {kind: tree[name] for kind, tree in variables.items() if name in tree}
@@ -189,18 +196,18 @@ def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Sta
         for i in range(STEM_LAYERS):
             if i > 0:
                 x = nn.relu(apply(norm(), f"stem_norm{i - 1}", x))
-            x = apply(Conv(model.stem_features, 3, dtype=dtype), f"stem_conv{i}", x)
+            x = apply(conv(model.stem_features, 3), f"stem_conv{i}", x)
         return x
 
     def stem_pool(x: Features) -> Features:
         x = nn.relu(apply(norm(), f"stem_norm{STEM_LAYERS - 1}", x))
-        return apply(Conv(model.stem_features, 2, dtype=dtype), "stem_pool", x)
+        return apply(conv(model.stem_features, 2), "stem_pool", x)
 
     if level == 0:
         return _Stage(stem, stem_pool, partial(_head_share, variables, classes * levels))
 
     layers, growth = model.block_layers[level - 1], model.growth_rate
-    block = DenseBlock(layers, growth, 0.0, norm, 0, dtype)
+    block = DenseBlock(layers, growth, 0.0, norm, conv, 0)
     up = Upsample(classes, 2**level, dtype=dtype)
 
     def share(x: Features) -> Logits:
@@ -208,7 +215,7 @@ def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Sta
 
     return _Stage(
         lambda x: apply(block, f"block{level}", x, None),
-        partial(apply, Transition(norm, dtype), f"transition{level}") if level < levels else None,
+        partial(apply, Transition(norm, conv), f"transition{level}") if level < levels else None,
         share,
     )
 

@@ -17,13 +17,14 @@ class Conv(nn.Module):
     """A 3D convolution, channels last: 1x1x1, 2x2x2 with stride 2, or 3x3x3 with padding 1.
 
     The kernel `(size, size, size, in, out)` starts He-normal with its fan-in; the bias, if there
-    is one, at zero.
+    is one, at zero. `onednn` is that of `conv3x3x3`.
     """
 
     features: int
     size: int
     use_bias: bool = False
     dtype: Any = jnp.float32
+    onednn: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d2 h2 w2 k"]:
@@ -36,7 +37,7 @@ class Conv(nn.Module):
             case 2:
                 y = downsample(x, kernel)
             case 3:
-                y = conv3x3x3(x, kernel)
+                y = conv3x3x3(x, kernel, self.onednn)
             case _:
                 raise ValueError(f"Conv has kernels of size 1, 2 and 3, not {self.size}")
         if self.use_bias:

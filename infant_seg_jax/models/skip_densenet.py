@@ -27,17 +27,17 @@ class DenseLayer(nn.Module):
     growth_rate: int
     dropout_rate: float
     norm: Callable[..., nn.Module]
+    conv: Callable[..., nn.Module]
     number: int
-    dtype: Any
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
     ) -> Float[Array, "n d h w c2"]:
         y = nn.relu(self.norm(name="norm1")(x))
-        y = Conv(BOTTLENECK * self.growth_rate, 1, dtype=self.dtype, name="conv1")(y)
+        y = self.conv(BOTTLENECK * self.growth_rate, 1, name="conv1")(y)
         y = nn.relu(self.norm(name="norm2")(y))
-        y = Conv(self.growth_rate, 3, dtype=self.dtype, name="conv2")(y)
+        y = self.conv(self.growth_rate, 3, name="conv2")(y)
         if keys is not None:
             y = dropout(y, self.dropout_rate, keys, self.number)
         return jnp.concatenate([x, y], axis=-1)
@@ -50,8 +50,8 @@ class DenseBlock(nn.Module):
     growth_rate: int
     dropout_rate: float
     norm: Callable[..., nn.Module]
+    conv: Callable[..., nn.Module]
     first_number: int
-    dtype: Any
 
     @nn.compact
     def __call__(
@@ -62,8 +62,8 @@ class DenseBlock(nn.Module):
                 self.growth_rate,
                 self.dropout_rate,
                 self.norm,
+                self.conv,
                 self.first_number + i,
-                self.dtype,
                 name=f"layer{i + 1}",
             )(x, keys)
         return x
@@ -73,14 +73,14 @@ class Transition(nn.Module):
     """Norm, 1x1x1 to half the channels, norm, 2x2x2 of stride 2 with bias."""
 
     norm: Callable[..., nn.Module]
-    dtype: Any
+    conv: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d//2 h//2 w//2 c//2"]:
         features = x.shape[-1] // 2
-        x = Conv(features, 1, dtype=self.dtype, name="conv")(nn.relu(self.norm(name="norm")(x)))
+        x = self.conv(features, 1, name="conv")(nn.relu(self.norm(name="norm")(x)))
         x = nn.relu(self.norm(name="pool_norm")(x))
-        return Conv(features, 2, use_bias=True, dtype=self.dtype, name="pool")(x)
+        return self.conv(features, 2, use_bias=True, name="pool")(x)
 
 
 class SkipDenseNet3D(nn.Module):
@@ -95,6 +95,7 @@ class SkipDenseNet3D(nn.Module):
         axis_name: the mapped device axis over which batch statistics are averaged, if any.
         dtype: of the computation; parameters, batch statistics and logits are float32.
         remat: compute the dense blocks' activations again on the way back, not keep them.
+        onednn: for programs that are compiled with oneDNN; changes nothing but their speed.
     """
 
     num_classes: int = 4
@@ -105,6 +106,7 @@ class SkipDenseNet3D(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
+    onednn: bool = False
 
     @property
     def downsampling(self) -> int:
@@ -151,7 +153,7 @@ class SkipDenseNet3D(nn.Module):
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
-        conv = partial(Conv, dtype=self.dtype)
+        conv = partial(Conv, dtype=self.dtype, onednn=self.onednn)
 
         for i in range(2):
             x = conv(self.stem_features, 3, name=f"stem_conv{i}")(x)
@@ -167,14 +169,14 @@ class SkipDenseNet3D(nn.Module):
                 self.growth_rate,
                 self.dropout_rate,
                 norm,
+                conv,
                 sum(self.block_layers[: i - 1]),
-                self.dtype,
                 name=f"block{i}",
             )(x, keys)
             up = Upsample(self.num_classes, 2**i, dtype=self.dtype, name=f"upsample{i}")
             upsampled.append(up(x))
             if i < len(self.block_layers):
-                x = Transition(norm, self.dtype, name=f"transition{i}")(x)
+                x = Transition(norm, conv, name=f"transition{i}")(x)
 
         x = nn.relu(norm(name="head_norm")(jnp.concatenate([*upsampled, skip], axis=-1)))
         # What it yields is float32, so it is not computed in less.

@@ -1,10 +1,12 @@
 """3x3x3 convolution in the form that suits each platform.
 
-XLA's own 3D convolution is fast on GPUs and TPUs, and slow on CPUs. There, this module walks over
-the slices of the first axis: a slice, moved by some of the taps, is written into the columns of a
-matrix that stays in the cache, one product with the kernel gives that slice's share of three output
-slices, and two running sums carry the unfinished ones along. The gradient to the input is the same
-operation with the kernel flipped; the gradient to the kernel is the transposed product.
+XLA's own 3D convolution is fast on GPUs and TPUs, and on CPUs where XLA hands it to oneDNN
+(`infant_seg_jax.compilation`). Elsewhere on CPUs, and there for the gradient to the kernel, which
+is not handed to it, XLA's is slow, and this module walks over the slices of the first axis: a
+slice, moved by some of the taps, is written into the columns of a matrix that stays in the cache,
+one product with the kernel gives that slice's share of three output slices, and two running sums
+carry the unfinished ones along. The gradient to the input is the same operation with the kernel
+flipped; the gradient to the kernel is the transposed product.
 
 What a slice costs beside the product is to write its columns and to add up its shares. With the
 nine in-plane taps as columns, there are 9 for each input channel and 3 for each output channel;
@@ -18,6 +20,7 @@ The form is chosen when the program is lowered, so one model and one checkpoint 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +33,19 @@ Outputs = Float[Array, "n d h w k"]
 Kernel = Float[Array, "3 3 3 c k"]
 
 
-@jax.custom_vjp
-def conv3x3x3(x: Volumes, kernel: Kernel) -> Outputs:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv3x3x3(x: Volumes, kernel: Kernel, onednn: bool = False) -> Outputs:
     """Convolve with zero padding of one voxel and stride 1, so that the shape stays.
+
+    With `onednn` it is XLA's own operation on CPUs, too: for programs that
+    `infant_seg_jax.compilation.jit` compiles with oneDNN.
 
     The numerics are those of `lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME")` in the
     layouts NDHWC and DHWIO (a cross-correlation, as everywhere in deep learning), up to the order
     of summation. Differentiable once in both arguments, in reverse mode.
     """
+    if onednn:
+        return conv3x3x3_plain(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_slicewise, default=conv3x3x3_plain)
 
 
@@ -48,17 +56,19 @@ def conv3x3x3_plain(x: Volumes, kernel: Kernel) -> Outputs:
     )
 
 
-def _forward(x: Volumes, kernel: Kernel) -> tuple[Outputs, tuple[Volumes, Kernel]]:
-    return conv3x3x3(x, kernel), (x, kernel)
+def _forward(x: Volumes, kernel: Kernel, onednn: bool) -> tuple[Outputs, tuple[Volumes, Kernel]]:
+    return conv3x3x3(x, kernel, onednn), (x, kernel)
 
 
-def _backward(saved: tuple[Volumes, Kernel], gradient: Outputs) -> tuple[Volumes, Kernel]:
+def _backward(
+    onednn: bool, saved: tuple[Volumes, Kernel], gradient: Outputs
+) -> tuple[Volumes, Kernel]:
     x, kernel = saved
     flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     to_kernel = lax.platform_dependent(
         x, gradient, cpu=_slicewise_kernel_gradient, default=_plain_kernel_gradient
     )
-    return conv3x3x3(gradient, flipped), to_kernel
+    return conv3x3x3(gradient, flipped, onednn), to_kernel
 
 
 conv3x3x3.defvjp(_forward, _backward)

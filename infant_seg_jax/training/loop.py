@@ -105,7 +105,7 @@ class _Run:
     def train(self, state: TrainState) -> TrainState:
         """Take the steps that are left."""
         config = self.config
-        model = make_model(config, self.devices.axis_name)
+        model = make_model(config, self.devices.axis_name, self.devices.onednn)
         step_function = map_step(make_train_step(model, config), self.devices)
         first = int(local_value(state.step))
         batches = prefetch(self._batch, range(first, config.steps))

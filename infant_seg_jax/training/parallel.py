@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from infant_seg_jax.compilation import has_onednn, jit
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
 
@@ -28,12 +29,14 @@ class Devices:
         count: how many there are.
         local_count: how many of them are this process's.
         process: this process's number.
+        onednn: whether their programs are compiled with oneDNN.
     """
 
     mode: str
     count: int
     local_count: int
     process: int
+    onednn: bool
 
     @property
     def axis_name(self) -> str | None:
@@ -61,14 +64,16 @@ def choose_devices(mode: str, batch_size: int) -> Devices:
                 f"config.parallel is jit, one device, but {jax.process_count()} processes train "
                 "together: choose pmap or shard_map."
             )
-        return Devices(mode, 1, 1, 0)
+        return Devices(mode, 1, 1, 0, has_onednn())
     count = jax.device_count()
     if batch_size % count:
         raise InputError(
             f"config.patch.batch_size is {batch_size}, expected a multiple of the {count} "
             "devices; change it, or train on one device with --config.parallel=jit."
         )
-    return Devices(mode, count, jax.local_device_count(), jax.process_index())
+    # `pmap` takes no options of the compiler.
+    onednn = mode != "pmap" and has_onednn()
+    return Devices(mode, count, jax.local_device_count(), jax.process_index(), onednn)
 
 
 def local_positions(devices: Devices, batch_size: int) -> range:
@@ -83,7 +88,7 @@ def map_step(step: Callable[..., Any], devices: Devices) -> Callable[..., Any]:
     The state that goes in is used up: its memory is what comes out is written to.
     """
     if devices.mode == "jit":
-        return jax.jit(step, donate_argnums=0)
+        return jit(step, onednn=devices.onednn, donate_argnums=0)
     if devices.mode == "shard_map":
         specs = PartitionSpec(), PartitionSpec(AXIS)
         # Unchecked, as in pmap: the scans in our convolutions start from constants, which are the
@@ -95,7 +100,7 @@ def map_step(step: Callable[..., Any], devices: Devices) -> Callable[..., Any]:
             out_specs=PartitionSpec(),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=0)
+        return jit(mapped, onednn=devices.onednn, donate_argnums=0)
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None)
 
 

@@ -1,6 +1,8 @@
 """The 3x3x3 convolution against XLA's own, PyTorch's, finite differences and plain shifts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 from jax import Array
 from jax.test_util import check_grads
 
+from infant_seg_jax.compilation import has_onednn, jit
 from infant_seg_jax.ops.conv3d import conv3x3x3, conv3x3x3_plain
 
 # Batch, depth, height, width, channels, features.
@@ -45,30 +48,38 @@ def output_and_gradients(convolve, x, kernel, gradient):
     return output, *pull_back(gradient)
 
 
-def ours(x, kernel, gradient):
-    return output_and_gradients(conv3x3x3, x, kernel, gradient)
+def ours(x, kernel, gradient, onednn=False):
+    return output_and_gradients(partial(conv3x3x3, onednn=onednn), x, kernel, gradient)
+
+
+@pytest.fixture(params=[False, True], ids=["slicewise", "oneDNN"])
+def compiled(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`ours` as it is compiled in each of the two ways."""
+    if request.param and not has_onednn():
+        pytest.skip("this JAX has no oneDNN")
+    return jit(partial(ours, onednn=request.param), onednn=request.param)
 
 
 def oracle(x, kernel, gradient):
     return output_and_gradients(conv3x3x3_plain, x, kernel, gradient)
 
 
-def assert_equals_oracle(shape, dtype, tolerance):
+def assert_equals_oracle(compiled, shape, dtype, tolerance):
     given = arrays(shape, dtype)
-    results, expected = jax.jit(ours)(*given), jax.jit(oracle)(*given)
+    results, expected = compiled(*given), jax.jit(oracle)(*given)
     for result, wanted in zip(results, expected, strict=True):
         assert result.dtype == wanted.dtype == dtype
         np.testing.assert_allclose(result, wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:])
-def test_equals_xla_in_single_precision(shape):
-    assert_equals_oracle(shape, np.float32, 1e-4)
+def test_equals_xla_in_single_precision(compiled, shape):
+    assert_equals_oracle(compiled, shape, np.float32, 1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_xla_in_double_precision(shape, x64):
-    assert_equals_oracle(shape, np.float64, 1e-12)
+def test_equals_xla_in_double_precision(compiled, shape, x64):
+    assert_equals_oracle(compiled, shape, np.float64, 1e-12)
 
 
 def test_double_precision_does_not_outlive_its_test():
@@ -77,19 +88,20 @@ def test_double_precision_does_not_outlive_its_test():
     assert jnp.ones(1, float).dtype == np.float32
 
 
+@pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize("shape", SHAPES[1:3])
-def test_gradients_equal_finite_differences(shape, x64):
+def test_gradients_equal_finite_differences(shape, onednn, x64):
     x, kernel, _ = arrays(shape, np.float64)
 
     @jax.jit
     def function(x, kernel):
-        return jnp.sin(conv3x3x3(x, kernel))
+        return jnp.sin(conv3x3x3(x, kernel, onednn))
 
     check_grads(function, (x, kernel), order=1, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:3])
-def test_equals_torch(shape):
+def test_equals_torch(compiled, shape):
     torch = pytest.importorskip("torch")
     given = arrays(shape, np.float32)
 
@@ -106,7 +118,7 @@ def test_equals_torch(shape):
         np.moveaxis(their_x.grad.numpy(), 1, -1),
         their_kernel.grad.numpy().transpose(2, 3, 4, 1, 0),
     )
-    for result, wanted in zip(jax.jit(ours)(*given), expected, strict=True):
+    for result, wanted in zip(compiled(*given), expected, strict=True):
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -49,7 +49,7 @@ def run(config: Config, mode: str, steps: int) -> tuple[TrainState, list[float],
     config = config.copy_and_resolve_references()
     config.parallel = mode
     devices = choose_devices(mode, config.patch.batch_size)
-    model = make_model(config, devices.axis_name)
+    model = make_model(config, devices.axis_name, devices.onednn)
     optimizer = make_optimizer(config.optimizer, config.steps)
     state = new_state(init_variables(make_model(config), 1, seed=1), optimizer)
     step = map_step(make_train_step(model, config), devices)

@@ -69,7 +69,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def stepper(config: Config, mode: str = "jit") -> Callable[[PatchBatch], tuple[float, Any]]:
     """The loss and batch statistics of a first step, compiled once."""
     devices = choose_devices(mode, config.patch.batch_size)
-    model = make_model(config, devices.axis_name)
+    model = make_model(config, devices.axis_name, devices.onednn)
     optimizer = make_optimizer(config.optimizer, config.steps)
     step = map_step(make_train_step(model, config), devices)
 
