@@ -6,11 +6,13 @@ arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
 """
 
 import os
+import platform
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import NoReturn
 
@@ -63,6 +65,9 @@ def _start(arguments: Sequence[str] | None) -> None:
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
+        return
+    if name == "--version":
+        print(_version(verbose="--verbose" in rest))
         return
     if name not in COMMANDS:
         _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
@@ -155,7 +160,27 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            f"`{PROGRAM} COMMAND --help` explains a command.",
+            f"`{PROGRAM} COMMAND --help` explains a command. `{PROGRAM} --version` tells the "
+            "version, and with --verbose what it runs on.",
+        ]
+    )
+
+
+def _version(verbose: bool) -> str:
+    own = f"infant_seg_jax {version('infant_seg_jax')}"
+    if not verbose:
+        return own
+    import jax
+
+    from infant_seg_jax.compilation import describe_convolutions
+
+    return "\n".join(
+        [
+            own,
+            f"Python {platform.python_version()}, JAX {jax.__version__}, "
+            f"jaxlib {version('jaxlib')}, flax {version('flax')}",
+            f"Devices: {', '.join(str(device) for device in jax.devices())}",
+            describe_convolutions(),
         ]
     )
 

@@ -18,12 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from infant_seg_jax.ops.conv3d import conv3x3x3
+from infant_seg_jax.progress import note
 
 ONEDNN_VARIABLE = "INFANT_SEG_ONEDNN"
 """Set to 0 in the environment, it has programs compiled without oneDNN."""
 
 _SINCE = (0, 11, 0)
-_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": True}
+_ONEDNN: dict[str, Any] = {"xla_cpu_experimental_onednn_custom_call": True}
 _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _ZLIB = b"\x78"
 _cache_lock = threading.Lock()
@@ -42,11 +43,35 @@ def has_onednn() -> bool:
     """
     if not may_have_onednn() or jax.default_backend() != "cpu":
         return False
-    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1,) * 5, (3, 3, 3, 1, 1)))
+    shapes = (1, 4, 4, 4, 1), (3, 3, 3, 1, 1)
+    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     lowered = jax.jit(conv3x3x3, static_argnums=2).lower(x, kernel, True)
     with _uncached():
         program = lowered.compile(compiler_options=_ONEDNN)
     return "__onednn$convolution" in (program.as_text() or "")
+
+
+def describe_convolutions() -> str:
+    """A sentence: how 3D convolutions are computed here, and what would be faster."""
+    if has_onednn():
+        return f"3D convolutions are computed by oneDNN ({ONEDNN_VARIABLE}=0 turns it off)."
+    platform = jax.default_backend()
+    if platform != "cpu":
+        return f"3D convolutions are computed by XLA on the {platform.upper()}."
+    if os.environ.get(ONEDNN_VARIABLE) == "0":
+        return f"3D convolutions are computed without oneDNN, as {ONEDNN_VARIABLE}=0 asks."
+    if jax.__version_info__ >= _SINCE:
+        return "3D convolutions are computed without oneDNN, which this build of JAX lacks."
+    return (
+        f"3D convolutions are computed without oneDNN, which JAX {jax.__version__} lacks: "
+        "with Python 3.12 or later, which gets a newer JAX, they are faster."
+    )
+
+
+def note_slow_convolutions() -> None:
+    """Say so where a newer Python would bring faster convolutions."""
+    if jax.__version_info__ < _SINCE and jax.default_backend() == "cpu":
+        note(describe_convolutions())
 
 
 def jit(function: Callable[..., Any], *, onednn: bool, **options: Any) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -44,6 +45,14 @@ def test_help_lists_the_commands_without_loading_jax() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in COMMANDS)
+
+
+def test_version_says_what_it_runs_on() -> None:
+    plain, verbose = infant_seg("--version"), infant_seg("--version", "--verbose")
+    assert plain.returncode == verbose.returncode == 0
+    assert plain.stdout.split() == ["infant_seg_jax", version("infant_seg_jax")]
+    assert verbose.stdout.startswith(plain.stdout)
+    assert all(version(package) in verbose.stdout for package in ("jax", "jaxlib"))
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -1,11 +1,13 @@
 """Programs with oneDNN, and the cache of compiled programs."""
 
 import os
+import platform
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+import jax
 import pytest
 
 from infant_seg_jax.compilation import ONEDNN_VARIABLE, has_onednn, remove_broken_entries
@@ -48,6 +50,15 @@ convolve = jit(partial(conv3x3x3, onednn=has_onednn()), onednn=has_onednn())
 convolve(jnp.ones((1, 4, 4, 4, 2)), jnp.ones((3, 3, 3, 2, 2)))
 print(has_onednn())
 """
+
+
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 11)
+    or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="this JAX has no oneDNN",
+)
+def test_the_installed_jax_is_known_to_have_onednn() -> None:
+    assert has_onednn()
 
 
 @pytest.mark.parametrize("wanted", ["0", "1"])

@@ -170,13 +170,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    from infant_seg_jax.compilation import use_compilation_cache
+    from infant_seg_jax.compilation import note_slow_convolutions, use_compilation_cache
     from infant_seg_jax.inference.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
     schema = _schema(values)
     check_inputs(values.input)
     use_compilation_cache()
+    note_slow_convolutions()
     predictors = _predictors(values, max_memory)
     output = Path(values.output)
     modalities = predictors[0].modalities

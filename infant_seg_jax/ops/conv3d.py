@@ -33,7 +33,6 @@ Outputs = Float[Array, "n d h w k"]
 Kernel = Float[Array, "3 3 3 c k"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv3x3x3(x: Volumes, kernel: Kernel, onednn: bool = False) -> Outputs:
     """Convolve with zero padding of one voxel and stride 1, so that the shape stays.
 
@@ -44,6 +43,11 @@ def conv3x3x3(x: Volumes, kernel: Kernel, onednn: bool = False) -> Outputs:
     layouts NDHWC and DHWIO (a cross-correlation, as everywhere in deep learning), up to the order
     of summation. Differentiable once in both arguments, in reverse mode.
     """
+    return _convolve(x, kernel, onednn)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: Volumes, kernel: Kernel, onednn: bool) -> Outputs:
     if onednn:
         return conv3x3x3_plain(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_slicewise, default=conv3x3x3_plain)
@@ -57,7 +61,7 @@ def conv3x3x3_plain(x: Volumes, kernel: Kernel) -> Outputs:
 
 
 def _forward(x: Volumes, kernel: Kernel, onednn: bool) -> tuple[Outputs, tuple[Volumes, Kernel]]:
-    return conv3x3x3(x, kernel, onednn), (x, kernel)
+    return _convolve(x, kernel, onednn), (x, kernel)
 
 
 def _backward(
@@ -68,10 +72,10 @@ def _backward(
     to_kernel = lax.platform_dependent(
         x, gradient, cpu=_slicewise_kernel_gradient, default=_plain_kernel_gradient
     )
-    return conv3x3x3(gradient, flipped, onednn), to_kernel
+    return _convolve(gradient, flipped, onednn), to_kernel
 
 
-conv3x3x3.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
 @dataclass(frozen=True)

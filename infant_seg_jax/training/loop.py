@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from infant_seg_jax.compilation import note_slow_convolutions
 from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
@@ -64,6 +65,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     training, validation = _subjects(prepared, config)
     check_patch_fits(training, tuple(config.patch.shape))
     devices = choose_devices(config.parallel, config.patch.batch_size)
+    if jax.process_index() == 0:
+        note_slow_convolutions()
     resuming = checkpoints.exist(workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
