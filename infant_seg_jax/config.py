@@ -144,9 +144,11 @@ def _rendering() -> Config:
     config.modality = "any"  # Or "T1w", "T2w".
     config.ages = (0.0, 60.0)  # Months: from, to, of one range or several, each as likely.
     config.unordered = 0.3  # Chance that every structure's brightness is drawn by itself.
-    config.spread = 0.04  # SD of each structure's brightness from scan to scan.
+    config.spread = 0.04  # SD of each tissue's brightness from scan to scan.
+    config.fluid_spread = 0.04  # Likewise, of fluid's.
     config.texture = 0.06  # SD within a structure, up to this.
     config.maturation = 0.08  # How far white matter departs from its mean, up to this.
+    config.regions = 0.0  # How far regions of gray and of white matter differ, up to this.
     config.partial_volume = 0.7  # Voxels, SD of the Gaussian that mixes tissues, up to this.
     config.bias = 0.2  # SD of the bias field's logarithm, up to this.
     config.noise = 0.05  # SD of Rician noise where an adult's white matter in T1w is 1, up to this.
@@ -310,6 +312,7 @@ def check_config(config: Config) -> None:
         *(f"augmentation.{name}" for name in ("elastic_displacement", "bias_field_strength")),
         *(f"augmentation.{name}" for name in ("noise_deviation", "blur_deviation")),
         *(f"rendering.{name}" for name in ("spread", "texture", "maturation", "partial_volume")),
+        *(f"rendering.{name}" for name in ("fluid_spread", "regions")),
         *(f"rendering.{name}" for name in ("bias", "noise", "rotation", "translation")),
         "rendering.elastic_displacement",
     )

@@ -77,6 +77,7 @@ def prior_of(config: Config) -> Prior:
         *first,
         unordered=config.unordered,
         spread=config.spread,
+        fluid_spread=config.fluid_spread,
         texture=config.texture,
         further=tuple(further),
     )
@@ -86,6 +87,7 @@ def quality_of(config: Config) -> image.Quality:
     """The quality of scans that a `config.rendering` describes."""
     return image.Quality(
         maturation=config.maturation,
+        regions=config.regions,
         partial_volume=config.partial_volume,
         bias=config.bias,
         noise=config.noise,

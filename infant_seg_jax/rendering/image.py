@@ -2,8 +2,10 @@
 
 The generative model is SynthSeg's (Billot et al., Medical Image Analysis 86, 2023): Gaussian
 intensities for each structure, smoothed, under a smooth bias field and noise; to which come white
-matter that matures unevenly, and partial volume. What else befalls a scan (thick slices, gamma,
-motion of the anatomy) are the augmentations, which take rendered patches as they take real ones.
+matter that matures unevenly, regions of a tissue that differ, and partial volume. (FetalSynthSeg
+splits tissues into several classes for the like of it: Zalevskyi et al., MICCAI 2024.) What else
+befalls a scan (thick slices, gamma, motion of the anatomy) are the augmentations, which take
+rendered patches as they take real ones.
 """
 
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from infant_seg_jax.rendering.contrast import Contrast, Prior, draw_contrast
 from infant_seg_jax.rendering.structures import Structure
 
 _WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
+_GRAY = (Structure.CORTEX, Structure.DEEP_GRAY)
+_STEEPNESS = 3.0
+"""The larger, the sharper the borders of regions."""
 _FINEST_BLUR = 1e-2
 
 
@@ -31,6 +36,9 @@ class Quality:
         maturation: reach, in units of brightness, of how far white matter departs from its mean
             over `maturation_mm`.
         maturation_mm: about half the wavelength of that.
+        regions: reach, in units of brightness, of how far regions of gray and of white matter are
+            brighter or darker than the rest.
+        regions_mm: about how large they are.
         partial_volume: SD in voxels of the Gaussian that mixes tissues at their borders, at most.
         bias: reach of the SD of the bias field's logarithm.
         bias_mm: between the points of the bias field's grid.
@@ -39,6 +47,8 @@ class Quality:
 
     maturation: float = 0.05
     maturation_mm: float = 24.0
+    regions: float = 0.0
+    regions_mm: float = 12.0
     partial_volume: float = 0.7
     bias: float = 0.15
     bias_mm: float = 64.0
@@ -52,6 +62,8 @@ class Drawn:
     Attributes:
         contrast: of the structures.
         maturation: what white matter's brightness departs by.
+        regions: where gray matter's, then white matter's regions are, for each channel.
+        region_depths: float32 `(2 c,)`, what their brightness departs by.
         blur: float32 `(c,)`, SD in voxels.
         bias: the logarithm of each channel's field.
         noise: float32 `(c,)`, SD.
@@ -60,6 +72,8 @@ class Drawn:
 
     contrast: Contrast
     maturation: SmoothField
+    regions: SmoothField
+    region_depths: Array
     blur: Array
     bias: SmoothField
     noise: Array
@@ -76,6 +90,7 @@ def draw(
 ) -> Drawn:
     """Draw what an image of `shape`, with voxels of `spacing` mm, is to look like."""
     keys = jax.random.split(key, 8)
+    region_keys = jax.random.split(keys[7])
     strengths = jax.random.uniform(keys[0], (2,))
 
     def field(key: Array, reach_mm: float, components: int, deviation: Array) -> SmoothField:
@@ -87,6 +102,10 @@ def draw(
         maturation=field(
             keys[2], quality.maturation_mm, channels, quality.maturation * strengths[0]
         ),
+        regions=draw_field(
+            region_keys[0], shape, quality.regions_mm / spacing, 2 * channels, _STEEPNESS
+        ),
+        region_depths=jax.random.uniform(region_keys[1], (2 * channels,), maxval=quality.regions),
         blur=jax.random.uniform(
             keys[3], (channels,), minval=0.4 * quality.partial_volume, maxval=quality.partial_volume
         ),
@@ -118,7 +137,12 @@ def apply(
 
     image = drawn.contrast.means[structures]
     image += drawn.contrast.deviations[structures] * normal(texture)
-    white = jnp.isin(structures, jnp.array(_WHITE, jnp.uint8))[..., None]
+    gray, white = (
+        jnp.isin(structures, jnp.array(tissue, jnp.uint8))[..., None] for tissue in (_GRAY, _WHITE)
+    )
+    regions = drawn.region_depths * jnp.tanh(evaluate_field(drawn.regions, (x, y, z)))
+    image += jnp.where(gray, regions[..., :channels], 0)
+    image += jnp.where(white, regions[..., channels:], 0)
     image += jnp.where(white, evaluate_field(drawn.maturation, (x, y, z)), 0)
     if shown is None:
         # Beyond a stripped brain there was fluid, with which its outermost voxels are mixed.

@@ -42,12 +42,28 @@ def test_gray_and_white_matter_meet_between_three_and_nine_months(modality: int)
 
 
 @pytest.mark.parametrize("modality", [T1W, T2W])
-def test_the_depth_matures_before_the_rest(modality: int) -> None:
+def test_the_depth_is_behind_the_rest_at_birth_and_before_it_from_three_months(
+    modality: int,
+) -> None:
     ages = np.linspace(0, ADULT_MONTHS, 50)
     means = np.array([typical_means(modality, float(age)) for age in ages])
     sign = 1 if modality == T1W else -1
-    assert (sign * means[:, Structure.DEEP_WHITE] >= sign * means[:, WHITE]).all()
+    ahead = sign * (means[:, Structure.DEEP_WHITE] - means[:, WHITE])
+    assert ahead[0] < 0 and (ahead[ages >= 3] >= 0).all()
     assert (np.diff(sign * means[:, WHITE]) >= -1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("modality", "ratios"),
+    [
+        (T1W, {WHITE: 0.94, Structure.DEEP_WHITE: 0.91, Structure.BRAINSTEM: 1.09}),
+        (T2W, {WHITE: 1.34, Structure.DEEP_WHITE: 1.54, FLUID: 2.2, Structure.BRAINSTEM: 0.83}),
+    ],
+)
+def test_a_newborns_brightness_is_as_measured(modality: int, ratios: dict[int, float]) -> None:
+    means = typical_means(modality, 0.0)
+    for structure, ratio in ratios.items():
+        assert float(means[structure] / means[GRAY]) == pytest.approx(ratio, abs=0.03)
 
 
 def test_ages_between_the_tables_and_beyond() -> None:
@@ -62,7 +78,7 @@ def draws(prior: Prior, count: int = 400, channels: int = 1) -> np.ndarray:
 
 
 def test_draws_scatter_about_the_age_by_the_spread() -> None:
-    prior = Prior("T1w", 6.0, 6.0, spread=0.03)
+    prior = Prior("T1w", 6.0, 6.0, spread=0.03, fluid_spread=0.03)
     found = draws(prior)[:, [FLUID, GRAY, WHITE], 0]
     expected = np.asarray(typical_means(T1W, 6.0))[[FLUID, GRAY, WHITE]]
     error = 4 * 0.03 / np.sqrt(len(found))
@@ -91,7 +107,7 @@ def test_any_modality_is_either() -> None:
 
 
 def test_channels_share_the_age() -> None:
-    prior = replace(Prior("T1w"), spread=0.0)
+    prior = replace(Prior("T1w"), spread=0.0, fluid_spread=0.0)
     found = draws(prior, channels=2)[:, :BRAIN]
     assert np.allclose(found[..., 0], found[..., 1])
 

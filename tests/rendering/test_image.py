@@ -96,6 +96,21 @@ def test_only_white_matter_matures_unevenly() -> None:
     assert set(np.unique(labels[moved])) == {Structure.WHITE, Structure.DEEP_WHITE}
 
 
+def test_regions_are_of_gray_and_white_matter_and_go_no_further_than_drawn() -> None:
+    what = drawn(replace(CLEAN, regions=0.2, regions_mm=6.0))
+    plain = replace(what, region_depths=jnp.zeros(4))
+    change = np.array(apply(what, structures()) - apply(plain, structures()))
+    labels = np.asarray(structures())
+    for tissues, depths in (
+        ((Structure.CORTEX, Structure.DEEP_GRAY), what.region_depths[:2]),
+        ((Structure.WHITE, Structure.DEEP_WHITE), what.region_depths[2:]),
+    ):
+        found = np.abs(change[np.isin(labels, tissues)]).max(axis=0)
+        assert (found > 0.5 * depths).all() and (found <= depths + 1e-6).all()
+        change[np.isin(labels, tissues)] = 0
+    assert np.abs(change).max() < 1e-6
+
+
 def test_statistics_are_those_of_an_image_before_mixing() -> None:
     prior = replace(PRIOR, texture=0.1)
     labels = structures()
