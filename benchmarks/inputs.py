@@ -46,7 +46,7 @@ def make_model_folder(folder: str, tiny: bool = False) -> Found:
     from infant_seg_jax.data.foreground import BRAIN as STRIPPED
     from infant_seg_jax.data.preprocessing import Preparation
     from infant_seg_jax.inference.model_folder import TrainedModel, write_model
-    from infant_seg_jax.inference.predictor import make_model
+    from infant_seg_jax.models.factory import make_model
     from infant_seg_jax.training.run_folder import RunRecord
     from infant_seg_jax.training.state import init_variables
 

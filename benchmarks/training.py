@@ -67,7 +67,7 @@ def run_steps(
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.data.patches import PatchBatch, patch_batch, prefetch
     from infant_seg_jax.data.prepared import open_prepared
-    from infant_seg_jax.inference.predictor import make_model
+    from infant_seg_jax.models.factory import make_model
     from infant_seg_jax.rendering.anatomies import open_anatomies
     from infant_seg_jax.rendering.patches import mixed_batch
     from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 else:
     Config = ConfigDict
 
+SKIP_DENSENET, RESIDUAL_UNET = "skip_densenet", "residual_unet"
+
 CHOICES = {
+    "model.name": (SKIP_DENSENET, RESIDUAL_UNET),
     "model.dtype": ("float32", "bfloat16"),
     "loss.name": ("cross_entropy", "dice", "cross_entropy_dice", "focal"),
     "rendering.modality": ("any", "T1w", "T2w"),
@@ -60,10 +63,12 @@ def default_config() -> Config:
     config.rendering = _rendering()
 
     config.model = ConfigDict()
+    config.model.name = SKIP_DENSENET  # Or "residual_unet".
     config.model.growth_rate = 16
     config.model.stem_features = 32
     config.model.block_layers = (4, 4, 4, 4)
     config.model.dropout_rate = 0.2
+    config.model.widths = (16, 32, 64, 96, 128)  # Of the U-Net, from full resolution down.
     config.model.dtype = "float32"  # Of the computation; "bfloat16" for GPUs and TPUs.
     config.model.remat = False  # Compute activations again on the way back: slower, less memory.
 
@@ -289,7 +294,20 @@ def check_config(config: Config) -> None:
         lambda layers: len(layers) > 0 and min(layers) >= 1,
         "model.block_layers",
     )
-    factor = 2 ** len(config.model.block_layers)
+    require(
+        "one or more numbers of at least 1",
+        lambda widths: min(widths, default=0) >= 1,
+        "model.widths",
+    )
+    if config.model.name == RESIDUAL_UNET:
+        factor = 2 ** (len(config.model.widths) - 1)
+        require(
+            "0, as a residual U-Net has no maps for it",
+            lambda weight: weight == 0,
+            "loss.deep_supervision",
+        )
+    else:
+        factor = 2 ** len(config.model.block_layers)
     require(
         f"three multiples of {factor}",
         lambda shape: len(shape) == 3 and all(n > 0 and n % factor == 0 for n in shape),

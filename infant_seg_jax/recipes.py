@@ -78,6 +78,18 @@ def render_every_example(config: Config, anatomies: str) -> None:
     config.inference.refine = True
 
 
+def render_like_real_newborns(config: Config) -> None:
+    """Noisier, with less contrast, with regions that differ, stripped more and less tightly."""
+    config.rendering.unordered = 0.2
+    config.rendering.fluid_spread = 0.08
+    config.rendering.regions = 0.08
+    config.rendering.partial_volume = 1.0
+    config.rendering.noise = 0.07
+    config.rendering.stripped = 0.8
+    config.rendering.loose = 0.35
+    config.rendering.rotation = 25.0
+
+
 def fine_tune(config: Config, checkpoint: str) -> None:
     """Start from a run's weights, at a lower rate, for a quarter of the steps."""
     config.init.checkpoint = checkpoint

@@ -1,31 +1,36 @@
 """A plan carried out, and with smaller parts where it took more memory than there was."""
 
-from functools import partial
+from typing import cast
 
 import jax
 import numpy as np
+from jax import Array
 from jaxtyping import Float, Float32
 
+from infant_seg_jax.compilation import jit
 from infant_seg_jax.inference.planning import (
+    OnePassPlan,
     Plan,
+    WholePlan,
     WindowPlan,
     padded_shape,
     smaller,
-    whole_cores,
+    whole_plan,
 )
 from infant_seg_jax.inference.slabs import Variables, predict_slabs
 from infant_seg_jax.inference.windows import predict_windows
+from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 
 
 def execute(
-    model: SkipDenseNet3D, variables: Variables, image: Float[np.ndarray, "x y z c"], plan: Plan
+    model: Network, variables: Variables, image: Float[np.ndarray, "x y z c"], plan: Plan
 ) -> Float32[np.ndarray, "x y z k"]:
     """Class probabilities of a prepared image."""
     if isinstance(plan, WindowPlan):
-        predict = partial(predict_slabs, model, variables, cores=whole_cores(model, plan.window))
+        whole = whole_plan(model, plan.window)
         return predict_windows(
-            lambda windows: np.asarray(predict(windows)),
+            lambda windows: np.asarray(_predict(model, variables, windows, whole)),
             image,
             model.num_classes,
             plan.window,
@@ -35,11 +40,34 @@ def execute(
     x, y, z, channels = image.shape
     padded = np.zeros((1, *padded_shape(model, (x, y, z)), channels), np.float32)
     padded[0, :x, :y, :z] = image
-    return np.asarray(predict_slabs(model, variables, padded, plan.cores))[0, :x, :y, :z]
+    return np.asarray(_predict(model, variables, padded, plan))[0, :x, :y, :z]
+
+
+def _predict(
+    model: Network,
+    variables: Variables,
+    images: Float[np.ndarray, "n x y z c"],
+    plan: WholePlan | OnePassPlan,
+) -> Float[Array, "n x y z k"]:
+    if isinstance(plan, OnePassPlan):
+        return _PROGRAMS[model.onednn](model, variables, images)
+    assert isinstance(model, SkipDenseNet3D)
+    return predict_slabs(model, variables, images, plan.cores)
+
+
+def _predict_at_once(
+    model: Network, variables: Variables, images: Float[Array, "n x y z c"]
+) -> Float[Array, "n x y z k"]:
+    return jax.nn.softmax(cast(Array, model.apply(variables, images)))
+
+
+_PROGRAMS = {
+    onednn: jit(_predict_at_once, onednn=onednn, static_argnums=0) for onednn in (False, True)
+}
 
 
 def execute_or_shrink(
-    model: SkipDenseNet3D,
+    model: Network,
     variables: Variables,
     image: Float[np.ndarray, "x y z c"],
     plan: Plan,

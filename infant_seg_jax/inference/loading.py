@@ -19,7 +19,8 @@ from infant_seg_jax.inference.model_folder import (
     is_model_folder,
     read_model,
 )
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.training.checkpoints import AVERAGED, RAW, load_variables, read_variables
 from infant_seg_jax.training.run_folder import read_run, training_summary
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from infant_seg_jax.config import Config
+from infant_seg_jax.config import SKIP_DENSENET, Config
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, sha256, write_json
@@ -29,9 +29,8 @@ from infant_seg_jax.inference.model_description import (
     describe,
     read_description,
 )
-from infant_seg_jax.inference.predictor import make_model
 from infant_seg_jax.models.array_files import Arrays, read_safetensors, write_safetensors
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.training.run_folder import RunRecord
 from infant_seg_jax.training.state import abstract_variables, by_path
 
@@ -141,11 +140,11 @@ def read_model(folder: Path) -> TrainedModel:
 
 def check_shapes(arrays: Arrays, config: Config, record: RunRecord, path: Path) -> None:
     """Raise an InputError that lists the arrays that a config's network has in another shape."""
-    layers = sum(config.model.block_layers)
+    network = config.model
+    layers = sum(network.block_layers) if network.name == SKIP_DENSENET else len(network.widths)
     if layers > len(arrays):  # or a few bytes could have a huge network traced
         raise InputError(
-            f"{path} holds {len(arrays)} arrays, expected those of a network with {layers} dense "
-            "layers."
+            f"{path} holds {len(arrays)} arrays, expected those of a network with {layers} layers."
         )
     expected = _shapes(cast(Any, make_model(config)), len(record.modalities))
     differing = [
@@ -164,7 +163,7 @@ def check_shapes(arrays: Arrays, config: Config, record: RunRecord, path: Path) 
 
 
 @lru_cache(maxsize=16)  # for tracing takes longer than reading, and folds share a network
-def _shapes(network: SkipDenseNet3D, modalities: int) -> Mapping[str, tuple[int, ...]]:
+def _shapes(network: Network, modalities: int) -> Mapping[str, tuple[int, ...]]:
     leaves = by_path(abstract_variables(network, modalities))
     return MappingProxyType({path: leaf.shape for path, leaf in leaves.items()})
 

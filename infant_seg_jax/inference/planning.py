@@ -11,7 +11,12 @@ import jax.numpy as jnp
 
 from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.inference.slabs import cut_for_stage
+from infant_seg_jax.models.factory import Network
+from infant_seg_jax.models.residual_unet import ResidualUNet
 from infant_seg_jax.models.skip_densenet import BOTTLENECK, SkipDenseNet3D
+
+_ARRAYS = 7
+"""Of each level of a U-Net, so many are kept at once."""
 
 _FLOAT = 4
 """Bytes of a float32."""
@@ -40,11 +45,19 @@ class WindowPlan:
         return f"overlapping windows of {times(self.window)} voxels"
 
 
-Plan = WholePlan | WindowPlan
+@dataclass(frozen=True)
+class OnePassPlan:
+    """The whole volume at once, by a network that has no stages."""
+
+    def __str__(self) -> str:
+        return "one pass"
+
+
+Plan = WholePlan | OnePassPlan | WindowPlan
 
 
 def make_plan(
-    model: SkipDenseNet3D,
+    model: Network,
     shape: Shape,
     channels: int,
     budget: int,
@@ -58,24 +71,29 @@ def make_plan(
     says, or smaller and fewer at once if they must be; the least are taken even if they are too
     much.
     """
-    if not only and (cores := plan_cores(model, shape, channels, budget)):
-        return WholePlan(cores)
+    if not only and isinstance(model, SkipDenseNet3D):
+        if cores := plan_cores(model, shape, channels, budget):
+            return WholePlan(cores)
+    elif not only and plan_bytes(model, shape, channels, OnePassPlan()) <= budget:
+        return OnePassPlan()
     plan = windows
     while plan_bytes(model, shape, channels, plan) > budget and (less := _fewer(model, plan)):
         plan = less
     return plan
 
 
-def smaller(model: SkipDenseNet3D, plan: Plan, windows: WindowPlan) -> Plan | None:
+def smaller(model: Network, plan: Plan, windows: WindowPlan) -> Plan | None:
     """The next plan to try where `plan` took more than there was; None after the least."""
     if isinstance(plan, WindowPlan):
         return _fewer(model, plan)
+    if isinstance(plan, OnePassPlan):
+        return windows
     if max(plan.cores) <= 2:
         return windows
     return WholePlan(tuple(max(2, core // 4 * 2) for core in plan.cores))
 
 
-def _fewer(model: SkipDenseNet3D, plan: WindowPlan) -> WindowPlan | None:
+def _fewer(model: Network, plan: WindowPlan) -> WindowPlan | None:
     if plan.batch_size > 1:
         return replace(plan, batch_size=plan.batch_size // 2)
     unit = model.downsampling
@@ -83,21 +101,46 @@ def _fewer(model: SkipDenseNet3D, plan: WindowPlan) -> WindowPlan | None:
     return None if (x, y, z) == plan.window else replace(plan, window=(x, y, z))
 
 
-def plan_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, plan: Plan) -> int:
+def plan_bytes(model: Network, shape: Shape, channels: int, plan: Plan) -> int:
     """The most memory that predicting a volume of `shape` takes."""
     if isinstance(plan, WholePlan):
+        assert isinstance(model, SkipDenseNet3D)
         padded = padded_shape(model, shape)
         return max(
             stage_bytes(model, padded, channels, level, core)
             for level, core in enumerate(plan.cores)
         )
-    own = WholePlan(whole_cores(model, plan.window))
+    if isinstance(plan, OnePassPlan):
+        return pass_bytes(model, padded_shape(model, shape), channels)
+    own = whole_plan(model, plan.window)
     windows = plan.batch_size * plan_bytes(model, plan.window, channels, own)
     weights = _FLOAT * math.prod(shape)
     return windows + map_bytes(model, shape) + weights
 
 
-def map_bytes(model: SkipDenseNet3D, shape: Shape) -> int:
+def whole_plan(model: Network, shape: Shape) -> WholePlan | OnePassPlan:
+    """How a network sees a volume of a padded shape at once."""
+    if isinstance(model, SkipDenseNet3D):
+        return WholePlan(whole_cores(model, shape))
+    return OnePassPlan()
+
+
+def pass_bytes(model: Network, shape: Shape, channels: int) -> int:
+    """The most memory that one pass of a network without stages takes.
+
+    Args:
+        model: the network.
+        shape: of the volume, padded.
+        channels: of the image.
+    """
+    assert isinstance(model, ResidualUNet)
+    item = jnp.dtype(model.dtype).itemsize
+    levels = sum(width / 8**level for level, width in enumerate(model.widths))
+    values = _ARRAYS * levels * item + (2 * channels + 2 * model.num_classes) * _FLOAT
+    return int(values * math.prod(shape))
+
+
+def map_bytes(model: Network, shape: Shape) -> int:
     """The memory that the probabilities of all classes take."""
     return model.num_classes * _FLOAT * math.prod(shape)
 
@@ -124,7 +167,7 @@ def plan_cores(
     return tuple(cores)
 
 
-def padded_shape(model: SkipDenseNet3D, shape: Shape) -> Shape:
+def padded_shape(model: Network, shape: Shape) -> Shape:
     """The smallest shape around `shape` that the network can take."""
     x, y, z = (-(-extent // model.downsampling) * model.downsampling for extent in shape)
     return x, y, z

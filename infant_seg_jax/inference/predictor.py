@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
@@ -15,7 +14,6 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
-from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
@@ -36,7 +34,7 @@ from infant_seg_jax.inference.segmentation import (
     most_probable,
     whole_label_map,
 )
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.training.checkpoints import load_variables
 from infant_seg_jax.training.run_folder import RunRecord, read_run
 
@@ -90,7 +88,7 @@ class Predictor:
         familiar: what was measured on scans like its training's, by which others are flagged.
     """
 
-    model: SkipDenseNet3D
+    model: Network
     variables: dict[str, Any]
     modalities: tuple[str, ...]
     preparation: Preparation
@@ -260,21 +258,4 @@ def _mismatches(
         f"{volume.path} looks like a {extent}, but the network was trained on "
         f"{' and '.join(_SHOWN[name] for name in known)}: expect errors, and {_ADVICE[extent]}.",
         *others,
-    )
-
-
-def make_model(
-    config: Config, axis_name: str | None = None, onednn: bool = False
-) -> SkipDenseNet3D:
-    """The network that `config.model` describes."""
-    return SkipDenseNet3D(
-        num_classes=len(CLASS_NAMES),
-        growth_rate=config.model.growth_rate,
-        stem_features=config.model.stem_features,
-        block_layers=tuple(config.model.block_layers),
-        dropout_rate=config.model.dropout_rate,
-        axis_name=axis_name,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        onednn=onednn,
     )

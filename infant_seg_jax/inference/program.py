@@ -19,13 +19,14 @@ import numpy as np
 from jax import Array, export
 from jaxtyping import Float
 
+from infant_seg_jax.config import SKIP_DENSENET
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, sha256, write_json
 from infant_seg_jax.inference.model_folder import TrainedModel
 from infant_seg_jax.inference.onnx_graph import OPSET, to_onnx
-from infant_seg_jax.inference.predictor import make_model
+from infant_seg_jax.models.factory import make_model
 
 JAX, ONNX = "jax", "onnx"
 PROGRAMS = {JAX: "network.stablehlo", ONNX: "network.onnx"}
@@ -89,6 +90,11 @@ def write_program(
     window = tuple(model.config.inference.window)
     shape = (batch_size, *window, len(model.record.modalities))
     if form == ONNX:
+        if model.config.model.name != SKIP_DENSENET:
+            raise InputError(
+                f"The network is a {model.config.model.name}, expected a {SKIP_DENSENET}, which "
+                "alone can be an ONNX graph: export it with --format=jax."
+            )
         content = to_onnx(model).SerializeToString(deterministic=True)
     else:
         content = bytes(export_network(model, shape, platforms).serialize())

@@ -70,6 +70,29 @@ class Upsample(nn.Module):
         return upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
+class DepthToSpace(nn.Module):
+    """A transposed convolution, kernel 2 and stride 2, with bias: a product whose values move.
+
+    The kernel `(2, 2, 2, in, out)` starts He-normal with `in` as its fan-in; the bias at zero.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d*2 h*2 w*2 k"]:
+        n, d, h, w, channels = x.shape
+        shape = (2, 2, 2, channels, self.features)
+        kernel = self.param("kernel", he_normal, shape, channels).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        matrix = kernel.transpose(3, 0, 1, 2, 4).reshape(channels, -1)
+        spread = (x.astype(self.dtype).reshape(-1, channels) @ matrix).reshape(
+            n, d, h, w, 2, 2, 2, self.features
+        )
+        spread = spread.transpose(0, 1, 4, 2, 5, 3, 6, 7)
+        return spread.reshape(n, 2 * d, 2 * h, 2 * w, self.features) + bias
+
+
 def he_normal(key: Key[Array, ""], shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
     """Normal values of variance `2 / fan_in`, float32 (He et al., ICCV 2015).
 

@@ -7,7 +7,7 @@ shapes that are expected; nothing is padded, cut or converted to fit.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network
 from infant_seg_jax.progress import say
 from infant_seg_jax.training.parallel import as_global
 from infant_seg_jax.training.state import TrainState, abstract_variables, by_path
@@ -71,7 +71,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) ->
     items = {
         name: ocp.args.StandardSave(as_global(tree))
         for name, tree in trees.items()
-        if tree is not None
+        if jax.tree.leaves(tree)
     }
     metrics = {} if math.isnan(mean_dice) else {"mean_dice": mean_dice}
     with _write_errors(Path(manager.directory)):
@@ -95,7 +95,7 @@ def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSta
     Raises:
         InputError: none can be read, or the latest that can does not fit.
     """
-    names = [name for name in ITEMS if getattr(like, name) is not None]
+    names = [name for name in ITEMS if jax.tree.leaves(getattr(like, name))]
     damaged: list[tuple[int, InputError]] = []
     for step in sorted(manager.all_steps(), reverse=True):
         try:
@@ -106,7 +106,7 @@ def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSta
         for broken, error in damaged:
             say(f"{error} Going on from step {step}, the one before.")
             manager.delete(broken)
-        return TrainState(step=jax.numpy.asarray(step, jax.numpy.int32), **items)
+        return replace(like, step=jax.numpy.asarray(step, jax.numpy.int32), **items)
     raise damaged[0][1]
 
 
@@ -160,10 +160,11 @@ def read_variables(run: Path, which: str = "best", weights: str | None = None) -
                 "config.average_decay."
             )
         averaged = averaged and weights != RAW
-        names = ("average",) if averaged else ("params", "batch_stats")
+        kinds = ("average",) if averaged else ("params", "batch_stats")
+        names = tuple(name for name in kinds if (folder / name).is_dir())
         targets = _stored_shapes(manager, step, names, folder)
         items = _restore(manager, step, targets)
-        variables = items["average"] if averaged else items
+        variables = {"batch_stats": {}} | (items["average"] if averaged else items)
         score = scores[step] if scores[step] > _UNSCORED else None
         return Loaded(
             jax.tree.map(np.asarray, variables), step, score, AVERAGED if averaged else RAW
@@ -172,7 +173,7 @@ def read_variables(run: Path, which: str = "best", weights: str | None = None) -
 
 def load_variables(
     run: Path,
-    model: SkipDenseNet3D,
+    model: Network,
     modalities: int,
     which: str = "best",
     weights: str | None = None,

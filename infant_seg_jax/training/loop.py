@@ -18,7 +18,8 @@ from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepare
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.calibration import calibrate
 from infant_seg_jax.inference.loading import read_start
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.progress import note, progress
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.training import checkpoints, transfer

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network
 
 
 @flax.struct.dataclass
@@ -30,16 +30,21 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def init_variables(model: SkipDenseNet3D, modalities: int, seed: int) -> dict[str, Any]:
+def init_variables(model: Network, modalities: int, seed: int) -> dict[str, Any]:
     """Fresh parameters and batch statistics for a network of so many input channels."""
     patch = jnp.zeros((1, *(model.downsampling,) * 3, modalities))
-    return jax.jit(model.init)(jax.random.key(seed), patch)
+    return _with_statistics(jax.jit(model.init)(jax.random.key(seed), patch))
 
 
-def abstract_variables(model: SkipDenseNet3D, modalities: int) -> dict[str, Any]:
+def abstract_variables(model: Network, modalities: int) -> dict[str, Any]:
     """The shapes and types of the variables, with nothing computed."""
     patch = jax.ShapeDtypeStruct((1, *(model.downsampling,) * 3, modalities), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), patch)
+    return _with_statistics(jax.eval_shape(model.init, jax.random.key(0), patch))
+
+
+def _with_statistics(variables: dict[str, Any]) -> dict[str, Any]:
+    """With none where the network has none."""
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
 def new_state(

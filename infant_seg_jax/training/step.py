@@ -11,7 +11,7 @@ from jax import Array
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.patches import PatchBatch
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network
 from infant_seg_jax.training.examples import draw_examples
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
@@ -22,7 +22,7 @@ Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, PatchBatch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
+def make_train_step(model: Network, config: Config) -> StepFunction:
     """The step of one device on its share of the batch.
 
     `model.axis_name` names the mapped axis of devices, or is None on one device. Sums, counts,
@@ -55,7 +55,8 @@ def make_train_step(model: SkipDenseNet3D, config: Config) -> StepFunction:
             logits, maps = outputs if deep else (outputs, ())
             loss = loss_function(logits, labels, reduce, maps)
             # The devices' objectives add up to the loss, and so do their gradients.
-            return device_share(loss, axis_name), (loss, updates.get("batch_stats"))
+            statistics = updates.get("batch_stats", state.batch_stats)
+            return device_share(loss, axis_name), (loss, statistics)
 
         # As each device's own variable, the parameters get each device's own gradient,
         # which is then summed here and nowhere else.

@@ -19,7 +19,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path
-from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.factory import Network
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.state import abstract_variables, by_path, map_with_path
 
@@ -47,7 +47,7 @@ def merge(
     fresh: dict[str, Any],
     loaded: dict[str, Any],
     init: Config,
-    model: SkipDenseNet3D,
+    model: Network,
     modalities: int,
     source: Path | str,
 ) -> tuple[dict[str, Any], tuple[PartStart, ...]]:
@@ -199,7 +199,7 @@ def summary(rows: Sequence[PartStart]) -> str:
     )
 
 
-def _changing(model: SkipDenseNet3D, modalities: int) -> tuple[set[str], set[str]]:
+def _changing(model: Network, modalities: int) -> tuple[set[str], set[str]]:
     """The paths whose shapes count classes, and those whose shapes count input channels."""
 
     def shapes(classes: int, channels: int) -> dict[str, tuple[int, ...]]:

@@ -12,9 +12,10 @@ from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference import evaluation
 from infant_seg_jax.inference.evaluation import evaluate_run, measure_run
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.metrics.measures import measure
 from infant_seg_jax.metrics.overlap import dice_per_tissue
+from infant_seg_jax.models.factory import make_model
 from tests.data.toys import make_cases, prepare_toys
 
 

@@ -26,7 +26,8 @@ from infant_seg_jax.inference.model_folder import (
     read_model,
     write_model,
 )
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.training.run_folder import RunRecord
 from infant_seg_jax.training.state import by_path, init_variables, map_with_path
 

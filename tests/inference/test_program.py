@@ -17,8 +17,9 @@ from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
 from infant_seg_jax.inference.model_folder import TrainedModel
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.inference.program import DESCRIPTION, JAX, ONNX, PROGRAMS, write_program
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.training.run_folder import RunRecord
 from infant_seg_jax.training.state import init_variables
 

@@ -11,7 +11,8 @@ import pytest
 from infant_seg_jax.config import load_config
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.evaluation import evaluate_run
-from infant_seg_jax.inference.predictor import Predictor, make_model
+from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.training import checkpoints
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.peak_memory import PROCESS, read_peak_memory

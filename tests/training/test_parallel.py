@@ -11,7 +11,7 @@ from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.predictor import make_model
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
 from infant_seg_jax.training.state import TrainState, init_variables, new_state

@@ -13,7 +13,7 @@ import pytest
 from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.predictor import make_model
+from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.rendering.patches import mixed_batch
 from infant_seg_jax.training.loop import train_and_evaluate
