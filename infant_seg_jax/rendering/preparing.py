@@ -35,7 +35,7 @@ from infant_seg_jax.rendering.anatomies import (
     affine_of,
     open_anatomies,
 )
-from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, read_anatomy
+from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, is_near, read_anatomy
 from infant_seg_jax.rendering.cohort import BRIGHTNESS
 from infant_seg_jax.rendering.contrast import Prior
 from infant_seg_jax.rendering.heads import grow_head
@@ -220,10 +220,11 @@ def measure(
     size = (spacing_mm, spacing_mm, spacing_mm)
     brain, fluid = is_brain(structures), structures == Structure.SULCAL_CSF
     distance = distance_to(brain & ~fluid, size)
-    distance[fluid & (distance_to(~brain, size) > SURFACE_MM)] = 0
+    distance[fluid & ~is_near(~brain, SURFACE_MM, fluid, size)] = 0
     if thin_cortex:
-        cortex = structures == Structure.CORTEX
-        distance[cortex] = distance_to(np.isin(structures, _WHITE), size)[cortex]
+        box = crop_box(brain, 0.0, size)
+        cortex, white = structures[box] == Structure.CORTEX, np.isin(structures[box], _WHITE)
+        distance[box][cortex] = distance_to(white, size)[cortex]
     return np.minimum(np.round(STEPS_PER_MM * distance), 255).astype(np.uint8)
 
 
