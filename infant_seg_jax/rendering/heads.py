@@ -6,7 +6,7 @@ only as varied as one.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Integer, UInt8
 
 from infant_seg_jax.rendering.anatomy import distance_to, is_brain, is_near
 from infant_seg_jax.rendering.structures import Structure
@@ -83,17 +83,32 @@ def smooth_noise(
     """Smooth noise of mean 0 and SD about 1 that changes over `wave` voxels."""
     coarse = [int(np.ceil(n / wave)) + 2 for n in shape]
     noise = random.standard_normal(coarse, np.float32)
-    x, y, z = (_linear(n, c) for n, c in zip(shape, coarse, strict=True))
-    planes = y @ np.tensordot(x, noise, 1)
+    x, y, z = (_between(n, c) for n, c in zip(shape, coarse, strict=True))
+    noise = _mix(noise.astype(np.float64), x, 0)
     # Rows apart from one another: how a sum is taken depends on that, and so does its last bit.
     fine = np.empty((shape[0], shape[1] + 1, shape[2] + 1), np.float32)[:, : shape[1], : shape[2]]
-    for i, plane in enumerate(planes):
-        fine[i] = plane @ z.T
+    for plane, coarse_plane in zip(fine, noise, strict=True):
+        plane[:] = _mix(_mix(coarse_plane, y, 0), z, 1)
     return fine / max(float(fine.std()), 1e-6)
 
 
-def _linear(n: int, coarse: int) -> Float64[np.ndarray, "{n} {coarse}"]:
-    """The weights by which `n` voxels are interpolated from the points of a coarser axis."""
-    step = (coarse - 1) / (round(coarse * n / (coarse - 1)) - 1)
-    at = step * np.arange(n)[:, None]
-    return np.maximum(1 - np.abs(at - np.arange(coarse)), 0)
+def _between(n: int, coarse: int) -> tuple[Integer[np.ndarray, "{n}"], Float64[np.ndarray, "{n}"]]:
+    """Of `n` voxels the point before each on a coarser axis, and how far on it is to the next."""
+    at = (coarse - 1) / (round(coarse * n / (coarse - 1)) - 1) * np.arange(n)
+    before = np.floor(at).astype(int)
+    return before, at - before
+
+
+def _mix(
+    points: Float64[np.ndarray, "..."],
+    between: tuple[Integer[np.ndarray, " n"], Float64[np.ndarray, " n"]],
+    axis: int,
+) -> Float64[np.ndarray, "..."]:
+    """Interpolate linearly along an axis. A product of matrices would start threads of its own."""
+    before, share = between
+    share = share.reshape([-1 if other == axis else 1 for other in range(points.ndim)])
+    low, high = np.take(points, before, axis), np.take(points, before + 1, axis)
+    low *= 1 - share
+    high *= share
+    low += high
+    return low
