@@ -44,7 +44,7 @@ COMMANDS = {
     "view": "look around in a scan and its label maps, in a browser",
     "demo": "do all of it on phantoms made on the spot",
 }
-COMPUTING = {"train", "train-folds", "compare-transfer", "predict", "demo"}
+COMPUTING = {"train", "train-folds", "compare-transfer", "predict", "prepare-anatomies", "demo"}
 USAGE_STATUS = 2
 
 

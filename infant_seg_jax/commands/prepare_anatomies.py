@@ -3,7 +3,7 @@
 SCHEMA:LABELS are label maps of brains, or folders of them, each after what its values mean: the ids
 of freesurfer and synthseg, tissues, or a YAML or JSON file. Brains get heads around them, unless
 the label maps have them. Some are held out of training, and scans rendered of them at several ages
-and contrasts to validate on:
+and contrasts to validate on. If it is interrupted, the same command goes on where it was:
 
     infant-seg prepare-anatomies freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \\
         --held-out='2mo_*,7mo_*' --output=prepared/anatomies
@@ -38,7 +38,13 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("seed", 0, "Draws that, and heads.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("output", None, "The folder to make.", required=True, flag_values=values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "A new folder for the anatomies, or one that the same command has begun.",
+        required=True,
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> None:

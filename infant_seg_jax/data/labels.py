@@ -30,6 +30,8 @@ _FURTHER_NAMES = {
     WM: ("white matter", "cerebral white matter"),
 }
 
+_LONGEST_TABLE = 2**16
+
 
 @dataclass(frozen=True)
 class LabelSchema:
@@ -48,10 +50,23 @@ class LabelSchema:
         Raises:
             InputError: a value is not in the table; the sentence lists such values with counts.
         """
+        return self.translate(label_map, self.table, path)
+
+    def translate(
+        self, label_map: Shaped[np.ndarray, "*shape"], table: Mapping[int, int], path: Path | str
+    ) -> UInt8[np.ndarray, "*shape"]:
+        """As `to_classes`, but to what another `table` says of the schema's ids."""
         ids = np.array(sorted(self.table))
-        targets = np.array([self.table[index] for index in ids.tolist()], np.uint8)
-        at = np.minimum(np.searchsorted(ids, label_map), len(ids) - 1)
-        unknown = ids[at] != label_map
+        targets = np.array([table[index] for index in ids.tolist()], np.uint8)
+        low, high = int(ids[0]), int(ids[-1])
+        if high - low < _LONGEST_TABLE and _are_integers_within(label_map, low, high):
+            every = np.arange(low, high + 1)
+            at = np.searchsorted(ids, every)
+            steps = label_map.astype(np.intp) - low
+            targets, unknown = targets[at][steps], (ids[at] != every)[steps]
+        else:
+            at = np.minimum(np.searchsorted(ids, label_map), len(ids) - 1)
+            targets, unknown = targets[at], ids[at] != label_map
         if unknown.any():
             values, counts = np.unique(label_map[unknown], return_counts=True)
             found = (f"{value:.9g} ({n} voxels)" for value, n in zip(values, counts, strict=True))
@@ -60,7 +75,7 @@ class LabelSchema:
                 f"expected {self.describe()}; check that this is the label map and that the "
                 "schema is the one it was drawn with."
             )
-        return targets[at]
+        return targets
 
     def to_ids(self, classes: UInt8[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
         """Write classes in the source's ids: of several ids for a class, the table's first.
@@ -125,3 +140,9 @@ def count_classes(label_map: Integer[np.ndarray, "*shape"]) -> dict[str, int]:
 def _some(texts: Iterable[str], limit: int = 10) -> str:
     texts = list(texts)
     return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
+
+
+def _are_integers_within(label_map: Shaped[np.ndarray, "*shape"], low: int, high: int) -> bool:
+    if label_map.dtype.kind not in "iu" or not label_map.size:
+        return False
+    return low <= label_map.min() and label_map.max() <= high

@@ -1,13 +1,9 @@
 """From a dataset to a prepared set, case by case; what was finished is not done again."""
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,14 @@ from infant_seg_jax.data.bias import check_bias_library
 from infant_seg_jax.data.foreground import HEAD
 from infant_seg_jax.data.formats.names import parts
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema, count_classes
-from infant_seg_jax.data.prepared import FORMAT, MANIFEST, SPLITS_FILE, PreparedSet, open_prepared
+from infant_seg_jax.data.prepared import FORMAT, PreparedSet, open_prepared
 from infant_seg_jax.data.preprocessing import (
     Preparation,
     prepare_labels,
     prepare_volume,
     to_half,
 )
+from infant_seg_jax.data.resuming import Entry, begin, end, finish_all, finish_part, versions
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.data.splits import make_folds
 from infant_seg_jax.data.volumes import (
@@ -34,10 +31,9 @@ from infant_seg_jax.data.volumes import (
     spacing_of,
 )
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_folder, make_folder, read_json, sha256, write_json
-from infant_seg_jax.progress import progress, say
+from infant_seg_jax.files import sha256
+from infant_seg_jax.progress import say
 
-_UNFINISHED, _CASE = "unfinished.json", "case.json"
 _LIBRARIES = ("infant_seg_jax", "nibabel", "numpy", "scipy")
 
 
@@ -76,34 +72,12 @@ def prepare(
         check_bias_library()
     drawn = make_folds(dataset.cases, seed, folds)
     parameters = _parameters(dataset, preparation, seed, folds)
-    _begin(output, parameters)
-    one = partial(_finish_case, dataset=dataset, preparation=preparation, strict=strict)
-    entries: list[dict[str, Any]] = []
-    try:
-        with (
-            ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool,
-            progress("preparing", len(dataset.cases), unit="subject") as bar,
-        ):
-            try:
-                for entry in pool.map(lambda case: one(case, output / case.case_id), dataset.cases):
-                    _check_is_new(entry, entries)
-                    entries.append(entry)
-                    for notice in entry["notices"]:
-                        say(notice)
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    except InputError:
-        if not any(output.glob(f"*/{_CASE}")):  # nothing that would be worth going on with
-            (output / _UNFINISHED).unlink(missing_ok=True)
-            with suppress(OSError):  # there is something else in it, which is not ours
-                output.rmdir()
-        raise
-    if not (output / SPLITS_FILE).exists():  # it may have been edited
-        write_json(output / SPLITS_FILE, drawn)
-    write_json(output / MANIFEST, {**parameters, "cases": entries})
-    (output / _UNFINISHED).unlink(missing_ok=True)
+    begin(output, parameters)
+    one = partial(
+        _finish_case, output=output, dataset=dataset, preparation=preparation, strict=strict
+    )
+    entries = finish_all(output, dataset.cases, one, _accept, unit="subject", workers=workers)
+    end(output, drawn, {**parameters, "cases": entries})
     prepared = open_prepared(output)
     if len(prepared.extents) > 1:
         heads = [case.case_id for case in prepared.cases if case.extent == HEAD]
@@ -121,7 +95,7 @@ def _parameters(
     table = {str(source): target for source, target in dataset.schema.table.items()}
     return {
         "format": FORMAT,
-        "software": {library: version(library) for library in _LIBRARIES},
+        "software": versions(_LIBRARIES),
         "source": dataset.source,
         "schema": {"name": dataset.schema.name, "table": table},
         "class_names": list(CLASS_NAMES),
@@ -131,38 +105,6 @@ def _parameters(
         "splits": {"seed": seed, "folds": folds},
         "case_ids": [case.case_id for case in dataset.cases],
     }
-
-
-def _begin(output: Path, parameters: Mapping[str, Any]) -> None:
-    """Make the folder, or check that what it holds is the beginning, or all, of the same set."""
-    records = [output / name for name in (_UNFINISHED, MANIFEST) if (output / name).is_file()]
-    if not records:
-        make_folder(output)
-        write_json(output / _UNFINISHED, parameters)
-        return
-    before, now = _flat(read_json(records[0])), _flat(parameters)
-    changed = [
-        f"{key}: {before.get(key)!r}, not {value!r}"
-        for key, value in now.items()
-        if before.get(key) != value
-    ]
-    if changed:
-        said = "; ".join(part if len(part) < 200 else part[:200] + "..." for part in changed[:5])
-        raise InputError(
-            f"{output} holds a set that was prepared otherwise ({said}): name another output, or "
-            "delete that one first."
-        )
-    for left in output.glob(".writing-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _flat(record: Any) -> dict[str, Any]:
-    """A record's values by their keys, those of its inner records as `outer.inner`."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items() if isinstance(record, dict) else ():
-        inner = _flat(value)
-        flat |= {f"{key}.{name}": part for name, part in inner.items()} or {key: value}
-    return flat
 
 
 def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> None:
@@ -178,6 +120,12 @@ def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> No
                 f"The case {case.case_id} has {len(case.images)} images, expected "
                 f"{len(modalities)}: {', '.join(modalities)}."
             )
+
+
+def _accept(entry: Entry, others: Sequence[Entry]) -> None:
+    _check_is_new(entry, others)
+    for notice in entry["notices"]:
+        say(notice)
 
 
 def _check_is_new(entry: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
@@ -202,8 +150,8 @@ def _voxels_of(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _finish_case(
-    case: SourceCase, folder: Path, *, dataset: Dataset, preparation: Preparation, strict: bool
-) -> dict[str, Any]:
+    case: SourceCase, *, output: Path, dataset: Dataset, preparation: Preparation, strict: bool
+) -> Entry:
     """The case's entry in the manifest; its arrays are written unless they are there already."""
     masks = [case.mask] if case.mask and preparation.brain_masks else []
     paths = [*case.images, *([case.labels] if case.labels else []), *masks]
@@ -216,15 +164,11 @@ def _finish_case(
         "age": asdict(case.age) if case.age else None,
         "sources": sources,
     }
-    if (folder / _CASE).is_file():
-        entry = read_json(folder / _CASE)
-        if isinstance(entry, dict) and all(entry.get(key) == identity[key] for key in identity):
-            return entry
-        shutil.rmtree(folder)
-    with atomic_folder(folder) as aside:
-        entry = identity | _prepare_case(case, aside, dataset.schema, preparation, strict)
-        write_json(aside / _CASE, entry)
-    return entry
+    return finish_part(
+        output / case.case_id,
+        identity,
+        lambda folder: _prepare_case(case, folder, dataset.schema, preparation, strict),
+    )
 
 
 def _prepare_case(

@@ -7,7 +7,7 @@ one comes from is 0 in an image and background in a label map.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32, Float64, Integer
 from scipy import ndimage
 
 from infant_seg_jax.data.formats.grid import Affine, Shape
@@ -55,6 +55,8 @@ def resample_labels(
     matter around them, and CSF gains volume (up to 9% in IBSR, from 1 to 1.5 mm; else within 2%).
     Works with one label at a time: two float32 volumes of the new shape, however many labels.
     """
+    if _is_one_grid(label_map.shape, affine, shape, to_affine):
+        return label_map.copy()
     ids = np.union1d(label_map, [BACKGROUND])
     winners = resample_votes(
         lambda index: (label_map == ids[index]).astype(np.float32),
@@ -97,13 +99,13 @@ def _resample(
     to_affine: Affine,
     outside: float,
 ) -> Float32[np.ndarray, "X Y Z"]:
-    to_source = np.linalg.inv(affine) @ to_affine
-    # Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but
-    # for what float32 affines hold, do not smear zeros with traces of their neighbours.
+    if _is_one_grid(array.shape, affine, shape, to_affine):
+        return array + np.float32(0)  # which -0.0 becomes when it is interpolated
+    axes, origin = _to_source(affine, to_affine)
     return ndimage.affine_transform(
         array,
-        np.round(to_source[:3, :3], 6),
-        np.round(to_source[:3, 3], 4),  # pyright: ignore[reportArgumentType] (a scalar, it says)
+        axes,
+        origin,  # pyright: ignore[reportArgumentType] (a scalar, it says)
         shape,
         np.float32,
         order=1,
@@ -111,3 +113,23 @@ def _resample(
         cval=outside,
         prefilter=False,
     )
+
+
+def _is_one_grid(
+    shape: tuple[int, ...], affine: Affine, to_shape: Shape, to_affine: Affine
+) -> bool:
+    """Whether nothing is to be interpolated."""
+    axes, origin = _to_source(affine, to_affine)
+    return shape == to_shape and np.array_equal(axes, np.eye(3)) and not origin.any()
+
+
+def _to_source(
+    affine: Affine, to_affine: Affine
+) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, " 3"]]:
+    """From the voxels of a new grid to those of the one that it is filled from.
+
+    Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but for
+    what float32 affines hold, do not smear zeros with traces of their neighbours.
+    """
+    to_source = np.linalg.inv(affine) @ to_affine
+    return np.round(to_source[:3, :3], 6), np.round(to_source[:3, 3], 4)

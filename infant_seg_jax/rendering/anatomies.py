@@ -3,7 +3,7 @@
 - `manifest.json`: what each anatomy is and where it came from;
 - `splits.json`: as a prepared set's, one fold, which a person may edit;
 - `ANATOMY/structures.npy` (uint8 `Structure`, `(x, y, z)`) and `ANATOMY/distances.npy` (uint8,
-  quarters of a mm), which are memory-mapped;
+  quarters of a mm), which are memory-mapped, and `ANATOMY/case.json`, its part of the manifest;
 - `scans/`: scans rendered of the anatomies held out of training, with their label maps, and
   `held_out/`: a prepared set of them, to validate on.
 

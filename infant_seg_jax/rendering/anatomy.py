@@ -86,14 +86,13 @@ def complete(
     """
     structures = structures.copy()
     inside = is_brain(structures)
-    # Distances cost a pass over the grid each, of which the head is a part.
-    box = crop_box(inside, 2 * SULCUS_MM, spacing)
-    part = structures[box]
     if not has_sulcal_csf(structures):
+        part = structures[crop_box(inside, CSF_GAP_MM, spacing)]
         grown = _closed(is_brain(part), spacing)
         part[grown & (part == Structure.OUTSIDE)] = Structure.SULCAL_CSF
-    deep = distance_to(np.isin(part, _GRAY), spacing) > DEEP_MM
-    part[deep & (part == Structure.WHITE)] = Structure.DEEP_WHITE
+    white = structures == Structure.WHITE
+    gray = np.isin(structures, _GRAY)
+    structures[white & ~is_near(gray, DEEP_MM, white, spacing)] = Structure.DEEP_WHITE
     return structures
 
 
@@ -112,7 +111,7 @@ def _closed(
     brain: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Bool[np.ndarray, "x y z"]:
     """The brain dilated by `SULCUS_MM`, eroded by less, so that `CSF_GAP_MM` stay."""
-    margins = [int(np.ceil(2 * SULCUS_MM / size)) for size in spacing]
+    margins = [int(np.ceil(SULCUS_MM / size)) + 1 for size in spacing]
     padded = np.pad(brain, [(margin, margin) for margin in margins])
     dilated = distance_to(padded, spacing) <= SULCUS_MM
     hull = distance_to(~dilated, spacing) > SULCUS_MM - CSF_GAP_MM
@@ -124,4 +123,35 @@ def distance_to(
     mask: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Float[np.ndarray, "x y z"]:
     """Distance in mm of each voxel to the nearest one in the mask."""
-    return np.asarray(ndimage.distance_transform_edt(~mask, spacing))
+    # SciPy's own distances from these take several volumes of float64 at a time.
+    nearest = ndimage.distance_transform_edt(
+        ~mask, spacing, return_distances=False, return_indices=True
+    )
+    assert nearest is not None
+    distance = np.empty(mask.shape)
+    size_x, size_y, size_z = spacing
+    y, z = np.ogrid[: mask.shape[1], : mask.shape[2]]
+    for x, (to_x, to_y, to_z) in enumerate(np.moveaxis(nearest, 0, 1)):
+        squares = (size_x * (to_x - x)) ** 2
+        squares += (size_y * (to_y - y)) ** 2
+        squares += (size_z * (to_z - z)) ** 2
+        np.sqrt(squares, out=distance[x])
+    return distance
+
+
+def is_near(
+    mask: Bool[np.ndarray, "x y z"],
+    reach_mm: float,
+    among: Bool[np.ndarray, "x y z"],
+    spacing: tuple[float, float, float],
+) -> Bool[np.ndarray, "x y z"]:
+    """Those of some voxels that have one of the mask within reach.
+
+    Only the part of the volume that `among` is in is looked at.
+    """
+    near = np.zeros_like(among)
+    if among.any():
+        box = crop_box(among, reach_mm, spacing)
+        if mask[box].any():
+            near[box] = among[box] & (distance_to(mask[box], spacing) <= reach_mm)
+    return near

@@ -6,10 +6,9 @@ only as varied as one.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
-from scipy import ndimage
+from jaxtyping import Bool, Float32, Float64, Integer, UInt8
 
-from infant_seg_jax.rendering.anatomy import distance_to, is_brain
+from infant_seg_jax.rendering.anatomy import distance_to, is_brain, is_near
 from infant_seg_jax.rendering.structures import Structure
 
 MENINGES_MM = 0.5, 1.5
@@ -34,8 +33,8 @@ def grow_head(
     structures: UInt8[np.ndarray, "x y z"], spacing: float, random: np.random.Generator
 ) -> UInt8[np.ndarray, "x y z"]:
     """Grow a head into what is outside around a brain, in RAS+ voxels of `spacing` mm."""
-    brain = is_brain(structures)
-    distance = distance_to(brain, (spacing, spacing, spacing))
+    brain, size = is_brain(structures), (spacing, spacing, spacing)
+    distance = distance_to(brain, size)
 
     def thickness(ends: tuple[float, float]) -> Float32[np.ndarray, "x y z"]:
         wave = smooth_noise(brain.shape, _LAYER_WAVE_MM / spacing, random)
@@ -48,16 +47,17 @@ def grow_head(
     wave = smooth_noise(brain.shape, _LAYER_WAVE_MM / spacing, random)
     head = np.full(brain.shape, Structure.OUTSIDE, np.uint8)
     face = _face(brain, distance, spacing, random)
-    parts = np.stack([smooth_noise(brain.shape, _FACE_WAVE_MM / spacing, random) for _ in _FACE])
-    head[face] = np.array(_FACE, np.uint8)[parts.argmax(axis=0)[face]]
+    wave_face = _FACE_WAVE_MM / spacing
+    parts = np.stack([smooth_noise(brain.shape, wave_face, random)[face] for _ in _FACE])
+    head[face] = np.array(_FACE, np.uint8)[parts.argmax(axis=0)]
     head[distance <= scalp] = Structure.FAT
     head[(distance <= bone + 0.6 * (scalp - bone)) & (wave > 0)] = Structure.MUSCLE
     head[distance <= bone] = Structure.BONE
     head[(distance <= bone) & (abs(depth - 0.5) < 0.2 + 0.1 * wave)] = Structure.MARROW
     head[distance <= meninges] = Structure.VESSELS
     # Skin covers the face.
-    within = distance_to(head == Structure.OUTSIDE, (spacing, spacing, spacing)) <= 2.0
-    head[face & within & (distance > scalp)] = Structure.FAT
+    beyond = face & (distance > scalp)
+    head[is_near(head == Structure.OUTSIDE, 2.0, beyond, size)] = Structure.FAT
     return np.where(brain, structures, head)
 
 
@@ -83,8 +83,32 @@ def smooth_noise(
     """Smooth noise of mean 0 and SD about 1 that changes over `wave` voxels."""
     coarse = [int(np.ceil(n / wave)) + 2 for n in shape]
     noise = random.standard_normal(coarse, np.float32)
-    factors = [n / (c - 1) for n, c in zip(shape, coarse, strict=True)]
-    fine = np.asarray(ndimage.zoom(noise, factors, order=1))
-    x, y, z = shape
-    fine = fine[:x, :y, :z]
-    return (fine / max(float(fine.std()), 1e-6)).astype(np.float32)
+    x, y, z = (_between(n, c) for n, c in zip(shape, coarse, strict=True))
+    noise = _mix(noise.astype(np.float64), x, 0)
+    # Rows apart from one another: how a sum is taken depends on that, and so does its last bit.
+    fine = np.empty((shape[0], shape[1] + 1, shape[2] + 1), np.float32)[:, : shape[1], : shape[2]]
+    for plane, coarse_plane in zip(fine, noise, strict=True):
+        plane[:] = _mix(_mix(coarse_plane, y, 0), z, 1)
+    return fine / max(float(fine.std()), 1e-6)
+
+
+def _between(n: int, coarse: int) -> tuple[Integer[np.ndarray, "{n}"], Float64[np.ndarray, "{n}"]]:
+    """Of `n` voxels the point before each on a coarser axis, and how far on it is to the next."""
+    at = (coarse - 1) / (round(coarse * n / (coarse - 1)) - 1) * np.arange(n)
+    before = np.floor(at).astype(int)
+    return before, at - before
+
+
+def _mix(
+    points: Float64[np.ndarray, "..."],
+    between: tuple[Integer[np.ndarray, " n"], Float64[np.ndarray, " n"]],
+    axis: int,
+) -> Float64[np.ndarray, "..."]:
+    """Interpolate linearly along an axis. A product of matrices would start threads of its own."""
+    before, share = between
+    share = share.reshape([-1 if other == axis else 1 for other in range(points.ndim)])
+    low, high = np.take(points, before, axis), np.take(points, before + 1, axis)
+    low *= 1 - share
+    high *= share
+    low += high
+    return low

@@ -4,8 +4,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,16 +15,16 @@ from jaxtyping import UInt8
 from infant_seg_jax.data.cropping import crop_affine, crop_box
 from infant_seg_jax.data.formats import Grid, stem
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, LabelSchema, count_classes
-from infant_seg_jax.data.prepared import ANY_MODALITY, MANIFEST, SPLITS_FILE
+from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.resampling import grid_with_spacing, resample_labels
+from infant_seg_jax.data.resuming import Entry, begin, end, finish_all, finish_part, versions
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.data.volumes import spacing_of, write_label_map, write_volume
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_folder, sha256, write_json
-from infant_seg_jax.progress import progress
+from infant_seg_jax.files import sha256
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomies import (
     FORMAT,
@@ -34,7 +35,7 @@ from infant_seg_jax.rendering.anatomies import (
     affine_of,
     open_anatomies,
 )
-from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, read_anatomy
+from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, is_near, read_anatomy
 from infant_seg_jax.rendering.cohort import BRIGHTNESS
 from infant_seg_jax.rendering.contrast import Prior
 from infant_seg_jax.rendering.heads import grow_head
@@ -46,6 +47,7 @@ MARGIN_MM = 40.0
 SURFACE_MM = 6.0
 """Fluid deeper in the brain than this is shown however closely a brain is stripped."""
 
+_LIBRARIES = ("infant_seg_jax", "jax", "nibabel", "numpy", "scipy")
 _HELD_OUT_SHARE = 0.2
 _WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
 
@@ -75,21 +77,44 @@ def prepare_anatomies(
     spacing_mm: float = 1.0,
     held_out: Sequence[str] = (),
     seed: int = 0,
+    workers: int | None = None,
 ) -> AnatomySet:
-    """Prepare label maps to render from, into a new folder that appears only when it is complete.
+    """Prepare label maps to render from.
+
+    An anatomy is written aside and renamed. If the work is interrupted, the same call goes on with
+    those that are missing; label maps that have changed since are prepared again. The same inputs
+    give the same bytes.
 
     Args:
         label_maps: each with its schema.
-        output: the folder.
+        output: is made, or holds the beginnings of the same set.
         spacing_mm: the voxel size of the set, and of the scans that its networks see.
         held_out: patterns of the names of those that are not to be trained on, or a fifth, drawn.
         seed: draws that, and the heads.
+        workers: label maps prepared at a time.
 
     Raises:
         InputError: as `read_anatomy`, two label maps share a name, one has that of a folder of the
-            set, a pattern fits none, none or all are held out, or the folder exists and is not
-            empty.
+            set, a pattern fits none, none or all are held out, or the folder holds something else,
+            such as a set that was prepared with other parameters.
     """
+    _check_names(label_maps)
+    names = [stem(path) for _, path in label_maps]
+    validation = _held_out(names, held_out, seed)
+    training = [name for name in names if name not in validation]
+    parameters = _parameters(label_maps, sorted(validation), spacing_mm, seed)
+    begin(output, parameters)
+    views = _views_of([name for name in names if name in validation])
+    one = partial(_finish_anatomy, output=output, spacing_mm=spacing_mm, seed=seed, views=views)
+    entries = finish_all(output, label_maps, one, unit="label map", workers=workers)
+    cases = [_case(output, name, view) for name, shown in views.items() for view in shown]
+    _prepare_scans(cases, output, spacing_mm, workers)
+    splits = [{"train": training, "validation": sorted(validation), "test": []}]
+    end(output, splits, {**parameters, "anatomies": entries})
+    return open_anatomies(output)
+
+
+def _check_names(label_maps: Sequence[tuple[LabelSchema, Path]]) -> None:
     paths = {stem(path): path for _, path in label_maps}
     if len(paths) < len(label_maps):
         names = [stem(path) for _, path in label_maps]
@@ -102,49 +127,63 @@ def prepare_anatomies(
             f"{paths[taken.pop()]} has the name of a folder of every set, expected another one: "
             "rename it."
         )
-    validation = _held_out(list(paths), held_out, seed)
-    entries = []
-    with atomic_folder(output) as aside, progress("preparing", len(paths)) as bar:
-        cases = []
-        for schema, path in label_maps:
-            name = stem(path)
-            anatomy = read_anatomy(path, schema, head=True)
-            random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            structures, distances = to_arrays(anatomy, spacing_mm, random)
-            (aside / name).mkdir()
-            np.save(aside / name / "structures.npy", structures)
-            np.save(aside / name / "distances.npy", distances)
-            entries.append(
-                {
-                    "id": name,
-                    "sources": {path.name: sha256(path)},
-                    "schema": schema.name,
-                    "shape": list(structures.shape),
-                    "voxels": count_classes(to_classes(structures)),
-                }
-            )
-            if name in validation:
-                views = VIEWS if cases else (*VIEWS, HEAD_VIEW)
-                cases += _write_views(aside / SCANS, name, structures, spacing_mm, seed, views)
-            bar.update()
-        _prepare_scans(cases, aside, spacing_mm)
-        training = [name for name in paths if name not in validation]
-        write_json(
-            aside / SPLITS_FILE, [{"train": training, "validation": sorted(validation), "test": []}]
-        )
-        write_json(
-            aside / MANIFEST,
-            {
-                "format": FORMAT,
-                "software": {"infant_seg_jax": version("infant_seg_jax")},
-                "spacing_mm": spacing_mm,
-                "seed": seed,
-                "structures": [structure.name for structure in Structure],
-                "class_names": list(CLASS_NAMES),
-                "anatomies": entries,
-            },
-        )
-    return open_anatomies(output)
+
+
+def _parameters(
+    label_maps: Sequence[tuple[LabelSchema, Path]],
+    validation: Sequence[str],
+    spacing_mm: float,
+    seed: int,
+) -> dict[str, Any]:
+    """All that decides what a set holds, but the voxels of its label maps."""
+    return {
+        "format": FORMAT,
+        "software": versions(_LIBRARIES),
+        "spacing_mm": spacing_mm,
+        "seed": seed,
+        "structures": [structure.name for structure in Structure],
+        "class_names": list(CLASS_NAMES),
+        "schemas": {
+            schema.name: {str(source): target for source, target in schema.table.items()}
+            for schema, _ in label_maps
+        },
+        "label_maps": [f"{schema.name}:{stem(path)}" for schema, path in label_maps],
+        "held_out": list(validation),
+    }
+
+
+def _views_of(validation: Sequence[str]) -> dict[str, tuple[View, ...]]:
+    first = validation[0]
+    return {name: (*VIEWS, HEAD_VIEW) if name == first else VIEWS for name in validation}
+
+
+def _finish_anatomy(
+    label_map: tuple[LabelSchema, Path],
+    *,
+    output: Path,
+    spacing_mm: float,
+    seed: int,
+    views: Mapping[str, Sequence[View]],
+) -> Entry:
+    """The anatomy's entry in the manifest; it and scans of it are written unless they are there."""
+    schema, path = label_map
+    name = stem(path)
+    identity = {"id": name, "sources": {path.name: sha256(path)}, "schema": schema.name}
+
+    def write(folder: Path) -> dict[str, Any]:
+        anatomy = read_anatomy(path, schema, head=True)
+        random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        structures, distances = to_arrays(anatomy, spacing_mm, random)
+        np.save(folder / "structures.npy", structures)
+        np.save(folder / "distances.npy", distances)
+        # Scans lie elsewhere. They are whole by the time that the anatomy is there.
+        _write_views(output, name, structures, spacing_mm, seed, views.get(name, ()))
+        return {
+            "shape": list(structures.shape),
+            "voxels": count_classes(to_classes(structures)),
+        }
+
+    return finish_part(output / name, identity, write)
 
 
 def to_arrays(
@@ -181,10 +220,11 @@ def measure(
     size = (spacing_mm, spacing_mm, spacing_mm)
     brain, fluid = is_brain(structures), structures == Structure.SULCAL_CSF
     distance = distance_to(brain & ~fluid, size)
-    distance[fluid & (distance_to(~brain, size) > SURFACE_MM)] = 0
+    distance[fluid & ~is_near(~brain, SURFACE_MM, fluid, size)] = 0
     if thin_cortex:
-        cortex = structures == Structure.CORTEX
-        distance[cortex] = distance_to(np.isin(structures, _WHITE), size)[cortex]
+        box = crop_box(brain, 0.0, size)
+        cortex, white = structures[box] == Structure.CORTEX, np.isin(structures[box], _WHITE)
+        distance[box][cortex] = distance_to(white, size)[cortex]
     return np.minimum(np.round(STEPS_PER_MM * distance), 255).astype(np.uint8)
 
 
@@ -223,36 +263,45 @@ def _held_out(names: Sequence[str], patterns: Sequence[str], seed: int) -> set[s
 
 
 def _write_views(
-    folder: Path,
+    output: Path,
     name: str,
     structures: UInt8[np.ndarray, "x y z"],
     spacing: float,
     seed: int,
     views: Sequence[View],
-) -> list[SourceCase]:
+) -> None:
     x, y, z = structures.shape
     grid = Grid((x, y, z), affine_of((x, y, z), spacing))
-    cases = []
     for number, view in enumerate(views):
         prior = Prior(view.modality, view.months, view.months)
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) + number)
         drawn = image.draw(key, prior, image.Quality(), (x, y, z), spacing)
         shown = np.ones_like(structures, bool) if view.head else is_brain(structures)
         scan = _apply(drawn, structures, shown)
-        case = f"{name}_{view.name}"
-        paths = folder / f"{case}_image.nii.gz", folder / f"{case}_dseg.nii.gz"
-        folder.mkdir(exist_ok=True)
-        write_volume(paths[0], np.asarray(BRIGHTNESS * scan[..., 0], np.float32), grid)
-        write_label_map(paths[1], to_classes(structures), grid)
-        cases.append(SourceCase(case, name, (paths[0],), paths[1], split="validation"))
-    return cases
+        path, labels_path = _scan_paths(output, name, view)
+        write_volume(path, np.asarray(BRIGHTNESS * scan[..., 0], np.float32), grid)
+        write_label_map(labels_path, to_classes(structures), grid)
 
 
-def _prepare_scans(cases: Sequence[SourceCase], folder: Path, spacing_mm: float) -> None:
+def _scan_paths(output: Path, name: str, view: View) -> tuple[Path, Path]:
+    """Of the scan that is rendered of a held-out anatomy, and of its label map."""
+    folder, scan = output / SCANS, f"{name}_{view.name}"
+    return folder / f"{scan}_image.nii.gz", folder / f"{scan}_dseg.nii.gz"
+
+
+def _case(output: Path, name: str, view: View) -> SourceCase:
+    path, labels_path = _scan_paths(output, name, view)
+    return SourceCase(f"{name}_{view.name}", name, (path,), labels_path, split="validation")
+
+
+def _prepare_scans(
+    cases: Sequence[SourceCase], folder: Path, spacing_mm: float, workers: int | None
+) -> None:
     table: Mapping[int, int] = {**TISSUE_SCHEMA.table, IGNORE: IGNORE}
     schema = LabelSchema(TISSUE_SCHEMA.name, table)
     dataset = Dataset("rendered", folder, (ANY_MODALITY,), schema, tuple(cases))
-    prepare(dataset, folder / HELD_OUT, preparation=Preparation(spacing_mm=spacing_mm), workers=1)
+    preparation = Preparation(spacing_mm=spacing_mm)
+    prepare(dataset, folder / HELD_OUT, preparation=preparation, workers=workers)
 
 
 _apply = jax.jit(image.apply)

@@ -86,13 +86,9 @@ def to_structures(
     Raises:
         InputError: a value is not in the schema's table.
     """
-    classes = schema.to_classes(label_map, where)
-    of_class = np.zeros(256, np.uint8)
-    for index, structure in _BY_CLASS.items():
-        of_class[index] = structure
-    structures = of_class[classes]
-    for index, structure in _BY_ID.get(schema.name, {}).items():
-        structures[label_map == index] = structure
+    by_id = _BY_ID.get(schema.name, {})
+    table = {index: by_id.get(index, _BY_CLASS[target]) for index, target in schema.table.items()}
+    structures = schema.translate(label_map, table, where)
     if not (structures == Structure.CEREBELLAR_WHITE).any():
         # A cerebellum without white matter was drawn as one.
         structures[structures == Structure.CEREBELLAR_CORTEX] = Structure.MIXED

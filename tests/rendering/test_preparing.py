@@ -1,7 +1,11 @@
 """From label maps to a set of anatomies: grids, distances, what is held out, and errors."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +18,7 @@ from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import open_prepared
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.schemas import IBSR_SCHEMA, TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, open_anatomies
 from infant_seg_jax.rendering.anatomy import Anatomy, is_brain
@@ -78,6 +82,109 @@ def test_what_is_held_out_is_a_prepared_set_to_validate_on(anatomies: Path) -> N
         assert abs(image[image != 0].mean()) < 0.01
         # What is labelled is shown, but for a voxel that rounding to the grid may lose.
         assert np.mean(image[..., 0][labels > 0] != 0) > 0.99
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import infant_seg_jax.rendering.preparing as preparing
+from tests.rendering.test_preparing import SPACING, listed
+
+name, nth = sys.argv[3], int(sys.argv[4])
+write, written = getattr(preparing, name), []
+def slow_write(*arguments, **named):
+    if len(written) == nth:
+        print("now", flush=True)
+        time.sleep(60)
+    written.append(write(*arguments, **named))
+    return written[-1]
+setattr(preparing, name, slow_write)
+preparing.prepare_anatomies(
+    listed(Path(sys.argv[1])), Path(sys.argv[2]), SPACING, held_out=["t[a-h]*"], workers=1
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "nth", "finished"),
+    [
+        ("grow_head", 1, {"one"}),
+        ("write_label_map", 2, {"one"}),  # between two scans of the second
+        ("prepare", 0, {"one", "three", "two"}),
+    ],
+)
+def test_killed_half_way_it_resumes(
+    maps: Path, anatomies: Path, tmp_path: Path, function: str, nth: int, finished: set[str]
+) -> None:
+    output = tmp_path / "set"
+    command = [sys.executable, "-c", KILLED, str(maps), str(output), function, str(nth)]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"now\n"
+        process.send_signal(signal.SIGKILL)
+    assert {path.parent.name for path in output.glob("*/case.json")} == finished
+    with pytest.raises(InputError, match="is not a set of anatomies"):
+        open_anatomies(output)
+    kept = {name: (output / name / "structures.npy").stat().st_mtime_ns for name in finished}
+    prepare_anatomies(listed(maps), output, SPACING, held_out=["t[a-h]*"])
+    for name, written in kept.items():
+        assert (output / name / "structures.npy").stat().st_mtime_ns == written
+    assert files_in(output) == files_in(anatomies)
+
+
+def test_two_workers_do_what_one_does(maps: Path, anatomies: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        output = tmp_path / str(workers)
+        prepare_anatomies(listed(maps), output, SPACING, held_out=["t[a-h]*"], workers=workers)
+        assert files_in(output) == files_in(anatomies)
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_other_parameters_are_refused(
+    maps: Path, anatomies: Path, tmp_path: Path, unfinished: bool
+) -> None:
+    folder = changed(anatomies, tmp_path / "set", {})
+    if unfinished:
+        (folder / "manifest.json").rename(folder / "unfinished.json")
+    before = files_in(folder)
+    others = [
+        ("spacing_mm", listed(maps), 5.0, "t[a-h]*", 0),
+        ("held_out", listed(maps), SPACING, "two", 0),
+        ("seed", listed(maps), SPACING, "t[a-h]*", 1),
+        ("label_maps", [(IBSR_SCHEMA, p) for _, p in listed(maps)], SPACING, "t[a-h]*", 0),
+        ("label_maps", listed(maps)[:-1], SPACING, "three", 0),
+    ]
+    for key, label_maps, spacing, held_out, seed in others:
+        with pytest.raises(InputError, match=rf"was prepared otherwise \(.*{key}: [^;]*, not "):
+            prepare_anatomies(label_maps, folder, spacing, [held_out], seed)
+    assert files_in(folder) == before
+
+
+def test_what_changed_is_prepared_again(maps: Path, anatomies: Path, tmp_path: Path) -> None:
+    again = tmp_path / "maps"
+    shutil.copytree(maps, again)
+    shutil.copy(maps / "one.nii.gz", again / "three.nii.gz")
+    folder = changed(anatomies, tmp_path / "set", {})
+    prepare_anatomies(listed(again), folder, SPACING, held_out=["t[a-h]*"])
+    prepare_anatomies(listed(again), tmp_path / "new", SPACING, held_out=["t[a-h]*"])
+    assert files_in(folder) == files_in(tmp_path / "new") != files_in(anatomies)
+
+
+def test_a_label_map_that_cannot_be_used_leaves_nothing(maps: Path, tmp_path: Path) -> None:
+    shutil.copytree(maps, tmp_path / "maps")
+    for path in (tmp_path / "maps").iterdir():
+        path.write_bytes(b"no volume")
+    with pytest.raises(InputError):
+        prepare_anatomies(listed(tmp_path / "maps"), tmp_path / "set", SPACING)
+    assert not (tmp_path / "set").exists()
 
 
 def anatomy_of(structures: np.ndarray, spacing: tuple[float, ...], grown: bool) -> Anatomy:
