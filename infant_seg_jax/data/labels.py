@@ -145,4 +145,4 @@ def _some(texts: Iterable[str], limit: int = 10) -> str:
 def _are_integers_within(label_map: Shaped[np.ndarray, "*shape"], low: int, high: int) -> bool:
     if label_map.dtype.kind not in "iu" or not label_map.size:
         return False
-    return low <= label_map.min() and label_map.max() <= high
+    return bool(low <= label_map.min() and label_map.max() <= high)

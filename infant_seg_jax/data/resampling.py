@@ -120,7 +120,7 @@ def _is_one_grid(
 ) -> bool:
     """Whether nothing is to be interpolated."""
     axes, origin = _to_source(affine, to_affine)
-    return shape == to_shape and np.array_equal(axes, np.eye(3)) and not origin.any()
+    return shape == to_shape and np.array_equal(axes, np.eye(3)) and not bool(origin.any())
 
 
 def _to_source(

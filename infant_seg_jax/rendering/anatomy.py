@@ -124,10 +124,9 @@ def distance_to(
 ) -> Float[np.ndarray, "x y z"]:
     """Distance in mm of each voxel to the nearest one in the mask."""
     # SciPy's own distances from these take several volumes of float64 at a time.
-    nearest = ndimage.distance_transform_edt(
-        ~mask, spacing, return_distances=False, return_indices=True
+    nearest = np.asarray(
+        ndimage.distance_transform_edt(~mask, spacing, return_distances=False, return_indices=True)
     )
-    assert nearest is not None
     distance = np.empty(mask.shape)
     size_x, size_y, size_z = spacing
     y, z = np.ogrid[: mask.shape[1], : mask.shape[2]]
