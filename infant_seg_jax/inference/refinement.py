@@ -11,14 +11,11 @@ place: that follows myelination as well.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
+from scipy.special import expit
 
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
@@ -42,9 +39,7 @@ _PRIOR_POWER = 0.75  # The network is surer of itself than it is right.
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
 
-_TINY = 1e-6
-_AT_ONCE = 8
-"""Planes that are worked on at once: enough for all cores, few enough for their caches."""
+_TINY = np.float32(1e-6)
 
 
 def refine_scan(
@@ -91,14 +86,14 @@ def refine(
     """
     tissue = mask & (probabilities[..., BACKGROUND] < 0.5)
     tissue = np.asarray(ndimage.binary_fill_holes(tissue)) & mask
+    result = probabilities.copy()
     if not tissue.any():
-        return probabilities.copy()
+        return result
     box = crop_box(tissue, 0.0, spacing)
     inside = tissue[box]
-    found = _posteriors(probabilities[box], image[box], inside, spacing)
+    found = _maximise_expectation(probabilities[box], image[box], inside, spacing)
     background = probabilities[box][inside][:, BACKGROUND]
     share = 1 - np.where(background < 0.5, background, 0)
-    result = probabilities.copy()  # Not before: it takes as much memory as finding them.
     inner = result[box]
     inner[inside, BACKGROUND] = 1 - share
     for row, index in enumerate(_REACH_MM):
@@ -106,222 +101,138 @@ def refine(
     return result
 
 
-def _posteriors(
+def _maximise_expectation(
     probabilities: Float32[np.ndarray, "x y z k"],
     image: Float[np.ndarray, "x y z c"],
     inside: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
 ) -> Float32[np.ndarray, "t n"]:
     """The posteriors of the tissues, in the order of `_REACH_MM`, at the voxels inside."""
-    length = len(inside)
-    more = [(0, -length % _AT_ONCE), (0, 0), (0, 0), (0, 0)]  # planes without tissue
-
-    def by_plane(values: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "padded c y z"]:
-        return np.pad(np.moveaxis(np.where(inside[..., None], values, 0), -1, 1), more)
-
-    found = _maximise_expectation(
-        by_plane(probabilities[..., list(_REACH_MM)]),
-        by_plane(image.astype(np.float32, copy=False)),
-        np.pad(inside[:, None], more),
-        [
-            Surroundings.of(inside.shape, spacing, reach, further=more[0][1])
-            for reach in _REACH_MM.values()
-        ],
-        _SHRINKAGE_MM3 / float(np.prod(spacing)),
-        [gaussian_taps(_PRIOR_BLUR_MM / size) for size in spacing],
-        [gaussian_taps(_NEIGHBOUR_MM / size) for size in spacing],
-    )
-    return np.moveaxis(np.asarray(found)[:length], 1, 0)[:, inside]
-
-
-@jax.jit
-def _maximise_expectation(
-    tissues: Float32[Array, "x t y z"],
-    image: Float32[Array, "x c y z"],
-    inside: Bool[Array, "x 1 y z"],
-    around: "Sequence[Surroundings]",
-    shrinkage: Float[Array, ""] | float,
-    prior_taps: Sequence[Float32[Array, " _"]],
-    neighbour_taps: Sequence[Float32[Array, " _"]],
-) -> Float32[Array, "x t y z"]:
-    """The posteriors of the tissues after `ROUNDS`, from their probabilities, 0 outside."""
-    prior = _log_prior(tissues, prior_taps)
-    posterior = tissues / jnp.maximum(tissues.sum(axis=1, keepdims=True), _TINY)
+    intensities = image[inside].T.astype(np.float32)
+    prior = _log_prior(probabilities, inside, spacing)
+    posterior = np.stack([probabilities[..., index][inside] for index in _REACH_MM])
+    posterior /= np.maximum(posterior.sum(axis=0), _TINY)
     # Of each tissue the posteriors of its Gaussians.
-    parts = tuple(
-        _split(posterior[:, row], image, count) for row, count in enumerate(_GAUSSIANS.values())
-    )
-
-    def next_posteriors(_: Any, parts: tuple[Float32[Array, "x _ y z"], ...]) -> Any:
-        fields = [
-            _local_gaussians(part, image, place, shrinkage)
-            for part, place in zip(parts, around, strict=True)
-        ]
-        whole = _blur(_tissue_sums(parts), neighbour_taps[0], axis=0)
-
-        def of_plane(plane: Any) -> tuple[Float32[Array, "_ y z"], ...]:
-            fields, whole, prior, image, inside = plane
-            alike = _blur_plane(whole, neighbour_taps)
-            logarithms = [
-                _log_densities(field, image, place) + prior[row] + _NEIGHBOUR_WEIGHT * alike[row]
-                for row, (field, place) in enumerate(zip(fields, around, strict=True))
-            ]
-            found = jax.nn.softmax(jnp.concatenate(logarithms), axis=0) * inside
-            return tuple(jnp.split(found, np.cumsum([*_GAUSSIANS.values()])[:-1]))
-
-        return _each_plane(of_plane, (fields, whole, prior, image, inside))
-
-    return _tissue_sums(jax.lax.fori_loop(0, ROUNDS, next_posteriors, parts))
-
-
-_each_plane = partial(jax.lax.map, batch_size=_AT_ONCE)
-
-
-def _tissue_sums(parts: Sequence[Float32[Array, "x _ y z"]]) -> Float32[Array, "x t y z"]:
-    return jnp.stack([part.sum(axis=1) for part in parts], axis=1)
+    parts = [
+        _split(weights, intensities[0], _GAUSSIANS[k])
+        for k, weights in zip(_REACH_MM, posterior, strict=True)
+    ]
+    around = {reach: Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()}
+    shrinkage = _SHRINKAGE_MM3 / float(np.prod(spacing))
+    nearby = tuple(_NEIGHBOUR_MM / size for size in spacing)
+    whole = np.zeros(inside.shape, np.float32)
+    for _ in range(ROUNDS):
+        for row, reach in enumerate(_REACH_MM.values()):
+            whole[inside] = parts[row].sum(axis=0)
+            alike = ndimage.gaussian_filter(whole, nearby, mode="constant")[inside]
+            parts[row] = _log_densities(parts[row], intensities, inside, around[reach], shrinkage)
+            parts[row] += prior[row] + _NEIGHBOUR_WEIGHT * alike
+        largest = np.max([part.max(axis=0) for part in parts], axis=0)
+        for part in parts:
+            np.exp(part - largest, out=part)
+        total = np.sum([part.sum(axis=0) for part in parts], axis=0)
+        for part in parts:
+            part /= total
+    return np.stack([part.sum(axis=0) for part in parts])
 
 
 def _split(
-    weights: Float32[Array, "x y z"], image: Float32[Array, "x c y z"], count: int
-) -> Float32[Array, "x g y z"]:
+    weights: Float32[np.ndarray, " n"], channel: Float32[np.ndarray, " n"], count: int
+) -> Float32[np.ndarray, "g n"]:
     """A tissue's weights, shared out between its darker and its brighter part if there are two."""
     if count == 1:
-        return weights[:, None]
-    channel = image[:, 0]
-    total = jnp.maximum(_sum(weights), _TINY)
-    mean = _sum(weights * channel) / total
-    variance = _sum(weights * (channel - mean) ** 2) / total
-    deviation = jnp.sqrt(jnp.maximum(variance, _LEAST_DEVIATION**2))
-    brighter = jax.nn.sigmoid(4 * (channel - mean) / deviation)
-    return jnp.stack([weights * (1 - brighter), weights * brighter], axis=1)
-
-
-def _sum(values: Float32[Array, "*a"]) -> Float32[Array, ""]:
-    """Of all, axis by axis, so that little is lost to rounding."""
-    return values if values.ndim == 0 else _sum(values.sum(axis=-1))
+        return weights[None].copy()
+    mean, variance = _moments(weights, channel)
+    brighter = expit(4 * (channel - mean) / np.sqrt(max(variance, _LEAST_DEVIATION**2)))
+    return np.stack([weights * (1 - brighter), weights * brighter]).astype(np.float32)
 
 
 def _log_prior(
-    tissues: Float32[Array, "x t y z"], taps: Sequence[Float32[Array, " _"]]
-) -> Float32[Array, "x t y z"]:
+    probabilities: Float32[np.ndarray, "x y z k"],
+    inside: Bool[np.ndarray, "x y z"],
+    spacing: tuple[float, float, float],
+) -> Float32[np.ndarray, "t n"]:
     """Of each tissue, the logarithm of its blurred share of what is not background."""
-
-    def of_plane(plane: Float32[Array, "t y z"]) -> Float32[Array, "t y z"]:
-        shares = _blur_plane(plane, taps)
-        shares /= jnp.maximum(shares.sum(axis=0), _TINY)
-        return _PRIOR_POWER * jnp.log(shares + _PRIOR_FLOOR)
-
-    return _each_plane(of_plane, _blur(tissues, taps[0], axis=0))
-
-
-def gaussian_taps(deviation: float) -> Float32[np.ndarray, " _"]:
-    """A Gaussian of so many voxels, cut at four deviations as SciPy's filter is."""
-    radius = int(4 * deviation + 0.5)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
-    return (taps / taps.sum()).astype(np.float32)
-
-
-def _blur(
-    values: Float32[Array, "*a"], taps: Float32[Array, " _"], axis: int
-) -> Float32[Array, "*a"]:
-    """Along one axis; beyond its ends there is 0."""
-    length, radius = values.shape[axis], len(taps) // 2
-    width = [(radius, radius) if n == axis % values.ndim else (0, 0) for n in range(values.ndim)]
-    padded = jnp.pad(values, width)
-    shifted = [
-        taps[n] * jax.lax.slice_in_dim(padded, n, n + length, axis=axis) for n in range(len(taps))
-    ]
-    return sum(shifted[1:], shifted[0])
-
-
-def _blur_plane(
-    plane: Float32[Array, "g y z"], taps: Sequence[Float32[Array, " _"]]
-) -> Float32[Array, "g y z"]:
-    return _blur(_blur(plane, taps[1], axis=1), taps[2], axis=2)
-
-
-def _local_gaussians(
-    parts: Float32[Array, "x g y z"],
-    image: Float32[Array, "x c y z"],
-    around: "Surroundings",
-    shrinkage: Float[Array, ""] | float,
-) -> Float32[Array, "x g s j k"]:
-    """Of each Gaussian of a tissue, share, means and variances around the nodes of each plane.
-
-    They are drawn towards those of the whole by as much as if `shrinkage` more voxels were seen
-    everywhere.
-    """
-
-    def sums_of(plane: Any) -> Any:
-        """Of amounts, of intensities and of their squares: all of the plane's, and each node's."""
-        parts, image = plane
-        values = jnp.concatenate([jnp.ones_like(image[:1]), image, image**2])
-        values = parts[:, None] * values
-        return values.sum(axis=-1).sum(axis=-1), around.sum_plane(values)
-
-    everywhere, nearby = _each_plane(sums_of, (parts, image))
-    everywhere, nearby = everywhere.sum(axis=0)[..., None, None], around.sum_planes(nearby)
-    split = [1, 1 + image.shape[1]]
-    total, mean, variance = jnp.split(everywhere, split, axis=1)
-    total += _TINY
-    mean /= total
-    variance = variance / total - mean**2
-    amount, first, second = jnp.split(nearby, split, axis=2)
-    # Around the mean of the whole, to which the local one is drawn.
-    second += mean**2 * amount - 2 * mean * first
-    first -= mean * amount
-    share = amount + shrinkage * total / total.sum()
-    share /= amount.sum(axis=1, keepdims=True) + shrinkage
-    first /= amount + shrinkage
-    second = (second + shrinkage * variance) / (amount + shrinkage)
-    local = jnp.maximum(second - first**2, _LEAST_DEVIATION**2)
-    return around.interpolate_planes(jnp.concatenate([share, mean + first, local], axis=2))
+    blur = tuple(_PRIOR_BLUR_MM / size for size in spacing)
+    shares = np.stack(
+        [
+            ndimage.gaussian_filter(probabilities[..., index] * inside, blur, mode="constant")
+            for index in _REACH_MM
+        ]
+    )[:, inside]
+    shares /= np.maximum(shares.sum(axis=0), _TINY)
+    return np.float32(_PRIOR_POWER) * np.log(shares + np.float32(_PRIOR_FLOOR))
 
 
 def _log_densities(
-    gaussians: Float32[Array, "g s j k"],
-    image: Float32[Array, "c y z"],
+    parts: Float32[np.ndarray, "g n"],
+    intensities: Float32[np.ndarray, "c n"],
+    inside: Bool[np.ndarray, "x y z"],
     around: "Surroundings",
-) -> Float32[Array, "g y z"]:
-    """Of each Gaussian, the logarithm of its share around a voxel times its density there."""
-    found = around.interpolate_plane(gaussians)
-    share, mean, variance = jnp.split(found, [1, 1 + len(image)], axis=1)
-    exponent = (image - mean) ** 2 / variance + jnp.log(variance)
-    return jnp.log(jnp.maximum(share[:, 0], _LEAST_SHARE)) - 0.5 * exponent.sum(axis=1)
+    shrinkage: float,
+) -> Float32[np.ndarray, "g n"]:
+    """Of each Gaussian of a tissue, the logarithm of its share around a voxel times its density.
+
+    Shares, means and variances are drawn towards those of the whole by as much as if `shrinkage`
+    more voxels were seen everywhere.
+    """
+    whole = np.zeros(inside.shape, np.float32)
+
+    def sums(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "i j k"]:
+        whole[inside] = values
+        return around.sum(whole)
+
+    everywhere = parts.sum(axis=1, dtype=np.float64) + _TINY
+    amounts = [sums(weights) for weights in parts]
+    seen = np.sum(amounts, axis=0) + shrinkage
+    logarithms = np.empty_like(parts)
+    for row, (weights, amount) in enumerate(zip(parts, amounts, strict=True)):
+        share = (amount + shrinkage * everywhere[row] / everywhere.sum()) / seen
+        logarithms[row] = np.log(np.maximum(around.interpolate(share)[inside], _LEAST_SHARE))
+        for channel in intensities:
+            mean, variance = _moments(weights, channel)
+            centred = channel - np.float32(mean)
+            first = sums(weights * centred) / (amount + shrinkage)
+            second = (sums(weights * centred**2) + shrinkage * variance) / (amount + shrinkage)
+            local = np.maximum(second - first**2, _LEAST_DEVIATION**2)
+            centred -= around.interpolate(first)[inside]
+            spread = around.interpolate(local)[inside]
+            logarithms[row] -= 0.5 * (centred**2 / spread + np.log(spread))
+    return logarithms
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("weights", "shares"), meta_fields=())
+def _moments(
+    weights: Float32[np.ndarray, " n"], values: Float32[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Weighted mean and variance."""
+    total = max(float(weights.sum(dtype=np.float64)), float(_TINY))
+    mean = float((weights * values).sum(dtype=np.float64)) / total
+    return mean, float((weights * (values - mean) ** 2).sum(dtype=np.float64)) / total
+
+
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """Sums over Gaussian surroundings of nodes, a grid of half their reach, and what lies between.
+    """Sums over Gaussian surroundings of nodes, a grid of half their reach.
 
-    Both directions are one matrix product along each axis. Those within a plane are apart from
-    those across planes, so that no more than a few planes need be held on the way.
+    Both directions are one matrix product along each axis.
 
     Attributes:
         weights: of each voxel (columns) at each node (rows), along each axis.
         shares: of each node (columns) at each voxel (rows), by linear interpolation, likewise.
     """
 
-    weights: Sequence[Float32[Array | np.ndarray, "_ _"]]
-    shares: Sequence[Float32[Array | np.ndarray, "_ _"]]
+    weights: Sequence[Float32[np.ndarray, "_ _"]]
+    shares: Sequence[Float32[np.ndarray, "_ _"]]
 
     @classmethod
     def of(
-        cls,
-        shape: tuple[int, ...],
-        spacing: tuple[float, float, float],
-        reach_mm: float,
-        further: int = 0,
+        cls, shape: tuple[int, ...], spacing: tuple[float, float, float], reach_mm: float
     ) -> "Surroundings":
-        """Those of a volume, with a standard deviation of `reach_mm`.
-
-        So many `further` planes are as the last one.
-        """
+        """Those of a volume, with a standard deviation of `reach_mm`."""
         weights, shares = [], []
-        for length, size, more in zip(shape, spacing, (further, 0, 0), strict=True):
+        for length, size in zip(shape, spacing, strict=True):
             extent = (length - 1) * size
-            voxels = np.append(np.linspace(0, extent, length), np.full(more, extent))
+            voxels = np.linspace(0, extent, length)
             nodes = np.linspace(0, extent, int(np.ceil(2 * extent / reach_mm)) + 1)
             apart = (nodes[:, None] - voxels) / reach_mm
             weights.append(np.exp(-0.5 * apart**2).astype(np.float32))
@@ -329,35 +240,17 @@ class Surroundings:
             shares.append(np.stack(hats, axis=1).astype(np.float32))
         return cls(weights, shares)
 
-    def sum_plane(self, values: Float32[Array, "*a y z"]) -> Float32[Array, "*a j k"]:
-        """In a plane, at each node, the sum of all voxels' values by their weights there."""
-        return _within(self.weights, values)
+    def sum(self, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "i j k"]:
+        """At each node, the sum of all voxels' values by their weights there."""
+        return _along_each(self.weights, values)
 
-    def sum_planes(self, values: Float32[Array, "x *a j k"]) -> Float32[Array, "i *a j k"]:
-        """The same across planes, of what `sum_plane` has found in each."""
-        return _across(self.weights, values)
-
-    def interpolate_planes(self, values: Float32[Array, "i *a j k"]) -> Float32[Array, "x *a j k"]:
-        """At each plane, what is between the values at the nodes on either side."""
-        return _across(self.shares, values)
-
-    def interpolate_plane(self, values: Float32[Array, "*a j k"]) -> Float32[Array, "*a y z"]:
-        """At each voxel of a plane, what is between the values at the nodes around it."""
-        return _within(self.shares, values)
+    def interpolate(self, values: Float[np.ndarray, "i j k"]) -> Float32[np.ndarray, "x y z"]:
+        """At each voxel, what is between the values at the nodes around it."""
+        return _along_each(self.shares, values.astype(np.float32))
 
 
-# Products of matrices may be rounded to fewer bits, unless told otherwise.
-_product = partial(jnp.einsum, precision="highest")
-
-
-def _across(
-    matrices: Sequence[Float32[Array | np.ndarray, "_ _"]], values: Float32[Array, "_ *a"]
-) -> Float32[Array, "_ *a"]:
-    return _product("ix,x...->i...", matrices[0], values)
-
-
-def _within(
-    matrices: Sequence[Float32[Array | np.ndarray, "_ _"]], values: Float32[Array, "*a _ _"]
-) -> Float32[Array, "*a _ _"]:
-    _, second, third = matrices
-    return _product("jy,...yk->...jk", second, _product("...yz,kz->...yk", values, third))
+def _along_each(
+    matrices: Sequence[Float32[np.ndarray, "_ _"]], values: Float32[np.ndarray, "_ _ _"]
+) -> Float32[np.ndarray, "_ _ _"]:
+    first, second, third = matrices
+    return second @ np.tensordot(first, values, axes=1) @ third.T

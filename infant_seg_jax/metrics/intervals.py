@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from scipy import stats
 
 _RESAMPLES = 9999
 _AT_ONCE = 2**22
@@ -18,9 +19,6 @@ def mean_interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]
         return np.nan, np.nan
     if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
         return np.nan, np.nan
-    # Not above: it takes half a second to load, which reading or labelling need not wait for.
-    from scipy import stats
-
     interval = stats.bootstrap(
         (sample,),
         np.mean,

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
+from infant_seg_jax.report.evaluation_page import evaluation_page
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
 from infant_seg_jax.report.page import Section, write_page
 from infant_seg_jax.report.prediction_page import prediction_page
+from infant_seg_jax.report.score_reading import read_table
 
 if TYPE_CHECKING:
     from infant_seg_jax.report.training_page import RunPage
@@ -44,15 +46,12 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
     if len(evaluations) > 1:
         # Not above: it loads SciPy's statistics, which take half a second.
         from infant_seg_jax.report.comparison_page import comparison_page
-        from infant_seg_jax.report.score_reading import read_table
 
         tables = {one.name: read_table(one.folder) for one in evaluations}
         if compared := comparison_page(tables):
             verdict += compared.verdict
             sections.append(Section("Which is better", "comparison.html", compared))
     for one in evaluations[:MAX_EVALUATIONS]:
-        from infant_seg_jax.report.evaluation_page import evaluation_page
-
         content = evaluation_page(one.folder, one.name, embedded)
         verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
         sections.append(Section(f"How good: {one.name}", "evaluation.html", content))

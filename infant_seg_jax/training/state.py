@@ -9,9 +9,6 @@ import optax
 
 from infant_seg_jax.models.factory import Network
 
-RAW, AVERAGED = "raw", "averaged"
-"""The weights that a step made, and their moving average."""
-
 
 @flax.struct.dataclass
 class TrainState:

@@ -1,13 +1,9 @@
 """Refinement against drawn scans whose tissues are known, and by its symmetries."""
 
-from typing import Any
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Float32, UInt8
 from scipy import ndimage
-from scipy.interpolate import interpn
 
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
 from infant_seg_jax.inference.refinement import Surroundings, refine
@@ -183,91 +179,10 @@ def test_surroundings_are_gaussian_and_what_is_smooth_comes_back() -> None:
     spacing, reach = (1.0, 1.5, 2.0), 10.0
     surroundings = Surroundings.of(values.shape, spacing, reach)
     ones = np.ones_like(values)
-
-    def total(array: Float32[np.ndarray, "x y z"]) -> Any:
-        return surroundings.sum_planes(surroundings.sum_plane(jnp.asarray(array)))
-
-    between = surroundings.interpolate_planes(total(values) / total(ones))
-    mean = np.asarray(surroundings.interpolate_plane(between))
+    mean = surroundings.interpolate(surroundings.sum(values) / surroundings.sum(ones))
     sigma = [reach / size for size in spacing]
     blurred = [
         ndimage.gaussian_filter(array, sigma, mode="constant", truncate=6)
         for array in (values, ones)
     ]
     np.testing.assert_allclose(mean, blurred[0] / blurred[1], atol=0.05 * np.ptp(mean))
-
-
-def test_the_posteriors_are_those_of_expectation_maximisation_voxel_by_voxel() -> None:
-    """Against its definition, in double precision and without any grid of nodes to hide behind."""
-    truth = brain(20)
-    image = scan(truth, BRIGHTNESS["adult T1w"])
-    spacing = (1.0, 1.5, 2.0)
-    found = refine(unsure(truth, blur=1.0), image, truth != BACKGROUND, spacing)
-    box = tuple(slice(n.min(), n.max() + 1) for n in np.nonzero(truth))
-    expected = by_definition(
-        unsure(truth, blur=1.0)[box], image[box][..., 0], truth[box] != BACKGROUND, spacing
-    )
-    np.testing.assert_allclose(found[box][..., 1:], expected, atol=2e-4)
-
-
-def by_definition(probabilities: Any, image: Any, inside: Any, spacing: Any) -> Any:
-    """Posteriors of CSF, GM, WM, by arrays of all voxels against all nodes."""
-    shape, image = inside.shape, image.astype(np.float64)
-    weights, hats = nodes(shape, spacing, 30.0), nodes(shape, spacing, 10.0)
-    around = [weights, hats, hats]
-    posterior = np.moveaxis(probabilities[..., 1:].astype(np.float64), -1, 0) * inside
-    posterior /= np.maximum(posterior.sum(axis=0), 1e-6)
-    blurred = np.stack([blur(part, 1.0, spacing) for part in posterior])
-    prior = 0.75 * np.log(blurred / np.maximum(blurred.sum(axis=0), 1e-6) + 0.01)
-    mean, deviation = moments(posterior[2], image)
-    brighter = 1 / (1 + np.exp(-4 * (image - mean) / max(deviation, 0.1)))
-    parts = [
-        [posterior[0]],
-        [posterior[1]],
-        [posterior[2] * (1 - brighter), posterior[2] * brighter],
-    ]
-    shrinkage = 50 / np.prod(spacing)
-    for _ in range(10):
-        logarithms = []
-        for row, gaussians in enumerate(parts):
-            to_nodes, to_voxels = around[row]
-            alike = prior[row] + 2 * blur(np.sum(gaussians, axis=0), 0.8, spacing)
-            seen = sum(to_nodes(part) for part in gaussians) + shrinkage
-            for part in gaussians:
-                mean, deviation = moments(part, image)
-                own = part.sum() / np.sum(gaussians)
-                amount = to_nodes(part) + shrinkage
-                first = (to_nodes(part * image) + shrinkage * mean) / amount
-                second = to_nodes(part * image**2) + shrinkage * (deviation**2 + mean**2)
-                variance = to_voxels(np.maximum(second / amount - first**2, 0.01))
-                share = np.maximum(to_voxels((amount - shrinkage * (1 - own)) / seen), 1e-3)
-                apart = (image - to_voxels(first)) ** 2 / variance
-                logarithms.append(alike + np.log(share) - 0.5 * (apart + np.log(variance)))
-        likely = np.exp(logarithms - np.max(logarithms, axis=0)) * inside
-        likely /= np.maximum(likely.sum(axis=0), 1e-30)
-        parts = [[likely[0]], [likely[1]], [likely[2], likely[3]]]
-    return np.stack([np.sum(gaussians, axis=0) for gaussians in parts], axis=-1)
-
-
-def blur(values: Any, mm: float, spacing: Any) -> Any:
-    return ndimage.gaussian_filter(values, [mm / size for size in spacing], mode="constant")
-
-
-def moments(weights: Any, values: Any) -> tuple[float, float]:
-    mean = (weights * values).sum() / weights.sum()
-    return mean, np.sqrt((weights * (values - mean) ** 2).sum() / weights.sum())
-
-
-def nodes(shape: Any, spacing: Any, reach: float) -> Any:
-    """What sums around nodes half a reach apart, and what lies between them linearly."""
-    voxels = [np.arange(length) * size for length, size in zip(shape, spacing, strict=True)]
-    places = [np.linspace(0, v[-1], int(np.ceil(2 * v[-1] / reach)) + 1) for v in voxels]
-    weights = [
-        np.exp(-0.5 * ((n[:, None] - v) / reach) ** 2) for n, v in zip(places, voxels, strict=True)
-    ]
-
-    def to_voxels(values: Any) -> Any:
-        grid = np.stack(np.meshgrid(*voxels, indexing="ij"), axis=-1)
-        return interpn(places, values, grid)
-
-    return lambda values: np.einsum("ix,jy,kz,xyz->ijk", *weights, values), to_voxels
