@@ -7,11 +7,13 @@ one comes from is 0 in an image and background in a label map.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32, Float64, Integer
 from scipy import ndimage
 
 from infant_seg_jax.data.formats.grid import Affine, Shape
 from infant_seg_jax.data.labels import BACKGROUND
+
+_SLICES = 4
 
 
 def grid_with_spacing(
@@ -55,7 +57,7 @@ def resample_labels(
     matter around them, and CSF gains volume (up to 9% in IBSR, from 1 to 1.5 mm; else within 2%).
     Works with one label at a time: two float32 volumes of the new shape, however many labels.
     """
-    ids = np.union1d(label_map, [BACKGROUND])
+    ids = np.union1d(np.unique(label_map), [BACKGROUND])  # bytes sort far faster than integers
     winners = resample_votes(
         lambda index: (label_map == ids[index]).astype(np.float32),
         len(ids),
@@ -100,10 +102,22 @@ def _resample(
     to_source = np.linalg.inv(affine) @ to_affine
     # Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but
     # for what float32 affines hold, do not smear zeros with traces of their neighbours.
+    matrix, offset = np.round(to_source[:3, :3], 6), np.round(to_source[:3, 3], 4)
+    scale = np.diag(matrix)
+    if np.array_equal(matrix, np.diag(scale)):  # the same axes, as a rule: several times faster so
+        x, *others = (scale[axis] * np.arange(shape[axis]) + offset[axis] for axis in range(3))
+        array, result = np.ascontiguousarray(array), np.empty(shape, np.float32)
+        for first in range(0, len(x), _SLICES):  # So that little is held beside the volumes.
+            part = slice(first, first + _SLICES)
+            found = _along(array, 0, x[part], outside)
+            for axis, at in enumerate(others, 1):
+                found = _along(found, axis, at, outside)
+            result[part] = found
+        return result
     return ndimage.affine_transform(
         array,
-        np.round(to_source[:3, :3], 6),
-        np.round(to_source[:3, 3], 4),  # pyright: ignore[reportArgumentType] (a scalar, it says)
+        matrix,
+        offset,  # pyright: ignore[reportArgumentType] (a scalar, it says)
         shape,
         np.float32,
         order=1,
@@ -111,3 +125,21 @@ def _resample(
         cval=outside,
         prefilter=False,
     )
+
+
+def _along(
+    array: Float[np.ndarray, "_ _ _"], axis: int, at: Float64[np.ndarray, " n"], outside: float
+) -> Float[np.ndarray, "_ _ _"]:
+    """Interpolated linearly at positions along an axis, in double precision."""
+    count, low = array.shape[axis], np.floor(at).astype(int)
+    if low[0] >= 0 and low[-1] < count and np.array_equal(at, low[0] + np.arange(len(at))):
+        return array[(slice(None),) * axis + (slice(low[0], low[-1] + 1),)]
+    other_axes = [other for other in range(3) if other != axis]
+    found = []
+    for index, weight in ((low, low + 1 - at), (low + 1, at - low)):
+        within = (index >= 0) & (index < count)
+        one = array.take(np.clip(index, 0, count - 1), axis)
+        found.append(one * np.expand_dims(np.where(within, weight, 0), other_axes))
+        if outside and not within.all():
+            found[-1] += np.expand_dims(np.where(within, 0, outside * weight), other_axes)
+    return np.add(*found, out=found[0])

@@ -176,7 +176,7 @@ def test_millimetres_count_and_not_voxels() -> None:
 def test_slabs_of_planes_find_what_all_voxels_at_once_do() -> None:
     """Against the same mathematics for all voxels at once, in double precision."""
     spacing = (2.0, 2.5, 1.5)
-    truth = brain(24)[crop_box(brain(24) != BACKGROUND, 0.0, spacing)]
+    truth = brain(18)[crop_box(brain(18) != BACKGROUND, 0.0, spacing)]
     images = [scan(truth, BRIGHTNESS[name]) for name in ("adult T1w", "newborn T2w")]
     image, inside = np.concatenate(images, axis=-1), truth != BACKGROUND
     probabilities = unsure(truth, 1.0)
