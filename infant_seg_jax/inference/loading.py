@@ -20,8 +20,8 @@ from infant_seg_jax.inference.model_folder import (
     read_model,
 )
 from infant_seg_jax.inference.predictor import Predictor, make_model
-from infant_seg_jax.training.checkpoints import AVERAGED, RAW, load_variables, read_variables
 from infant_seg_jax.training.run_folder import read_run, training_summary
+from infant_seg_jax.training.state import AVERAGED, RAW
 
 BEST, LATEST = "best", "latest"
 
@@ -73,6 +73,9 @@ def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Tra
     if is_model_folder(path):
         return _read_model(path, which, weights)
     _check_is_run(path)
+    # Not above: it loads Orbax, which takes long and which model folders do not need.
+    from infant_seg_jax.training.checkpoints import load_variables
+
     config, record = read_run(path)
     loaded = load_variables(path, make_model(config), len(record.modalities), which, weights)
     summary = training_summary(path, loaded.step, loaded.weights)
@@ -120,6 +123,8 @@ def read_start(init: Config) -> tuple[dict[str, Any], str]:
         step, kind = _step_and_weights(model)
         known = f" of step {step}, its {kind} weights" if step and kind else ""
         return model.variables, f"a model folder{known}"
+    from infant_seg_jax.training.checkpoints import read_variables
+
     loaded = read_variables(path, init.which, init.weights)
     score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
     return loaded.variables, f"step {loaded.step} ({score}), its {loaded.weights} weights"

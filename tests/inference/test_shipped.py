@@ -1,6 +1,8 @@
 """The network that comes along: it is whole, it is what predict takes, and it knows tissue."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -28,6 +30,18 @@ def test_it_is_small_and_takes_any_contrast_with_or_without_a_skull() -> None:
     assert model.record.modalities == (ANY_MODALITY,)
     assert set(model.record.extents) == {"brain", "head"}
     assert len(model.familiar.entropy) >= 3
+
+
+def test_it_is_opened_without_what_only_training_and_charts_take() -> None:
+    code = (
+        "import sys\n"
+        "import infant_seg_jax.commands.predict, infant_seg_jax.report.report\n"
+        "from infant_seg_jax.inference import inputs, labelling, loading\n"
+        "loading.open_predictor(loading.model_path(loading.SHIPPED))\n"
+        "slow = {'matplotlib', 'optax', 'orbax', 'scipy.stats', 'tensorboardX', 'torch'}\n"
+        "assert not slow & sys.modules.keys(), slow & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_training_may_start_from_it() -> None:
