@@ -25,6 +25,7 @@ from infant_seg_jax.training.state import AVERAGED, RAW
 
 BEST, LATEST = "best", "latest"
 
+_OURS = Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
 SHIPPED = "shipped"
 """Stands, where a run or a model folder is asked for, for the network that the package brings."""
 
@@ -35,7 +36,7 @@ def model_path(path: Path | str) -> Path:
     A folder of that name in the working directory comes first.
     """
     if str(path) == SHIPPED and not Path(path).exists():
-        return Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
+        return _OURS
     return Path(path)
 
 
@@ -149,7 +150,7 @@ def _check_is_run(path: Path) -> None:
 
 def _read_model(path: Path, which: str, weights: str | None) -> TrainedModel:
     """A model folder's network, if it is what was asked for."""
-    model = read_model(path)
+    model = read_model(path, ours=path == _OURS)
     step, kind = _step_and_weights(model)
     if which.isdecimal() and which != str(step):
         raise InputError(

@@ -14,7 +14,7 @@ from infant_seg_jax.config import default_config
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.inference.loading import SHIPPED, model_path, open_model, read_start
-from infant_seg_jax.inference.model_folder import DESCRIPTION, WEIGHTS
+from infant_seg_jax.inference.model_folder import DESCRIPTION, WEIGHTS, check_shapes
 from infant_seg_jax.models.array_files import read_safetensors
 
 
@@ -27,6 +27,7 @@ def test_it_is_small_and_takes_any_contrast_with_or_without_a_skull() -> None:
         np.dtype(np.float16)
     }
     model = open_model(folder)
+    check_shapes(arrays, model.config, model.record, folder)  # which opening it leaves out
     assert model.record.modalities == (ANY_MODALITY,)
     assert set(model.record.extents) == {"brain", "head"}
     assert len(model.familiar.entropy) >= 3
