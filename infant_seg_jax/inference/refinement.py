@@ -49,7 +49,6 @@ _TINY = np.float32(1e-6)
 _PLANES = 4  # worked on at once by a core, so that they stay in its cache
 _ALL = slice(None)
 
-Posterior = Float32[np.ndarray, "x y z"]
 Parts = Float32[np.ndarray, "g n y z"]
 """Of a slab of planes, the posteriors of all tissues' Gaussians, in their order; 0 but inside."""
 Moments = Float32[np.ndarray, "_ m _ _ _"]
@@ -124,17 +123,8 @@ def _maximise_expectation(
     """The posteriors of the tissues, in the order of `_REACH_MM`; 0 but inside."""
     channels = np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)
     posterior = np.stack([probabilities[..., index] for index in _REACH_MM]) * inside
-    prior = _log_prior(posterior, spacing)
-    posterior /= np.maximum(posterior.sum(axis=0), _TINY)
-    start = np.concatenate(
-        [
-            _split(weights, channels[0], count)
-            for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
-        ]
-    )
     around = [Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()]
     shrinkage = _SHRINKAGE_MM3 / float(np.prod(spacing))
-    nearby = tuple(_NEIGHBOUR_MM / size for size in spacing)
     slabs = [slice(first, first + _PLANES) for first in range(0, len(inside), _PLANES)]
 
     def measure(at: slice, parts: Parts) -> list[Moments]:
@@ -144,7 +134,7 @@ def _maximise_expectation(
             found.append(around[row].sum(_moments(own, channels[:, at]), at))
         return found
 
-    def expect(at: slice, nodes: Sequence[Moments], alike: Sequence[Posterior]) -> Parts:
+    def expect(at: slice, nodes: Sequence[Moments], alike: Sequence[np.ndarray]) -> Parts:
         parts = np.concatenate(
             [
                 _log_densities(tissue.interpolate(own, at), channels[:, at])
@@ -158,13 +148,28 @@ def _maximise_expectation(
         return parts
 
     with ThreadPoolExecutor(count_cores()) as cores:
+
+        def blur(mm: float) -> list[Float32[np.ndarray, "x y z"]]:
+            """Of each tissue, the posterior."""
+            sigma = tuple(mm / size for size in spacing)
+            smooth = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant")
+            return list(cores.map(smooth, posterior))
+
+        prior = _log_prior(np.stack(blur(_PRIOR_BLUR_MM)))
+        posterior /= np.maximum(posterior.sum(axis=0), _TINY)
+        start = np.concatenate(
+            [
+                _split(weights, channels[0], count)
+                for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
+            ]
+        )
         sums = cores.map(lambda at: measure(at, start[:, at]), slabs)
         for _ in range(ROUNDS):
             nodes = [
                 _estimate(np.asarray(of_slabs).sum(axis=0, dtype=np.float64), shrinkage)
                 for of_slabs in zip(*sums, strict=True)
             ]
-            alike = list(cores.map(partial(_blur, sigma=nearby), posterior))
+            alike = blur(_NEIGHBOUR_MM)
             step = partial(expect, nodes=nodes, alike=alike)
             sums = list(cores.map(lambda at, step=step: measure(at, step(at)), slabs))
     return posterior
@@ -183,18 +188,10 @@ def _split(
     return np.stack([weights * (1 - brighter), weights * brighter]).astype(np.float32)
 
 
-def _log_prior(
-    weights: Float32[np.ndarray, "t x y z"], spacing: tuple[float, float, float]
-) -> Float32[np.ndarray, "t x y z"]:
-    """Of each tissue, the logarithm of its blurred share of what is not background."""
-    sigma = tuple(_PRIOR_BLUR_MM / size for size in spacing)
-    shares = np.stack([_blur(one, sigma) for one in weights])
-    shares /= np.maximum(shares.sum(axis=0), _TINY)
+def _log_prior(weights: Float32[np.ndarray, "t x y z"]) -> Float32[np.ndarray, "t x y z"]:
+    """Of each tissue, the logarithm of its share of what is not background, of blurred weights."""
+    shares = weights / np.maximum(weights.sum(axis=0), _TINY)
     return np.float32(_PRIOR_POWER) * np.log(shares + np.float32(_PRIOR_FLOOR))
-
-
-def _blur(values: Posterior, sigma: tuple[float, ...]) -> Posterior:
-    return ndimage.gaussian_filter(values, sigma, mode="constant")
 
 
 def _moments(
