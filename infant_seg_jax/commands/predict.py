@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
 _SOURCE = "source"
+_REPORT = "infant_seg_jax.report.report"
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -258,6 +260,8 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
     from infant_seg_jax.data.sources.bids_names import some_of
     from infant_seg_jax.inference.labelling import SKIPPED, WRITTEN
 
+    if report:  # Loaded while the network works.
+        threading.Thread(target=import_module, args=(_REPORT,), daemon=True).start()
     outcomes: list[Outcome] = []
     started = time.monotonic()
     try:
@@ -292,9 +296,7 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
         f"volumes in {output / 'tissue_volumes.tsv'}."
     )
     if report:
-        from infant_seg_jax.report.report import tell_report
-
-        tell_report([output])
+        import_module(_REPORT).tell_report([output])
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""
         sys.exit(f"infant-seg: predict: {failures} of {total} scans failed{names}, as said above.")

@@ -13,6 +13,8 @@ from scipy import ndimage
 from infant_seg_jax.data.formats.grid import Affine, Shape
 from infant_seg_jax.data.labels import BACKGROUND
 
+_SLICES = 4
+
 
 def grid_with_spacing(
     shape: Shape, affine: Affine, spacing_mm: tuple[float, float, float]
@@ -57,7 +59,7 @@ def resample_labels(
     """
     if _is_one_grid(label_map.shape, affine, shape, to_affine):
         return label_map.copy()
-    ids = np.union1d(label_map, [BACKGROUND])
+    ids = np.union1d(np.unique(label_map), [BACKGROUND])  # bytes sort far faster than integers
     winners = resample_votes(
         lambda index: (label_map == ids[index]).astype(np.float32),
         len(ids),
@@ -101,11 +103,22 @@ def _resample(
 ) -> Float32[np.ndarray, "X Y Z"]:
     if _is_one_grid(array.shape, affine, shape, to_affine):
         return array + np.float32(0)  # which -0.0 becomes when it is interpolated
-    axes, origin = _to_source(affine, to_affine)
+    matrix, offset = _to_source(affine, to_affine)
+    scale = np.diag(matrix)
+    if np.array_equal(matrix, np.diag(scale)):  # the same axes, as a rule: several times faster so
+        x, *others = (scale[axis] * np.arange(shape[axis]) + offset[axis] for axis in range(3))
+        array, result = np.ascontiguousarray(array), np.empty(shape, np.float32)
+        for first in range(0, len(x), _SLICES):  # So that little is held beside the volumes.
+            part = slice(first, first + _SLICES)
+            found = _along(array, 0, x[part], outside)
+            for axis, at in enumerate(others, 1):
+                found = _along(found, axis, at, outside)
+            result[part] = found
+        return result
     return ndimage.affine_transform(
         array,
-        axes,
-        origin,  # pyright: ignore[reportArgumentType] (a scalar, it says)
+        matrix,
+        offset,  # pyright: ignore[reportArgumentType] (a scalar, it says)
         shape,
         np.float32,
         order=1,
@@ -133,3 +146,21 @@ def _to_source(
     """
     to_source = np.linalg.inv(affine) @ to_affine
     return np.round(to_source[:3, :3], 6), np.round(to_source[:3, 3], 4)
+
+
+def _along(
+    array: Float[np.ndarray, "_ _ _"], axis: int, at: Float64[np.ndarray, " n"], outside: float
+) -> Float[np.ndarray, "_ _ _"]:
+    """Interpolated linearly at positions along an axis, in double precision."""
+    count, low = array.shape[axis], np.floor(at).astype(int)
+    if low[0] >= 0 and low[-1] < count and np.array_equal(at, low[0] + np.arange(len(at))):
+        return array[(slice(None),) * axis + (slice(low[0], low[-1] + 1),)]
+    other_axes = [other for other in range(3) if other != axis]
+    found = []
+    for index, weight in ((low, low + 1 - at), (low + 1, at - low)):
+        within = (index >= 0) & (index < count)
+        one = array.take(np.clip(index, 0, count - 1), axis)
+        found.append(one * np.expand_dims(np.where(within, weight, 0), other_axes))
+        if outside and not within.all():
+            found[-1] += np.expand_dims(np.where(within, 0, outside * weight), other_axes)
+    return np.add(*found, out=found[0])

@@ -21,11 +21,12 @@ from infant_seg_jax.inference.model_folder import (
 )
 from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.models.factory import make_model
-from infant_seg_jax.training.checkpoints import AVERAGED, RAW, load_variables, read_variables
 from infant_seg_jax.training.run_folder import read_run, training_summary
+from infant_seg_jax.training.state import AVERAGED, RAW
 
 BEST, LATEST = "best", "latest"
 
+_OURS = Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
 SHIPPED = "shipped"
 """Stands, where a run or a model folder is asked for, for the network that the package brings."""
 
@@ -36,7 +37,7 @@ def model_path(path: Path | str) -> Path:
     A folder of that name in the working directory comes first.
     """
     if str(path) == SHIPPED and not Path(path).exists():
-        return Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
+        return _OURS
     return Path(path)
 
 
@@ -74,6 +75,9 @@ def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Tra
     if is_model_folder(path):
         return _read_model(path, which, weights)
     _check_is_run(path)
+    # Not above: it loads Orbax, which takes long and which model folders do not need.
+    from infant_seg_jax.training.checkpoints import load_variables
+
     config, record = read_run(path)
     loaded = load_variables(path, make_model(config), len(record.modalities), which, weights)
     summary = training_summary(path, loaded.step, loaded.weights)
@@ -121,6 +125,8 @@ def read_start(init: Config) -> tuple[dict[str, Any], str]:
         step, kind = _step_and_weights(model)
         known = f" of step {step}, its {kind} weights" if step and kind else ""
         return model.variables, f"a model folder{known}"
+    from infant_seg_jax.training.checkpoints import read_variables
+
     loaded = read_variables(path, init.which, init.weights)
     score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
     return loaded.variables, f"step {loaded.step} ({score}), its {loaded.weights} weights"
@@ -145,7 +151,7 @@ def _check_is_run(path: Path) -> None:
 
 def _read_model(path: Path, which: str, weights: str | None) -> TrainedModel:
     """A model folder's network, if it is what was asked for."""
-    model = read_model(path)
+    model = read_model(path, ours=path == _OURS)
     step, kind = _step_and_weights(model)
     if which.isdecimal() and which != str(step):
         raise InputError(

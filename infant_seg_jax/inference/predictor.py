@@ -35,7 +35,6 @@ from infant_seg_jax.inference.segmentation import (
     whole_label_map,
 )
 from infant_seg_jax.models.factory import Network, make_model
-from infant_seg_jax.training.checkpoints import load_variables
 from infant_seg_jax.training.run_folder import RunRecord, read_run
 
 _SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
@@ -114,6 +113,9 @@ class Predictor:
         Raises:
             InputError: `run` is no run folder, or its checkpoint does not fit its config.
         """
+        # Not above: it loads Orbax, which takes long and which model folders do not need.
+        from infant_seg_jax.training.checkpoints import load_variables
+
         config, record = read_run(run)
         model = make_model(config, onednn=has_onednn())
         variables = load_variables(run, model, len(record.modalities), which, weights).variables

@@ -10,13 +10,16 @@ place: that follows myelination as well.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 from scipy import ndimage
 from scipy.special import expit
 
+from infant_seg_jax.cpu_devices import count_cores
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
 from infant_seg_jax.data.preprocessing import PreparedVolume, normalise
@@ -28,6 +31,9 @@ ROUNDS = 10
 # CSF is as bright everywhere but for the coil; gray and white matter mature from place to place.
 _REACH_MM = {CSF: 30.0, GM: 10.0, WM: 10.0}
 _GAUSSIANS = {CSF: 1, GM: 1, WM: 2}  # of white matter, one for what is myelinated
+_STARTS = np.cumsum(list(_GAUSSIANS.values()))[
+    :-1
+]  # of the second tissue and the third, in their order
 
 _SHRINKAGE_MM3 = 50.0  # So much tissue of the whole brain's mean and variance is seen everywhere.
 _CLIPPED = (0.5, 99.5)  # percentiles, so that bright vessels do not set the scale
@@ -40,6 +46,14 @@ _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
 
 _TINY = np.float32(1e-6)
+_PLANES = 4  # worked on at once by a core, so that they stay in its cache
+_ALL = slice(None)
+
+Parts = Float32[np.ndarray, "g n y z"]
+"""Of a slab of planes, the posteriors of all tissues' Gaussians, in their order; 0 but inside."""
+Moments = Float32[np.ndarray, "_ m _ _ _"]
+"""At nodes, of each of a tissue's Gaussians: how much of it there is, and each channel's first and
+second moment."""
 
 
 def refine_scan(
@@ -90,14 +104,13 @@ def refine(
     if not tissue.any():
         return result
     box = crop_box(tissue, 0.0, spacing)
-    inside = tissue[box]
+    inside, inner = tissue[box], result[box]
     found = _maximise_expectation(probabilities[box], image[box], inside, spacing)
-    background = probabilities[box][inside][:, BACKGROUND]
+    background = probabilities[box][..., BACKGROUND]
     share = 1 - np.where(background < 0.5, background, 0)
-    inner = result[box]
-    inner[inside, BACKGROUND] = 1 - share
-    for row, index in enumerate(_REACH_MM):
-        inner[inside, index] = share * found[row]
+    np.copyto(inner[..., BACKGROUND], 1 - share, where=inside)
+    for index, posterior in zip(_REACH_MM, found, strict=True):
+        np.copyto(inner[..., index], share * posterior, where=inside)
     return result
 
 
@@ -106,118 +119,143 @@ def _maximise_expectation(
     image: Float[np.ndarray, "x y z c"],
     inside: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
-) -> Float32[np.ndarray, "t n"]:
-    """The posteriors of the tissues, in the order of `_REACH_MM`, at the voxels inside."""
-    intensities = image[inside].T.astype(np.float32)
-    prior = _log_prior(probabilities, inside, spacing)
-    posterior = np.stack([probabilities[..., index][inside] for index in _REACH_MM])
-    posterior /= np.maximum(posterior.sum(axis=0), _TINY)
-    # Of each tissue the posteriors of its Gaussians.
-    parts = [
-        _split(weights, intensities[0], _GAUSSIANS[k])
-        for k, weights in zip(_REACH_MM, posterior, strict=True)
-    ]
-    around = {reach: Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()}
+) -> Float32[np.ndarray, "t x y z"]:
+    """The posteriors of the tissues, in the order of `_REACH_MM`; 0 but inside."""
+    channels = np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)
+    posterior = np.stack([probabilities[..., index] for index in _REACH_MM]) * inside
+    around = [Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()]
     shrinkage = _SHRINKAGE_MM3 / float(np.prod(spacing))
-    nearby = tuple(_NEIGHBOUR_MM / size for size in spacing)
-    whole = np.zeros(inside.shape, np.float32)
-    for _ in range(ROUNDS):
-        for row, reach in enumerate(_REACH_MM.values()):
-            whole[inside] = parts[row].sum(axis=0)
-            alike = ndimage.gaussian_filter(whole, nearby, mode="constant")[inside]
-            parts[row] = _log_densities(parts[row], intensities, inside, around[reach], shrinkage)
-            parts[row] += prior[row] + _NEIGHBOUR_WEIGHT * alike
-        largest = np.max([part.max(axis=0) for part in parts], axis=0)
-        for part in parts:
-            np.exp(part - largest, out=part)
-        total = np.sum([part.sum(axis=0) for part in parts], axis=0)
-        for part in parts:
-            part /= total
-    return np.stack([part.sum(axis=0) for part in parts])
+    slabs = [slice(first, first + _PLANES) for first in range(0, len(inside), _PLANES)]
+
+    def measure(at: slice, parts: Parts) -> list[Moments]:
+        found = []
+        for row, own in enumerate(np.split(parts, _STARTS)):
+            own.sum(axis=0, out=posterior[row, at])
+            found.append(around[row].sum(_moments(own, channels[:, at]), at))
+        return found
+
+    def expect(at: slice, nodes: Sequence[Moments], alike: Sequence[np.ndarray]) -> Parts:
+        parts = np.concatenate(
+            [
+                _log_densities(tissue.interpolate(own, at), channels[:, at])
+                + (known[at] + _NEIGHBOUR_WEIGHT * near[at])
+                for tissue, own, known, near in zip(around, nodes, prior, alike, strict=True)
+            ]
+        )
+        parts -= parts.max(axis=0)
+        np.exp(parts, out=parts)
+        parts *= inside[at] / parts.sum(axis=0)
+        return parts
+
+    with ThreadPoolExecutor(count_cores()) as cores:
+
+        def blur(mm: float) -> list[Float32[np.ndarray, "x y z"]]:
+            """Of each tissue, the posterior."""
+            sigma = tuple(mm / size for size in spacing)
+            smooth = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant")
+            return list(cores.map(smooth, posterior))
+
+        prior = _log_prior(np.stack(blur(_PRIOR_BLUR_MM)))
+        posterior /= np.maximum(posterior.sum(axis=0), _TINY)
+        start = np.concatenate(
+            [
+                _split(weights, channels[0], count)
+                for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
+            ]
+        )
+        sums = cores.map(lambda at: measure(at, start[:, at]), slabs)
+        for _ in range(ROUNDS):
+            nodes = [
+                _estimate(np.asarray(of_slabs).sum(axis=0, dtype=np.float64), shrinkage)
+                for of_slabs in zip(*sums, strict=True)
+            ]
+            alike = blur(_NEIGHBOUR_MM)
+            step = partial(expect, nodes=nodes, alike=alike)
+            sums = list(cores.map(lambda at, step=step: measure(at, step(at)), slabs))
+    return posterior
 
 
 def _split(
-    weights: Float32[np.ndarray, " n"], channel: Float32[np.ndarray, " n"], count: int
-) -> Float32[np.ndarray, "g n"]:
+    weights: Float32[np.ndarray, "x y z"], channel: Float32[np.ndarray, "x y z"], count: int
+) -> Float32[np.ndarray, "g x y z"]:
     """A tissue's weights, shared out between its darker and its brighter part if there are two."""
     if count == 1:
-        return weights[None].copy()
-    mean, variance = _moments(weights, channel)
+        return weights[None]
+    total = max(float(weights.sum(dtype=np.float64)), float(_TINY))
+    mean = float((weights * channel).sum(dtype=np.float64)) / total
+    variance = float((weights * (channel - mean) ** 2).sum(dtype=np.float64)) / total
     brighter = expit(4 * (channel - mean) / np.sqrt(max(variance, _LEAST_DEVIATION**2)))
     return np.stack([weights * (1 - brighter), weights * brighter]).astype(np.float32)
 
 
-def _log_prior(
-    probabilities: Float32[np.ndarray, "x y z k"],
-    inside: Bool[np.ndarray, "x y z"],
-    spacing: tuple[float, float, float],
-) -> Float32[np.ndarray, "t n"]:
-    """Of each tissue, the logarithm of its blurred share of what is not background."""
-    blur = tuple(_PRIOR_BLUR_MM / size for size in spacing)
-    shares = np.stack(
-        [
-            ndimage.gaussian_filter(probabilities[..., index] * inside, blur, mode="constant")
-            for index in _REACH_MM
-        ]
-    )[:, inside]
-    shares /= np.maximum(shares.sum(axis=0), _TINY)
+def _log_prior(weights: Float32[np.ndarray, "t x y z"]) -> Float32[np.ndarray, "t x y z"]:
+    """Of each tissue, the logarithm of its share of what is not background, of blurred weights."""
+    shares = weights / np.maximum(weights.sum(axis=0), _TINY)
     return np.float32(_PRIOR_POWER) * np.log(shares + np.float32(_PRIOR_FLOOR))
 
 
-def _log_densities(
-    parts: Float32[np.ndarray, "g n"],
-    intensities: Float32[np.ndarray, "c n"],
-    inside: Bool[np.ndarray, "x y z"],
-    around: "Surroundings",
-    shrinkage: float,
-) -> Float32[np.ndarray, "g n"]:
-    """Of each Gaussian of a tissue, the logarithm of its share around a voxel times its density.
-
-    Shares, means and variances are drawn towards those of the whole by as much as if `shrinkage`
-    more voxels were seen everywhere.
-    """
-    whole = np.zeros(inside.shape, np.float32)
-
-    def sums(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "i j k"]:
-        whole[inside] = values
-        return around.sum(whole)
-
-    everywhere = parts.sum(axis=1, dtype=np.float64) + _TINY
-    amounts = [sums(weights) for weights in parts]
-    seen = np.sum(amounts, axis=0) + shrinkage
-    logarithms = np.empty_like(parts)
-    for row, (weights, amount) in enumerate(zip(parts, amounts, strict=True)):
-        share = (amount + shrinkage * everywhere[row] / everywhere.sum()) / seen
-        logarithms[row] = np.log(np.maximum(around.interpolate(share)[inside], _LEAST_SHARE))
-        for channel in intensities:
-            mean, variance = _moments(weights, channel)
-            centred = channel - np.float32(mean)
-            first = sums(weights * centred) / (amount + shrinkage)
-            second = (sums(weights * centred**2) + shrinkage * variance) / (amount + shrinkage)
-            local = np.maximum(second - first**2, _LEAST_DEVIATION**2)
-            centred -= around.interpolate(first)[inside]
-            spread = around.interpolate(local)[inside]
-            logarithms[row] -= 0.5 * (centred**2 / spread + np.log(spread))
-    return logarithms
-
-
 def _moments(
-    weights: Float32[np.ndarray, " n"], values: Float32[np.ndarray, " n"]
-) -> tuple[float, float]:
-    """Weighted mean and variance."""
-    total = max(float(weights.sum(dtype=np.float64)), float(_TINY))
-    mean = float((weights * values).sum(dtype=np.float64)) / total
-    return mean, float((weights * (values - mean) ** 2).sum(dtype=np.float64)) / total
+    own: Float32[np.ndarray, "g n y z"], channels: Float32[np.ndarray, "c n y z"]
+) -> Float32[np.ndarray, "g m n y z"]:
+    """A tissue's posteriors, by themselves and times each channel and its square."""
+    moments = np.empty((len(own), 1 + 2 * len(channels), *own.shape[1:]), np.float32)
+    moments[:, 0] = own
+    for row, channel in enumerate(channels):
+        first, second = moments[:, 1 + 2 * row], moments[:, 2 + 2 * row]
+        np.multiply(own, channel, out=first)
+        np.multiply(first, channel, out=second)
+    return moments
+
+
+def _estimate(sums: Float64[np.ndarray, "_ m _ _ _"], shrinkage: float) -> Moments:
+    """Of each of a tissue's Gaussians its share, and its mean and variance in each channel.
+
+    They are drawn towards those of the whole by as much as if `shrinkage` more voxels were seen
+    everywhere. `sums` are those of `Surroundings`.
+    """
+    whole, local = sums[..., -1:, -1:, -1:], sums[..., :-1, :-1, :-1]
+    everywhere, amount = whole[:, 0] + _TINY, local[:, 0]
+    shares = everywhere / everywhere.sum(axis=0)
+    found = np.empty(local.shape, np.float32)
+    found[:, 0] = (amount + shrinkage * shares) / (amount.sum(axis=0) + shrinkage)
+    for first, second in zip(range(1, sums.shape[1], 2), range(2, sums.shape[1], 2), strict=True):
+        mean = whole[:, first] / everywhere
+        variance = whole[:, second] / everywhere - mean**2
+        # Of what is off the mean of the whole, the local mean and the mean square.
+        off = (local[:, first] - mean * amount) / (amount + shrinkage)
+        square = local[:, second] - 2 * mean * local[:, first] + mean**2 * amount
+        square = (square + shrinkage * variance) / (amount + shrinkage)
+        found[:, first] = mean + off
+        found[:, second] = np.maximum(square - off**2, _LEAST_DEVIATION**2)
+    return found
+
+
+def _log_densities(
+    known: Float32[np.ndarray, "g m n y z"], channels: Float32[np.ndarray, "c n y z"]
+) -> Float32[np.ndarray, "g n y z"]:
+    """Of each of a tissue's Gaussians, the logarithm of its share times its density.
+
+    `known` is what `_estimate` found, at the voxels.
+    """
+    scale = np.maximum(known[:, 0], _LEAST_SHARE) ** 2
+    distance = np.zeros_like(scale)
+    for row, channel in enumerate(channels):
+        mean, variance = known[:, 1 + 2 * row], known[:, 2 + 2 * row]
+        distance += (channel - mean) ** 2 / variance
+        scale /= variance
+    return 0.5 * (np.log(scale) - distance)
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
     """Sums over Gaussian surroundings of nodes, a grid of half their reach.
 
-    Both directions are one matrix product along each axis.
+    Both directions are one matrix product along each axis: small ones, of a slab of planes at a
+    time, since OpenBLAS has larger ones done by threads of its own, which wait for each other.
 
     Attributes:
-        weights: of each voxel (columns) at each node (rows), along each axis.
+        weights: of each voxel (columns) at each node (rows), along each axis; one more row, of
+            ones, is for sums of the whole.
         shares: of each node (columns) at each voxel (rows), by linear interpolation, likewise.
     """
 
@@ -235,22 +273,29 @@ class Surroundings:
             voxels = np.linspace(0, extent, length)
             nodes = np.linspace(0, extent, int(np.ceil(2 * extent / reach_mm)) + 1)
             apart = (nodes[:, None] - voxels) / reach_mm
-            weights.append(np.exp(-0.5 * apart**2).astype(np.float32))
+            near = np.exp(-0.5 * apart**2).astype(np.float32)
+            weights.append(np.concatenate([near, np.ones_like(near[:1])]))
             hats = [np.interp(voxels, nodes, row) for row in np.eye(len(nodes))]
             shares.append(np.stack(hats, axis=1).astype(np.float32))
         return cls(weights, shares)
 
-    def sum(self, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "i j k"]:
-        """At each node, the sum of all voxels' values by their weights there."""
-        return _along_each(self.weights, values)
+    def sum(
+        self, values: Float32[np.ndarray, "*g n y z"], at: slice = _ALL
+    ) -> Float32[np.ndarray, "*g _ _ _"]:
+        """At each node, the sum by their weights there of the values of planes, those `at`."""
+        first, second, third = self.weights
+        return _along_first(first[:, at], second @ values @ third.T)
 
-    def interpolate(self, values: Float[np.ndarray, "i j k"]) -> Float32[np.ndarray, "x y z"]:
-        """At each voxel, what is between the values at the nodes around it."""
-        return _along_each(self.shares, values.astype(np.float32))
+    def interpolate(
+        self, values: Float32[np.ndarray, "*g i j k"], at: slice = _ALL
+    ) -> Float32[np.ndarray, "*g n y z"]:
+        """At each voxel of planes, those `at`, what is between the values at the nodes around."""
+        first, second, third = self.shares
+        return second @ (_along_first(first[at], values) @ third.T)
 
 
-def _along_each(
-    matrices: Sequence[Float32[np.ndarray, "_ _"]], values: Float32[np.ndarray, "_ _ _"]
-) -> Float32[np.ndarray, "_ _ _"]:
-    first, second, third = matrices
-    return second @ np.tensordot(first, values, axes=1) @ third.T
+def _along_first(
+    matrix: Float32[np.ndarray, "m n"], values: Float32[np.ndarray, "*g n j k"]
+) -> Float32[np.ndarray, "*g m j k"]:
+    *rest, n, j, k = values.shape
+    return (matrix @ values.reshape(*rest, n, j * k)).reshape(*rest, len(matrix), j, k)

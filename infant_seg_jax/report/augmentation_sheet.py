@@ -28,7 +28,8 @@ from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report.figures import TISSUE_COLOURS, middle, plane_slice
+from infant_seg_jax.report.figures import TISSUE_COLOURS, middle
+from infant_seg_jax.report.slices import plane_slice
 
 TELLING_REACH = 0.3
 """Of `gain` and `offset`, to show what they do where the config has them off."""

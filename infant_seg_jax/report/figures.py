@@ -20,13 +20,9 @@ from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.metrics.table import COLUMNS, DiceTable
+from infant_seg_jax.report.slices import ENDS, PLANES, plane_slice
 
 RUN_COLOURS = ("#000000", "#0072B2", "#CC79A7")
-
-PLANES = ("sagittal", "coronal", "axial")
-"""In the order of the axes that they cut."""
-ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
-"""What is on the left and on the right of a picture."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +34,6 @@ class Curve:
     losses: Sequence[float]
     validation_steps: Sequence[int]
     dice: Sequence[float]
-
-
-def plane_slice(
-    array: Shaped[np.ndarray, "x y z"], plane: str, at: int
-) -> Shaped[np.ndarray, "u v"]:
-    """A slice of a RAS volume as a picture: superior (or anterior, in axial slices) on top, and
-    the subject's right (or anterior, in sagittal slices) on the left."""
-    flat = np.take(array, at, axis=PLANES.index(plane))
-    return flat.T[::-1, ::-1]
 
 
 def draw_slice(

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
-from matplotlib.colors import to_rgb
+from PIL import ImageColor
 
 from infant_seg_jax.data.formats.grid import Affine
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
@@ -64,7 +64,7 @@ def label_colours() -> list[dict[str, object]]:
     named = [*enumerate(CLASS_NAMES), (IGNORE, "ignored")]
     found = []
     for value, name in named:
-        rgb = [round(255 * part) for part in to_rgb(colours.get(name, "#000000"))]
+        rgb = ImageColor.getrgb(colours.get(name, "#000000"))
         found.append({"value": value, "name": name, "rgba": [*rgb, 255 if name in colours else 0]})
     return found
 

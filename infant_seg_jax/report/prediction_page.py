@@ -22,7 +22,6 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 from infant_seg_jax.inference.scans import sidecar_of
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report import charts
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
 from infant_seg_jax.report.scan_paths import scan_of, with_image
@@ -34,6 +33,7 @@ MAX_PICTURES = 40
 MAX_LOOKS = 3
 """So many of them can be looked around in."""
 
+_LEAST_IN_CHARTS = 3
 _MAX_BYTES = 2**26
 _GONE = "The picture is without the scan, which is not where it was."
 _VOLUMES = (*TISSUES, "brain", "intracranial")
@@ -121,11 +121,8 @@ def prediction_page(
             f"{MAX_PICTURES} of {len(rows)} scans are shown: what is flagged first, then what the "
             "network is least sure of. All are in the table."
         )
-    if len(rows) > charts.MAX_DOTS:
-        notices.append(f"The charts have an even choice of {charts.MAX_DOTS} scans.")
-    return PredictionPage(
-        name, _verdict(rows), tuple(rows), _charts(rows), tuple(cards), tuple(notices)
-    )
+    drawn, said = _charts(rows) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
+    return PredictionPage(name, _verdict(rows), tuple(rows), drawn, tuple(cards), (*notices, *said))
 
 
 def _read_table(path: Path) -> list[ScanRow]:
@@ -176,10 +173,10 @@ def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _charts(rows: Sequence[ScanRow]) -> tuple[Markup, ...]:
-    """The cohort's volumes and certainty; nothing of fewer than three scans."""
-    if len(rows) < 3:
-        return ()
+def _charts(rows: Sequence[ScanRow]) -> tuple[tuple[Markup, ...], tuple[str, ...]]:
+    """The cohort's volumes and certainty, and sentences about the charts."""
+    from infant_seg_jax.report import charts  # Not above: Matplotlib takes half a second.
+
     found = [
         charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], colour)
         for tissue, colour in TISSUE_COLOURS.items()
@@ -190,7 +187,8 @@ def _charts(rows: Sequence[ScanRow]) -> tuple[Markup, ...]:
         label = "Dice of the scan's and its mirror image's labels"
         agreement = [row.agreement for row in rows]
         found.append(charts.strip("Agreement", label, agreement, charts.GRAY))
-    return tuple(found)
+    said = f"The charts have an even choice of {charts.MAX_DOTS} scans."
+    return tuple(found), (said,) if len(rows) > charts.MAX_DOTS else ()
 
 
 def _card(

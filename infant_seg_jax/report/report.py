@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
-from infant_seg_jax.report.evaluation_page import evaluation_page
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
 from infant_seg_jax.report.page import Section, write_page
 from infant_seg_jax.report.prediction_page import prediction_page
@@ -52,6 +51,9 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
             verdict += compared.verdict
             sections.append(Section("Which is better", "comparison.html", compared))
     for one in evaluations[:MAX_EVALUATIONS]:
+        # Not above: it loads Matplotlib, which takes half a second.
+        from infant_seg_jax.report.evaluation_page import evaluation_page
+
         content = evaluation_page(one.folder, one.name, embedded)
         verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
         sections.append(Section(f"How good: {one.name}", "evaluation.html", content))

@@ -8,25 +8,28 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from markupsafe import Markup, escape
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, map_coordinates
 
 from infant_seg_jax.data.cropping import Box, crop_affine, crop_box
 from infant_seg_jax.data.formats.grid import Affine
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
 from infant_seg_jax.data.volumes import spacing_of
-from infant_seg_jax.report.figures import ENDS, PLANES, plane_slice
 
+PLANES = ("sagittal", "coronal", "axial")
+"""In the order of the axes that they cut."""
+ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
+"""What is on the left and on the right of a picture."""
 WRONG_COLOUR = "#CC79A7"
 
 _LONGEST = 210  # Pixels of a slice's longer side.
 _GAP, _CAPTION = 6, 18  # Pixels.
-_DPI = 100
+_LETTERS = 10  # Pixels.
 _FILLED = 0.6
 _SHARES = (0.3, 0.5, 0.7)
 _MARGIN_MM = 5.0
@@ -53,6 +56,11 @@ class Scan:
         """The voxel size along x, y, z in mm."""
         return spacing_of(self.affine)
 
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """The gray values that are shown as black and as white; of no scan, any."""
+        return (0.0, 1.0) if self.image is None else gray_window(self.image)
+
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
@@ -61,6 +69,20 @@ class _Tile:
     caption: str
     ends: tuple[str, str]
     pixels: Float[np.ndarray, "v u 3"]
+
+
+def plane_slice(
+    array: Shaped[np.ndarray, "x y z"], plane: str, at: int
+) -> Shaped[np.ndarray, "u v"]:
+    """A slice of a RAS volume as a picture: superior (or anterior, in axial slices) on top, and
+    the subject's right (or anterior, in sagittal slices) on the left."""
+    flat = np.take(array, at, axis=PLANES.index(plane))
+    return flat.T[::-1, ::-1]
+
+
+def rgb(colour: str) -> Float[np.ndarray, "3"]:
+    """Red, green and blue, from 0 to 1, of a colour as in `#0072B2`."""
+    return np.array(ImageColor.getrgb(colour)[:3]) / 255
 
 
 def mosaic(scan: Scan, alt: str) -> Markup:
@@ -94,7 +116,7 @@ def error_picture(scan: Scan, alt: str) -> Markup:
     for plane, at in zip(PLANES, worst_slices(wrong), strict=True):
         gray = _gray(scan, plane, at)
         errors = gray.copy()
-        errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = to_rgb(WRONG_COLOUR)
+        errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = rgb(WRONG_COLOUR)
         share = _FILLED if scan.image is not None else 1.0
         pictures = {
             "scan": gray,
@@ -162,7 +184,7 @@ def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
     if scan.image is None:
         return np.zeros((height, width, 3))
     flat = plane_slice(scan.image, plane, at).astype(np.float64)
-    low, high = gray_window(scan.image)
+    low, high = scan.window
     where = np.meshgrid(
         *(
             (np.arange(many) + 0.5) * few / many - 0.5
@@ -194,14 +216,14 @@ def _filled(
     pixels = gray.copy()
     for name, colour in TISSUE_COLOURS.items():
         tissue = classes == CLASS_NAMES.index(name)
-        pixels[tissue] = share * np.array(to_rgb(colour)) + (1 - share) * pixels[tissue]
+        pixels[tissue] = share * rgb(colour) + (1 - share) * pixels[tissue]
     return pixels
 
 
 def _outline(pixels: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"]) -> None:
     for name, colour in TISSUE_COLOURS.items():
         tissue = classes == CLASS_NAMES.index(name)
-        pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = to_rgb(colour)
+        pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = rgb(colour)
 
 
 def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
@@ -209,14 +231,7 @@ def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
     widths = [max(row[n].pixels.shape[1] for row in rows) + _GAP for n in range(len(rows[0]))]
     heights = [max(tile.pixels.shape[0] for tile in row) + _CAPTION + _GAP for row in rows]
     canvas = np.zeros((sum(heights), sum(widths), 3))
-    figure = Figure(figsize=(canvas.shape[1] / _DPI, canvas.shape[0] / _DPI), dpi=_DPI)
-    axes = figure.add_axes((0, 0, 1, 1), frameon=False, xticks=[], yticks=[])
-
-    def write(x: float, y: float, text: str, align: str, size: int) -> None:
-        axes.text(
-            x, y, text, ha=align, va="center", color="white", fontsize=size, fontfamily="sans-serif"
-        )
-
+    texts = []
     top = 0
     for row, height in zip(rows, heights, strict=True):
         left = 0
@@ -225,16 +240,20 @@ def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
             # In the middle of its cell, so that the planes stand below each other.
             x, y = left + (width - u) // 2, top + _CAPTION
             canvas[y : y + v, x : x + u] = tile.pixels
-            write(left + width / 2, top + _CAPTION / 2, tile.caption, "center", 7)
-            write(x + 2.0, y + v / 2, tile.ends[0], "left", 8)
-            write(x + u - 2.0, y + v / 2, tile.ends[1], "right", 8)
+            texts += [
+                (left + width / 2, top + _CAPTION / 2, tile.caption, "mm"),
+                (x + 2, y + v / 2, tile.ends[0], "lm"),
+                (x + u - 2, y + v / 2, tile.ends[1], "rm"),
+            ]
             left += width
         top += height
-    extent = (0, canvas.shape[1], canvas.shape[0], 0)
-    axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=extent)
+    picture = Image.fromarray(np.rint(255 * canvas).astype(np.uint8))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_LETTERS)
+    for x, y, text, anchor in texts:
+        draw.text((x, y), text, "white", font, anchor)
     file = io.BytesIO()
     # WebP: half of a PNG's size. Without losses, which would take the colour of thin lines.
-    figure.savefig(file, format="webp", pil_kwargs={"lossless": True})
+    picture.save(file, "webp", lossless=True)
     encoded = base64.b64encode(file.getvalue()).decode("ascii")
     return Markup(
         f'<img class="slices" alt="{escape(alt)}" width="{canvas.shape[1]}" '

@@ -20,10 +20,9 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.progress import say
 from infant_seg_jax.training.parallel import as_global
-from infant_seg_jax.training.state import TrainState, abstract_variables, by_path
+from infant_seg_jax.training.state import AVERAGED, RAW, TrainState, abstract_variables, by_path
 
 ITEMS = ("params", "batch_stats", "opt_state", "average")
-RAW, AVERAGED = "raw", "averaged"
 MAX_VALUES = 2**28
 """More parameters than this, 1 GiB of them, are no network of ours."""
 

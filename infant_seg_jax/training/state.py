@@ -1,13 +1,18 @@
 """What training carries from one step to the next."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from infant_seg_jax.models.factory import Network
+
+if TYPE_CHECKING:  # Predictions come this way and need none; it takes long to import.
+    import optax
+
+RAW, AVERAGED = "raw", "averaged"
+"""The weights that a step left, and their moving average."""
 
 
 @flax.struct.dataclass
@@ -49,7 +54,7 @@ def _with_statistics(variables: dict[str, Any]) -> dict[str, Any]:
 
 def new_state(
     variables: dict[str, Any],
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     average: bool = False,
 ) -> TrainState:
     """Step 0 from the given variables, with a fresh optimiser; keeps an average if asked to."""

@@ -1,6 +1,8 @@
 """The network that comes along: it is whole, it is what predict takes, and it knows tissue."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +14,7 @@ from infant_seg_jax.config import default_config
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.inference.loading import SHIPPED, model_path, open_model, read_start
-from infant_seg_jax.inference.model_folder import DESCRIPTION, WEIGHTS
+from infant_seg_jax.inference.model_folder import DESCRIPTION, WEIGHTS, check_shapes
 from infant_seg_jax.models.array_files import read_safetensors
 
 
@@ -25,9 +27,22 @@ def test_it_is_small_and_takes_any_contrast_with_or_without_a_skull() -> None:
         np.dtype(np.float16)
     }
     model = open_model(folder)
+    check_shapes(arrays, model.config, model.record, folder)  # which opening it leaves out
     assert model.record.modalities == (ANY_MODALITY,)
     assert set(model.record.extents) == {"brain", "head"}
     assert len(model.familiar.entropy) >= 3
+
+
+def test_it_is_opened_without_what_only_training_and_charts_take() -> None:
+    code = (
+        "import sys\n"
+        "import infant_seg_jax.commands.predict, infant_seg_jax.report.report\n"
+        "from infant_seg_jax.inference import inputs, labelling, loading\n"
+        "loading.open_predictor(loading.model_path(loading.SHIPPED))\n"
+        "slow = {'matplotlib', 'optax', 'orbax', 'scipy.stats', 'tensorboardX', 'torch'}\n"
+        "assert not slow & sys.modules.keys(), slow & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_training_may_start_from_it() -> None:

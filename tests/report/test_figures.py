@@ -7,7 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.report.figures import TISSUE_COLOURS, draw_slice, plane_slice
+from infant_seg_jax.report.figures import TISSUE_COLOURS, draw_slice
+from infant_seg_jax.report.slices import plane_slice
 
 matplotlib.use("agg")
 
