@@ -77,8 +77,9 @@ def without_specks(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]
     if not mask.any():
         return cleaned
     box = crop_box(mask, 0.0, (1.0, 1.0, 1.0))  # what follows is far quicker on a part
-    filled = ndimage.binary_fill_holes(mask[box])
-    parts, _ = ndimage.label(filled)  # pyright: ignore[reportGeneralTypeIssues]
+    filled = np.asarray(ndimage.binary_fill_holes(mask[box]))
+    parts = np.empty(filled.shape, np.int32)
+    ndimage.label(filled, output=parts)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     cleaned[box] = (sizes >= _SPECK * sizes.max())[parts]

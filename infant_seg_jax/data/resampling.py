@@ -155,7 +155,7 @@ def _along(
     count, low = array.shape[axis], np.floor(at).astype(int)
     if low[0] >= 0 and low[-1] < count and np.array_equal(at, low[0] + np.arange(len(at))):
         return array[(slice(None),) * axis + (slice(low[0], low[-1] + 1),)]
-    other_axes = [other for other in range(3) if other != axis]
+    other_axes = tuple(other for other in range(3) if other != axis)
     found = []
     for index, weight in ((low, low + 1 - at), (low + 1, at - low)):
         within = (index >= 0) & (index < count)
