@@ -159,14 +159,17 @@ def check_sizes(config: Config, modalities: int) -> None:
     if (
         len(layers) > _MAX_BLOCKS
         or max(layers, default=0) > _MAX_LAYERS
-        or max(network.growth_rate, network.stem_features, *network.widths) > _MAX_CHANNELS
-        or len(network.widths) > _MAX_BLOCKS
+        or max(network.growth_rate, network.stem_features) > _MAX_CHANNELS
     ):
         raise InputError(
             f"The network has the growth rate {network.growth_rate}, {network.stem_features} stem "
-            f"features, blocks of {reprlib.repr(layers)} layers and the widths "
-            f"{reprlib.repr(network.widths)}, expected at most {_MAX_CHANNELS}, {_MAX_CHANNELS}, "
-            f"{_MAX_BLOCKS} blocks of {_MAX_LAYERS}, and {_MAX_BLOCKS} widths of {_MAX_CHANNELS}."
+            f"features and blocks of {reprlib.repr(layers)} layers, expected at most "
+            f"{_MAX_CHANNELS}, {_MAX_CHANNELS}, and {_MAX_BLOCKS} blocks of {_MAX_LAYERS}."
+        )
+    if len(network.widths) > _MAX_BLOCKS or max(network.widths, default=0) > _MAX_CHANNELS:
+        raise InputError(
+            f"The network has the widths {reprlib.repr(network.widths)}, expected at most "
+            f"{_MAX_BLOCKS} of at most {_MAX_CHANNELS}."
         )
     if math.prod(inference.window) * inference.batch_size * modalities > MAX_VOXELS:
         raise InputError(

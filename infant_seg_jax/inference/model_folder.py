@@ -147,10 +147,12 @@ def read_model(folder: Path, *, ours: bool = False) -> TrainedModel:
 def check_shapes(arrays: Arrays, config: Config, record: RunRecord, path: Path) -> None:
     """Raise an InputError that lists the arrays that a config's network has in another shape."""
     network = config.model
-    layers = sum(network.block_layers) if network.name == SKIP_DENSENET else len(network.widths)
+    dense = network.name == SKIP_DENSENET
+    layers = sum(network.block_layers) if dense else len(network.widths)
     if layers > len(arrays):  # or a few bytes could have a huge network traced
         raise InputError(
-            f"{path} holds {len(arrays)} arrays, expected those of a network with {layers} layers."
+            f"{path} holds {len(arrays)} arrays, expected those of a network with {layers} "
+            f"{'dense layers' if dense else 'widths'}."
         )
     expected = _shapes(cast(Any, make_model(config)), len(record.modalities))
     differing = [

@@ -287,6 +287,8 @@ HUGE = 10**30
         (["config", "inference", "window"], [16, 16], "expected three multiples of 4"),
         (["config", "inference", "batch_size"], 2**20, "takes 1048576 windows of 16x16x16"),
         (["config", "inference", "overlap"], 1.0, "config.inference.overlap is 1.0, expected"),
+        (["config", "model", "widths"], [10**9], "the widths (1000000000,), expected"),
+        (["config", "model", "widths"], [1] * 9, "expected at most 8 of at most 4096"),
         (["weights"], {}, "it has , not kernels, values, sha256"),
         (["weights", "kernels"], "int8", "the kernels are int8, not one of"),
         (["weights", "kernels"], ["float32"], "the kernels are ['float32'], not one of"),
