@@ -15,13 +15,12 @@ from flax.traverse_util import flatten_dict
 from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.inference.model_folder import TrainedModel
+from infant_seg_jax.models.normalisation import EPSILON
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-EPSILON = 1e-5
-"""Of the network's normalisations."""
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
 

@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from infant_seg_jax.compilation import jit
 from infant_seg_jax.models.layers import Conv, Upsample
+from infant_seg_jax.models.normalisation import BatchNorm
 from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
 
 Variables = dict[str, Any]
@@ -185,7 +186,7 @@ class _Stage:
 def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Stage:
     """The stem (level 0) or a level's block, as in `SkipDenseNet3D`."""
     dtype, classes, levels = model.dtype, model.num_classes, len(model.block_layers)
-    norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5, dtype=dtype)
+    norm = partial(BatchNorm, use_running_average=True, dtype=dtype)
     conv = partial(Conv, dtype=dtype, onednn=model.onednn)
 
     def apply(layer: nn.Module, name: str, *inputs: Any) -> Any:
@@ -208,7 +209,7 @@ def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Sta
 
     layers, growth = model.block_layers[level - 1], model.growth_rate
     block = DenseBlock(layers, growth, 0.0, norm, conv, 0)
-    up = Upsample(classes, 2**level, dtype=dtype)
+    up = Upsample(classes, 2**level, dtype, model.onednn)
 
     def share(x: Features) -> Logits:
         return _head_share(variables, classes * (level - 1), apply(up, f"upsample{level}", x))
@@ -227,7 +228,7 @@ def _head_share(variables: Variables, first: int, x: Float[Array, "n x y z c"]) 
         {name: value[own] for name, value in variables[kind]["head_norm"].items()}
         for kind in ("params", "batch_stats")
     )
-    norm = nn.BatchNorm(use_running_average=True, epsilon=1e-5, dtype=x.dtype)
+    norm = BatchNorm(use_running_average=True, dtype=x.dtype)
     normalised = norm.apply({"params": params, "batch_stats": statistics}, x)
     x = nn.relu(cast(Array, normalised))
     kernel = variables["params"]["head_conv"]["kernel"][0, 0, 0, own]

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, Key
 
@@ -45,6 +46,31 @@ class Conv(nn.Module):
         return y
 
 
+class PointwiseOfParts(nn.Module):
+    """A 1x1x1 convolution with bias of volumes as if they were joined along their channels.
+
+    Its parameters are those of a `Conv` of size 1 that sees the joined volume. Each part has its
+    product with the rows that are its own, so that nothing is joined.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, *parts: Float[Array, "n d h w _"]) -> Float[Array, "n d h w k"]:
+        channels = sum(part.shape[-1] for part in parts)
+        kernel = self.param("kernel", he_normal, (1, 1, 1, channels, self.features), channels)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        ends = np.cumsum([part.shape[-1] for part in parts])
+        rows = jnp.split(kernel[0, 0, 0].astype(self.dtype), ends[:-1])
+        products = (
+            part.reshape(-1, part.shape[-1]).astype(self.dtype) @ own
+            for part, own in zip(parts, rows, strict=True)
+        )
+        y = sum(products, bias.astype(self.dtype))
+        return y.reshape(*parts[0].shape[:-1], self.features)
+
+
 class Upsample(nn.Module):
     """A transposed convolution by `stride`, kernel `stride + 2`, in as many groups as classes.
 
@@ -54,11 +80,13 @@ class Upsample(nn.Module):
 
     The kernel `(size, size, size, channels / groups, classes)` starts He-normal; its fan-in is
     what PyTorch takes it to be for transposed convolutions, `size**3 * classes / groups`.
+    `onednn` is that of `upsample`.
     """
 
     classes: int
     stride: int
     dtype: Any = jnp.float32
+    onednn: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d2 h2 w2 k"]:
@@ -67,7 +95,7 @@ class Upsample(nn.Module):
         fan_in = size**3 * self.classes // groups
         shape = (size, size, size, x.shape[-1] // groups, self.classes)
         kernel = self.param("kernel", he_normal, shape, fan_in)
-        return upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        return upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.onednn)
 
 
 class DepthToSpace(nn.Module):

@@ -10,10 +10,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float, Key
 
-from infant_seg_jax.models.layers import Conv, Upsample, dropout
+from infant_seg_jax.models.layers import Conv, PointwiseOfParts, Upsample, dropout
+from infant_seg_jax.models.normalisation import BatchNorm
 
 Logits = Float[Array, "n d h w k"]
 
@@ -146,10 +147,8 @@ class SkipDenseNet3D(nn.Module):
             raise ValueError("training with dropout needs example_keys, one for each example")
 
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=frozen_statistics or not train,
-            momentum=0.9,
-            epsilon=1e-5,
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
@@ -173,15 +172,18 @@ class SkipDenseNet3D(nn.Module):
                 sum(self.block_layers[: i - 1]),
                 name=f"block{i}",
             )(x, keys)
-            up = Upsample(self.num_classes, 2**i, dtype=self.dtype, name=f"upsample{i}")
+            up = Upsample(self.num_classes, 2**i, self.dtype, self.onednn, name=f"upsample{i}")
             upsampled.append(up(x))
             if i < len(self.block_layers):
                 x = Transition(norm, conv, name=f"transition{i}")(x)
 
-        x = nn.relu(norm(name="head_norm")(jnp.concatenate([*upsampled, skip], axis=-1)))
+        parts = map(nn.relu, norm(name="head_norm").normalise_parts(*upsampled, skip))
         # What it yields is float32, so it is not computed in less.
         dtype = jnp.promote_types(self.dtype, jnp.float32)
-        logits = Conv(self.num_classes, 1, True, dtype, name="head_conv")(x).astype(jnp.float32)
+        logits = PointwiseOfParts(self.num_classes, dtype, name="head_conv")(*parts)
+        # A fence: XLA's YNNPACK computes nonsense where it fuses these products, of bfloat16, with
+        # the softmax that follows (jaxlib 0.12.0).
+        logits = lax.optimization_barrier(logits.astype(jnp.float32))
         if deep:
             return logits, tuple(level.astype(jnp.float32) for level in upsampled)
         return logits

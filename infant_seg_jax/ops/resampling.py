@@ -3,7 +3,8 @@
 A convolution whose kernel is as large as its stride touches every voxel once, and a transposed
 convolution whose kernel is two voxels larger than its stride overlaps its neighbours by one voxel
 only. Both are one matrix product and cheap rearrangements, on any platform, where XLA's general
-forms are slow.
+forms are slow. With a small stride most of the product is overlap: there oneDNN is faster, with a
+3x3x3 convolution that yields what each voxel becomes as channels.
 """
 
 from functools import partial
@@ -12,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Float, Int
+
+_CONVOLVED_STRIDE = 4
+"""Up to this stride an upsampling is a convolution for oneDNN."""
 
 
 def downsample(
@@ -25,18 +29,23 @@ def downsample(
     return (rows @ kernel.reshape(8 * c, -1)).reshape(n, d // 2, h // 2, w // 2, -1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def upsample(
     x: Float[Array, "n d h w c"],
     kernel: Float[Array, "size size size group_channels k"],
     stride: int,
+    onednn: bool = False,
 ) -> Float[Array, "n d*{stride} h*{stride} w*{stride} k"]:
     """A grouped transposed convolution by `stride`, with kernel `stride + 2` and padding 1.
 
     Tap `t` of the kernel adds to the output at `stride * i + t - 1`, as in PyTorch's
     `ConvTranspose3d(kernel_size=stride + 2, stride=stride, padding=1)`. The channels are split
     into `c / kernel.shape[3]` groups, as are the outputs. Differentiable once, in reverse mode.
+    `onednn` is for programs that `infant_seg_jax.compilation.jit` compiles with oneDNN, and changes
+    nothing but their speed.
     """
+    if onednn and stride <= _CONVOLVED_STRIDE:
+        return _upsample_by_convolution(x, kernel, stride)
     size, outputs = kernel.shape[0], kernel.shape[-1]
     groups = x.shape[-1] // kernel.shape[3]
     grouped = x.reshape(*x.shape[:-1], groups, -1)
@@ -47,16 +56,53 @@ def upsample(
     return spread.reshape(*spread.shape[:-2], outputs)
 
 
-def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return upsample(x, kernel, stride), (x, kernel)
+def _upsample_by_convolution(x: Array, kernel: Array, stride: int) -> Array:
+    """A 3x3x3 convolution, whose channels are what each voxel becomes."""
+    n, depth, height, width, channels = x.shape
+    group_channels, outputs = kernel.shape[3:]
+    taps = _taps_of_neighbours(stride)
+    for axis in (0, 2, 4):
+        shape = kernel.shape
+        kernel = jnp.take(kernel, jnp.asarray(taps).ravel(), axis, mode="fill", fill_value=0)
+        kernel = kernel.reshape(*shape[:axis], *taps.shape, *shape[axis + 1 :])
+    kernel = kernel.transpose(0, 2, 4, 6, 7, 1, 3, 5).reshape(3, 3, 3, group_channels, -1)
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1, 1),
+        "SAME",
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        feature_group_count=channels // group_channels,
+    )
+    y = y.reshape(n, depth, height, width, outputs, stride, stride, stride)
+    y = y.transpose(0, 1, 5, 2, 6, 3, 7, 4)
+    return y.reshape(n, depth * stride, height * stride, width * stride, outputs)
 
 
-def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _taps_of_neighbours(stride: int) -> Int[np.ndarray, "3 {stride}"]:
+    """By which tap the voxel before, the same, and the one behind add to each of `stride` outputs.
+
+    What is no tap is one more than the last, so that it can be filled in.
+    """
+    taps = np.arange(stride) + 1 - stride * np.arange(-1, 2)[:, None]
+    return np.where((taps >= 0) & (taps < stride + 2), taps, stride + 2)
+
+
+def _forward(
+    x: Array, kernel: Array, stride: int, onednn: bool
+) -> tuple[Array, tuple[Array, Array]]:
+    return upsample(x, kernel, stride, onednn), (x, kernel)
+
+
+def _backward(
+    stride: int, onednn: bool, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     """Two products with what each voxel of the input reached, as rows.
 
     Groups are taken for one whose kernel has zeros: to multiply by these costs less than to
     rearrange the rows by group.
     """
+    del onednn
     x, kernel = saved
     channels = x.shape[-1]
     rows = _reached(gradient, stride)
@@ -108,18 +154,23 @@ def _with_rims(y: Array, axis: int) -> Array:
 
 
 def _overlap_add(spread: Array, axis: int, stride: int) -> Array:
-    """Join axis `axis` (voxels) and the next (taps): the two rim taps add to the neighbours."""
-    taps = axis + 1
-    before = lax.slice_in_dim(spread, 0, 1, axis=taps)
-    core = lax.slice_in_dim(spread, 1, stride + 1, axis=taps)
-    after = lax.slice_in_dim(spread, stride + 1, stride + 2, axis=taps)
-    joined = core + _shift(before, axis, -1, stride) + _shift(after, axis, 1, stride)
+    """Join axis `axis` (voxels) and the next (taps): the two rim taps add to the neighbours.
+
+    Only what the rims reach is touched again; what leaves the volume is dropped.
+    """
+    taps, voxels = axis + 1, spread.shape[axis]
+
+    def pick(array: Array, first: int, tap: int) -> Array:
+        """A tap of all voxels but one, from the `first` on."""
+        some = lax.slice_in_dim(array, first, first + voxels - 1, axis=axis)
+        return lax.slice_in_dim(some, tap, tap + 1, axis=taps)
+
+    def add(joined: Array, rim: Array, first: int, tap: int) -> Array:
+        starts = [0] * joined.ndim
+        starts[axis], starts[taps] = first, tap
+        return lax.dynamic_update_slice(joined, pick(joined, first, tap) + rim, starts)
+
+    joined = lax.slice_in_dim(spread, 1, stride + 1, axis=taps)
+    joined = add(joined, pick(spread, 1, 0), 0, stride - 1)
+    joined = add(joined, pick(spread, 0, stride + 1), 1, 0)
     return joined.reshape(*joined.shape[:axis], -1, *joined.shape[taps + 1 :])
-
-
-def _shift(rim: Array, axis: int, by: int, stride: int) -> Array:
-    """Move a rim to the neighbouring block, and to that block's far (-1) or near (+1) end."""
-    configuration = [(0, 0, 0)] * rim.ndim
-    configuration[axis] = (by, -by, 0)  # A negative padding drops what leaves the volume.
-    configuration[axis + 1] = (0, stride - 1, 0) if by > 0 else (stride - 1, 0, 0)
-    return lax.pad(rim, jnp.zeros((), rim.dtype), configuration)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 
+from infant_seg_jax.compilation import has_onednn, jit
 from infant_seg_jax.ops.resampling import downsample, upsample
 
 LAYOUT = ("NDHWC", "DHWIO", "NDHWC")
-compiled = jax.jit(upsample, static_argnums=2)
+compiled = {onednn: jit(upsample, onednn=onednn, static_argnums=(2, 3)) for onednn in (False, True)}
 
 # Stride, batch with depth, height and width, channels, groups, outputs.
 UPSAMPLINGS = [
@@ -79,21 +80,25 @@ def test_downsample_of_ones_counts_its_taps():
     np.testing.assert_array_equal(output, np.full((1, 2, 1, 3, 1), 24.0))
 
 
+@pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize("case", UPSAMPLINGS)
-def test_upsample_equals_the_dilated_convolution(case):
+def test_upsample_equals_the_dilated_convolution(case, onednn):
     stride = case[0]
     x, kernel = upsampling_arrays(*case)
     assert_same_in_double_precision(
-        lambda x, kernel: upsample(x, kernel, stride),
+        lambda x, kernel: upsample(x, kernel, stride, onednn),
         lambda x, kernel: plain_upsample(x, kernel, stride),
         x,
         kernel,
     )
 
 
+@pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize("case", UPSAMPLINGS)
-def test_upsample_equals_torch(case):
+def test_upsample_equals_torch(case, onednn):
     torch = pytest.importorskip("torch")
+    if onednn and not has_onednn():
+        pytest.skip("this JAX has no oneDNN")
     stride, _, channels, groups, outputs = case
     x, kernel = (array.astype(np.float32) for array in upsampling_arrays(*case))
     # PyTorch has the group with the input channels, we have it with the outputs.
@@ -106,7 +111,7 @@ def test_upsample_equals_torch(case):
         padding=1,
         groups=groups,
     ).numpy()
-    output = compiled(x, kernel, stride)
+    output = compiled[onednn](x, kernel, stride, onednn)
     np.testing.assert_allclose(output, np.moveaxis(expected, 1, -1), rtol=1e-4, atol=1e-4)
 
 
@@ -121,11 +126,11 @@ def test_a_voxel_reaches_one_voxel_into_its_neighbours():
     ]:
         x = np.zeros((1, 3, 1, 1, 1), np.float32)
         x[0, voxel] = 1
-        np.testing.assert_array_equal(compiled(x, kernel, 4)[0, :, 1, 2, 0], expected)
+        np.testing.assert_array_equal(compiled[False](x, kernel, 4)[0, :, 1, 2, 0], expected)
 
 
 def test_each_group_of_outputs_reads_its_own_channels():
     x = np.zeros((1, 1, 1, 1, 6), np.float32)
     x[..., 4:] = 1
-    output = np.asarray(compiled(x, np.ones((4, 4, 4, 2, 3), np.float32), 2))
+    output = np.asarray(compiled[False](x, np.ones((4, 4, 4, 2, 3), np.float32), 2))
     np.testing.assert_array_equal(output[0, 0, 0, 0], [0, 0, 2])
