@@ -24,7 +24,7 @@ ONEDNN_VARIABLE = "INFANT_SEG_ONEDNN"
 """Set to 0 in the environment, it has programs compiled without oneDNN."""
 
 _SINCE = (0, 11, 0)
-_ONEDNN: dict[str, Any] = {"xla_cpu_experimental_onednn_custom_call": True}
+ONEDNN_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_onednn_custom_call": True}
 _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _ZLIB = b"\x78"
 _cache_lock = threading.Lock()
@@ -47,7 +47,7 @@ def has_onednn() -> bool:
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     lowered = jax.jit(conv3x3x3, static_argnums=2).lower(x, kernel, True)
     with _uncached():
-        program = lowered.compile(compiler_options=_ONEDNN)
+        program = lowered.compile(compiler_options=ONEDNN_OPTIONS)
     return "__onednn$convolution" in (program.as_text() or "")
 
 
@@ -78,7 +78,7 @@ def jit(function: Callable[..., Any], *, onednn: bool, **options: Any) -> Callab
     """`jax.jit`, with oneDNN or without."""
     if not onednn:
         return jax.jit(function, **options)
-    compiled = jax.jit(function, compiler_options=_ONEDNN, **options)
+    compiled = jax.jit(function, compiler_options=ONEDNN_OPTIONS, **options)
 
     @wraps(function)
     def call(*arguments: Any) -> Any:

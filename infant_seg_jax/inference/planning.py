@@ -14,6 +14,7 @@ from infant_seg_jax.inference.slabs import cut_for_stage
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.residual_unet import ResidualUNet
 from infant_seg_jax.models.skip_densenet import BOTTLENECK, SkipDenseNet3D
+from infant_seg_jax.ops.resampling import upsampling_values
 
 _ARRAYS = 7
 """Of each level of a U-Net, so many are kept at once."""
@@ -198,14 +199,16 @@ def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, 
     whole = (2 * channels + classes) * _FLOAT * voxels
     whole += (taken * voxels // 8**level + handed_on * voxels // 8 ** (level + 1)) * item
 
-    # Of a slab. A 3x3x3 convolution spreads one slice at a time into a matrix.
+    # Of a slab. Without oneDNN, a 3x3x3 convolution spreads one slice at a time into a matrix.
     bottleneck, growth = BOTTLENECK * model.growth_rate, model.growth_rate
     if level == 0:
-        trunk, slice_columns, share = 4 * made, 9 * made + 3 * made, 0
+        trunk = (3 if model.onednn else 4) * made
+        slice_columns = 12 * made
     else:
-        trunk, slice_columns = 2 * made + 3 * bottleneck, 9 * bottleneck + 3 * growth
-        # An upsampling's taps, `(stride + 2) ** 3` for `stride ** 3` voxels, added up axis by axis.
-        share = classes * (2 * (2**level + 2) ** 3 + 5 * 8**level)
+        trunk = made + 2 * bottleneck if model.onednn else 2 * made + 3 * bottleneck
+        slice_columns = 9 * bottleneck + 3 * growth
+    slice_columns *= not model.onednn
+    share = classes * upsampling_values(2**level, model.onednn) if level else 0
     between = max(trunk * slab, made * slab + share * seen) + slice_columns * plane
     return whole + between * item
 

@@ -12,12 +12,11 @@ probabilities are those of one pass over the whole volume, up to rounding, howev
 are: memory decides how long it takes, not what comes out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,17 +24,12 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from infant_seg_jax.compilation import jit
-from infant_seg_jax.models.layers import Conv, Upsample
-from infant_seg_jax.models.normalisation import BatchNorm
-from infant_seg_jax.models.skip_densenet import DenseBlock, SkipDenseNet3D, Transition
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 
 Variables = dict[str, Any]
 Features = Float[Array, "n _ _ _ _"]
 """Channels last, at any resolution."""
 Logits = Float[Array, "n x y z k"]
-
-STEM_LAYERS = 3
-"""3x3x3 convolutions of the stem."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ def cut_for_stage(model: SkipDenseNet3D, level: int, extent: int, core: int) -> 
     A stage sees a voxel to either side by each of its 3x3x3 convolutions, and by its upsampling.
     The rim is even, as cores are, so that a slab pools together what the whole volume does.
     """
-    sees = model.block_layers[level - 1] + 1 if level else STEM_LAYERS
+    sees = model.sees(level)
     return cut(extent, core, sees + sees % 2)
 
 
@@ -115,7 +109,11 @@ def run_stage(
     logits: Logits,
 ) -> tuple[Features, Logits]:
     """The next stage's input (nothing, after the last), and the logits with this one's share."""
-    stage = _make_stage(model, variables, level)
+
+    def apply(method: str, x: Features) -> Features:
+        return cast(Array, model.apply(variables, level, x, method=method))
+
+    last = level == len(model.block_layers)
     slabs = cut_for_stage(model, level, features.shape[1], core)
     seen = cut(slabs.length, slabs.core, 1 if level else 0)  # What `share` is to be given.
     scale = 2**level
@@ -124,13 +122,13 @@ def run_stage(
         pooled, logits = so_far
         core = jnp.minimum(index * slabs.core, slabs.extent - slabs.core)
         start = jnp.clip(core - slabs.rim, 0, slabs.extent - slabs.length)
-        x = stage.trunk(_slice(features, start, slabs.length))
-        if stage.pool:
-            part = stage.pool(_slice(x, core - start, slabs.core))
+        x = apply("trunk", _slice(features, start, slabs.length))
+        if not last:
+            part = apply("pool", _slice(x, core - start, slabs.core))
             pooled = _put(pooled, part, core // 2)
 
         near = jnp.clip(core - start - seen.rim, 0, seen.extent - seen.length)
-        share = stage.share(_slice(x, near, seen.length))
+        share = apply("logits_share", _slice(x, near, seen.length))
         share = _slice(share, (core - start - near) * scale, slabs.core * scale)
         # The last core adds nothing where it overlaps with the one before.
         places = core * scale + jnp.arange(share.shape[1])
@@ -139,11 +137,11 @@ def run_stage(
         return pooled, _put(logits, added, core * scale)
 
     pooled = jnp.zeros((len(features), 0, 0, 0, 0), model.dtype)
-    if stage.pool:
+    if not last:
         params = variables["params"]
-        last = params[f"transition{level}"]["pool"] if level else params["stem_pool"]
+        pool = params[f"transition{level}"]["pool"] if level else params["stem_pool"]
         halves = (extent // 2 for extent in features.shape[1:4])
-        pooled = jnp.zeros((len(features), *halves, last["kernel"].shape[-1]), model.dtype)
+        pooled = jnp.zeros((len(features), *halves, pool["kernel"].shape[-1]), model.dtype)
     return lax.fori_loop(0, slabs.count, step, (pooled, logits))
 
 
@@ -166,70 +164,3 @@ def _slice(x: Array, start: Array, length: int) -> Array:
 
 def _put(x: Array, part: Array, start: Array) -> Array:
     return lax.dynamic_update_slice_in_dim(x, part, start, axis=1)
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """The stem, or a block with what follows it.
-
-    Attributes:
-        trunk: what is computed of the input, at its resolution.
-        pool: from that to the next stage's input, at half the resolution; None for the last.
-        share: from that to what is added to the logits, at full resolution.
-    """
-
-    trunk: Callable[[Features], Features]
-    pool: Callable[[Features], Features] | None
-    share: Callable[[Features], Logits]
-
-
-def _make_stage(model: SkipDenseNet3D, variables: Variables, level: int) -> _Stage:
-    """The stem (level 0) or a level's block, as in `SkipDenseNet3D`."""
-    dtype, classes, levels = model.dtype, model.num_classes, len(model.block_layers)
-    norm = partial(BatchNorm, use_running_average=True, dtype=dtype)
-    conv = partial(Conv, dtype=dtype, onednn=model.onednn)
-
-    def apply(layer: nn.Module, name: str, *inputs: Any) -> Any:
-        own = {kind: tree[name] for kind, tree in variables.items() if name in tree}
-        return layer.apply(own, *inputs)
-
-    def stem(x: Features) -> Features:
-        for i in range(STEM_LAYERS):
-            if i > 0:
-                x = nn.relu(apply(norm(), f"stem_norm{i - 1}", x))
-            x = apply(conv(model.stem_features, 3), f"stem_conv{i}", x)
-        return x
-
-    def stem_pool(x: Features) -> Features:
-        x = nn.relu(apply(norm(), f"stem_norm{STEM_LAYERS - 1}", x))
-        return apply(conv(model.stem_features, 2), "stem_pool", x)
-
-    if level == 0:
-        return _Stage(stem, stem_pool, partial(_head_share, variables, classes * levels))
-
-    layers, growth = model.block_layers[level - 1], model.growth_rate
-    block = DenseBlock(layers, growth, 0.0, norm, conv, 0)
-    up = Upsample(classes, 2**level, dtype, model.onednn)
-
-    def share(x: Features) -> Logits:
-        return _head_share(variables, classes * (level - 1), apply(up, f"upsample{level}", x))
-
-    return _Stage(
-        lambda x: apply(block, f"block{level}", x, None),
-        partial(apply, Transition(norm, conv), f"transition{level}") if level < levels else None,
-        share,
-    )
-
-
-def _head_share(variables: Variables, first: int, x: Float[Array, "n x y z c"]) -> Logits:
-    """What channels of the head's input, from the `first` on, add to the logits."""
-    own = slice(first, first + x.shape[-1])
-    params, statistics = (
-        {name: value[own] for name, value in variables[kind]["head_norm"].items()}
-        for kind in ("params", "batch_stats")
-    )
-    norm = BatchNorm(use_running_average=True, dtype=x.dtype)
-    normalised = norm.apply({"params": params, "batch_stats": statistics}, x)
-    x = nn.relu(cast(Array, normalised))
-    kernel = variables["params"]["head_conv"]["kernel"][0, 0, 0, own]
-    return x.astype(kernel.dtype) @ kernel

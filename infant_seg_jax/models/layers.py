@@ -1,6 +1,7 @@
 """The layers that the network is made of: convolutions, upsampling and dropout."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -57,18 +58,27 @@ class PointwiseOfParts(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *parts: Float[Array, "n d h w _"]) -> Float[Array, "n d h w k"]:
+    def __call__(self, parts: Sequence[Float[Array, "n d h w _"]]) -> Float[Array, "n d h w k"]:
         channels = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", he_normal, (1, 1, 1, channels, self.features), channels)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         ends = np.cumsum([part.shape[-1] for part in parts])
-        rows = jnp.split(kernel[0, 0, 0].astype(self.dtype), ends[:-1])
-        products = (
-            part.reshape(-1, part.shape[-1]).astype(self.dtype) @ own
-            for part, own in zip(parts, rows, strict=True)
-        )
-        y = sum(products, bias.astype(self.dtype))
-        return y.reshape(*parts[0].shape[:-1], self.features)
+        rows = jnp.split(kernel[0, 0, 0], ends[:-1])
+        products = map(self._product, parts, rows)
+        return sum(products, bias.astype(self.dtype))
+
+    def product_of_part(
+        self, first: int, part: Float[Array, "n d h w p"]
+    ) -> Float[Array, "n d h w k"]:
+        """What a part adds, whose channels are those from the `first` on; the bias is apart."""
+        kernel = self.get_variable("params", "kernel")
+        return self._product(part, kernel[0, 0, 0, first : first + part.shape[-1]])
+
+    def _product(
+        self, part: Float[Array, "n d h w p"], rows: Float[Array | np.ndarray, "p k"]
+    ) -> Float[Array, "n d h w k"]:
+        flat = part.reshape(-1, part.shape[-1]).astype(self.dtype)
+        return (flat @ rows.astype(self.dtype)).reshape(*part.shape[:-1], self.features)
 
 
 class Upsample(nn.Module):

@@ -10,10 +10,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
 Parts = tuple[Float[Array, "n d h w _"], ...]
+
+Channels = Float[Array | np.ndarray, " c"]
 
 EPSILON = 1e-5
 """Added to the variance."""
@@ -23,23 +26,23 @@ class BatchNorm(nn.Module):
     """Batch normalisation with a learnt scale and bias, by the names that Flax's has.
 
     Attributes:
-        use_running_average: normalise by the running statistics, which then stay.
         momentum: share of the running statistics that stays with each batch.
         axis_name: the mapped device axis over which statistics are averaged, if any.
         dtype: of what comes out; statistics are float32.
     """
 
-    use_running_average: bool
     momentum: float = 0.9
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
-    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d h w c"]:
-        """Normalise each channel."""
-        return self.normalise_parts(x)[0]
+    def __call__(
+        self, x: Float[Array, "n d h w c"], running: bool = True
+    ) -> Float[Array, "n d h w c"]:
+        """Normalise each channel by the running statistics, which then stay, or by the batch's."""
+        return self.normalise_parts((x,), running)[0]
 
     @nn.compact
-    def normalise_parts(self, *parts: Float[Array, "n d h w _"]) -> Parts:
+    def normalise_parts(self, parts: Parts, running: bool = True) -> Parts:
         """Normalise volumes as if they were joined along their channels, which is slow."""
         ends = [sum(part.shape[-1] for part in parts[: i + 1]) for i in range(len(parts))]
         shape = (ends[-1],)
@@ -48,19 +51,32 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_variance = self.variable("batch_stats", "var", jnp.ones, shape)
         mean, variance = running_mean.value, running_variance.value
-        if not self.use_running_average:
+        if not running:
             mean, variance = self._statistics(parts)
             if not self.is_initializing():
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_variance.value = keep * running_variance.value + (1 - keep) * variance
-        factor = scale * lax.rsqrt(variance + EPSILON)
-        offset = bias - mean * factor
+        factor, offset = _factor_and_offset(scale, bias, mean, variance)
         factors, offsets = jnp.split(factor, ends[:-1]), jnp.split(offset, ends[:-1])
         return tuple(
             (part * factor + offset).astype(self.dtype)
             for part, factor, offset in zip(parts, factors, offsets, strict=True)
         )
+
+    def normalise_part(
+        self, first: int, part: Float[Array, "n d h w p"]
+    ) -> Float[Array, "n d h w p"]:
+        """One of the parts, whose channels are those from the `first` on, by running statistics."""
+        own = slice(first, first + part.shape[-1])
+        names = (
+            ("params", "scale"),
+            ("params", "bias"),
+            ("batch_stats", "mean"),
+            ("batch_stats", "var"),
+        )
+        factor, offset = _factor_and_offset(*(self.get_variable(*name)[own] for name in names))
+        return (part * factor + offset).astype(self.dtype)
 
     def _statistics(
         self, parts: Sequence[Float[Array, "n d h w _"]]
@@ -76,6 +92,13 @@ class BatchNorm(nn.Module):
             moments = lax.pmean(moments, self.axis_name)
         mean, square = moments
         return mean, jnp.maximum(square - mean**2, 0)
+
+
+def _factor_and_offset(
+    scale: Channels, bias: Channels, mean: Channels, variance: Channels
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    factor = scale * lax.rsqrt(variance + EPSILON)
+    return factor, bias - mean * factor
 
 
 def _wide(x: Array) -> Array:

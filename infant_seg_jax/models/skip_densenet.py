@@ -18,6 +18,9 @@ from infant_seg_jax.models.normalisation import BatchNorm
 
 Logits = Float[Array, "n d h w k"]
 
+STEM_CONVS = 3
+"""3x3x3 convolutions of the stem."""
+
 BOTTLENECK = 4
 """A dense layer's 1x1x1 convolution yields this many times the growth rate."""
 
@@ -33,11 +36,11 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
+        self, x: Float[Array, "n d h w c"], running: bool, keys: Key[Array, " n"] | None
     ) -> Float[Array, "n d h w c2"]:
-        y = nn.relu(self.norm(name="norm1")(x))
+        y = nn.relu(self.norm(name="norm1")(x, running))
         y = self.conv(BOTTLENECK * self.growth_rate, 1, name="conv1")(y)
-        y = nn.relu(self.norm(name="norm2")(y))
+        y = nn.relu(self.norm(name="norm2")(y, running))
         y = self.conv(self.growth_rate, 3, name="conv2")(y)
         if keys is not None:
             y = dropout(y, self.dropout_rate, keys, self.number)
@@ -56,7 +59,7 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n d h w c"], keys: Key[Array, " n"] | None
+        self, x: Float[Array, "n d h w c"], running: bool, keys: Key[Array, " n"] | None
     ) -> Float[Array, "n d h w c2"]:
         for i in range(self.layers):
             x = DenseLayer(
@@ -66,7 +69,7 @@ class DenseBlock(nn.Module):
                 self.conv,
                 self.first_number + i,
                 name=f"layer{i + 1}",
-            )(x, keys)
+            )(x, running, keys)
         return x
 
 
@@ -77,15 +80,21 @@ class Transition(nn.Module):
     conv: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n d h w c"]) -> Float[Array, "n d//2 h//2 w//2 c//2"]:
+    def __call__(
+        self, x: Float[Array, "n d h w c"], running: bool
+    ) -> Float[Array, "n d//2 h//2 w//2 c//2"]:
         features = x.shape[-1] // 2
-        x = self.conv(features, 1, name="conv")(nn.relu(self.norm(name="norm")(x)))
-        x = nn.relu(self.norm(name="pool_norm")(x))
+        x = self.conv(features, 1, name="conv")(nn.relu(self.norm(name="norm")(x, running)))
+        x = nn.relu(self.norm(name="pool_norm")(x, running))
         return self.conv(features, 2, use_bias=True, name="pool")(x)
 
 
 class SkipDenseNet3D(nn.Module):
     """Logits of `num_classes` classes for every voxel of a patch of any number of modalities.
+
+    It is computed in stages, the stem (0) and then block after block (1 and on). Each has a trunk
+    at its own resolution, a pool to the next stage's, and a map at full resolution that is a part
+    of what the head sees. Whoever computes a volume piece by piece calls the same stages.
 
     Attributes:
         num_classes: K, the classes; background is one of them.
@@ -114,7 +123,41 @@ class SkipDenseNet3D(nn.Module):
         """D, H and W are multiples of this: 16 with four blocks."""
         return 2 ** len(self.block_layers)
 
-    @nn.compact
+    def setup(self) -> None:
+        norm = partial(BatchNorm, axis_name=self.axis_name, dtype=self.dtype)
+        conv = partial(Conv, dtype=self.dtype, onednn=self.onednn)
+        self.stem_convs = [
+            conv(self.stem_features, 3, name=f"stem_conv{i}") for i in range(STEM_CONVS)
+        ]
+        self.stem_norms = [norm(name=f"stem_norm{i}") for i in range(STEM_CONVS)]
+        self.stem_pool = conv(self.stem_features, 2)
+        Block = nn.remat(DenseBlock, static_argnums=2) if self.remat else DenseBlock
+        self.blocks = [
+            Block(
+                layers,
+                self.growth_rate,
+                self.dropout_rate,
+                norm,
+                conv,
+                sum(self.block_layers[:i]),
+                name=f"block{i + 1}",
+            )
+            for i, layers in enumerate(self.block_layers)
+        ]
+        levels = range(1, len(self.block_layers) + 1)
+        self.upsamples = [
+            Upsample(self.num_classes, 2**level, self.dtype, self.onednn, name=f"upsample{level}")
+            for level in levels
+        ]
+        self.transitions = [
+            Transition(norm, conv, name=f"transition{level}") for level in levels[:-1]
+        ]
+        self.head_norm = norm()
+        # What it yields is float32, so it is not computed in less.
+        self.head_conv = PointwiseOfParts(
+            self.num_classes, jnp.promote_types(self.dtype, jnp.float32)
+        )
+
     def __call__(
         self,
         x: Float[Array, "n d h w c"],
@@ -146,44 +189,63 @@ class SkipDenseNet3D(nn.Module):
         if train and self.dropout_rate > 0 and keys is None:
             raise ValueError("training with dropout needs example_keys, one for each example")
 
-        norm = partial(
-            BatchNorm,
-            use_running_average=frozen_statistics or not train,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )
-        conv = partial(Conv, dtype=self.dtype, onednn=self.onednn)
-
-        for i in range(2):
-            x = conv(self.stem_features, 3, name=f"stem_conv{i}")(x)
-            x = nn.relu(norm(name=f"stem_norm{i}")(x))
-        skip = conv(self.stem_features, 3, name="stem_conv2")(x)
-        x = conv(self.stem_features, 2, name="stem_pool")(nn.relu(norm(name="stem_norm2")(skip)))
-
-        Block = nn.remat(DenseBlock) if self.remat else DenseBlock
-        upsampled = []
-        for i, layers in enumerate(self.block_layers, start=1):
-            x = Block(
-                layers,
-                self.growth_rate,
-                self.dropout_rate,
-                norm,
-                conv,
-                sum(self.block_layers[: i - 1]),
-                name=f"block{i}",
-            )(x, keys)
-            up = Upsample(self.num_classes, 2**i, self.dtype, self.onednn, name=f"upsample{i}")
-            upsampled.append(up(x))
-            if i < len(self.block_layers):
-                x = Transition(norm, conv, name=f"transition{i}")(x)
-
-        parts = map(nn.relu, norm(name="head_norm").normalise_parts(*upsampled, skip))
-        # What it yields is float32, so it is not computed in less.
-        dtype = jnp.promote_types(self.dtype, jnp.float32)
-        logits = PointwiseOfParts(self.num_classes, dtype, name="head_conv")(*parts)
+        running = frozen_statistics or not train
+        maps = []
+        for stage in range(len(self.block_layers) + 1):
+            x = self.trunk(stage, x, running, keys)
+            maps.append(self.full_resolution(stage, x))
+            if stage < len(self.block_layers):
+                x = self.pool(stage, x, running)
+        skip, *upsampled = maps
+        parts = self.head_norm.normalise_parts((*upsampled, skip), running)
+        logits = self.head_conv([nn.relu(part) for part in parts])
         # A fence: XLA's YNNPACK computes nonsense where it fuses these products, of bfloat16, with
         # the softmax that follows (jaxlib 0.12.0).
         logits = lax.optimization_barrier(logits.astype(jnp.float32))
         if deep:
             return logits, tuple(level.astype(jnp.float32) for level in upsampled)
         return logits
+
+    def sees(self, stage: int) -> int:
+        """How many voxels to either side a stage's trunk and map depend on, at its resolution."""
+        return self.block_layers[stage - 1] + 1 if stage else STEM_CONVS
+
+    def trunk(
+        self,
+        stage: int,
+        x: Float[Array, "n d h w c"],
+        running: bool = True,
+        keys: Key[Array, " n"] | None = None,
+    ) -> Float[Array, "n d h w k"]:
+        """The stem or a block, of its input."""
+        if stage:
+            return self.blocks[stage - 1](x, running, keys)
+        x = self.stem_convs[0](x)
+        for norm, conv in zip(self.stem_norms, self.stem_convs[1:], strict=False):
+            x = conv(nn.relu(norm(x, running)))
+        return x
+
+    def pool(
+        self, stage: int, x: Float[Array, "n d h w c"], running: bool = True
+    ) -> Float[Array, "n d//2 h//2 w//2 k"]:
+        """The next stage's input, of a trunk; the last stage has none."""
+        if stage:
+            return self.transitions[stage - 1](x, running)
+        return self.stem_pool(nn.relu(self.stem_norms[-1](x, running)))
+
+    def full_resolution(
+        self, stage: int, x: Float[Array, "n d h w c"]
+    ) -> Float[Array, "n d2 h2 w2 k"]:
+        """A stage's part of what the head sees, of a trunk."""
+        return self.upsamples[stage - 1](x) if stage else x
+
+    def logits_share(
+        self, stage: int, x: Float[Array, "n d h w c"]
+    ) -> Float[Array, "n d2 h2 w2 k"]:
+        """What a stage adds to the logits, of a trunk; in evaluation, the bias apart.
+
+        The head's convolution is of single voxels, so that each part has a share of its own.
+        """
+        first = self.num_classes * ((stage or len(self.block_layers) + 1) - 1)
+        part = nn.relu(self.head_norm.normalise_part(first, self.full_resolution(stage, x)))
+        return self.head_conv.product_of_part(first, part)

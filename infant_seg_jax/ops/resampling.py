@@ -56,6 +56,14 @@ def upsample(
     return spread.reshape(*spread.shape[:-2], outputs)
 
 
+def upsampling_values(stride: int, onednn: bool) -> int:
+    """The most values that `upsample` holds, by voxel of its input and channel of its output."""
+    taps = stride + 2
+    if onednn and stride <= _CONVOLVED_STRIDE:
+        return 2 * stride**3
+    return taps**3 + taps**2 * stride
+
+
 def _upsample_by_convolution(x: Array, kernel: Array, stride: int) -> Array:
     """A 3x3x3 convolution, whose channels are what each voxel becomes."""
     n, depth, height, width, channels = x.shape

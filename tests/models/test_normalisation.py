@@ -1,5 +1,7 @@
 """Batch normalisation against Flax's, and volumes side by side against the joined one."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,40 +27,52 @@ def random_like(tree):
 @pytest.mark.parametrize("running", [False, True])
 def test_outputs_gradients_and_statistics_equal_those_of_flax(running):
     x = jnp.concatenate(parts(), axis=-1)
-    theirs = nn.BatchNorm(running, momentum=0.9, epsilon=EPSILON)
-    variables = random_like(theirs.init(jax.random.key(0), x))
+    theirs = nn.BatchNorm(momentum=0.9, epsilon=EPSILON)
+    variables = random_like(theirs.init(jax.random.key(0), x, True))
 
-    def act(norm, x, params):
-        variables_now = {"params": params, "batch_stats": variables["batch_stats"]}
-        return norm.apply(variables_now, x, mutable=["batch_stats"])
+    def act(x, params, norm):
+        given = {"params": params, "batch_stats": variables["batch_stats"]}
+        return norm.apply(given, x, running, mutable=["batch_stats"])
 
     results = []
-    for norm in (BatchNorm(running), theirs):
-        (y, updates), pull_back = jax.vjp(
-            lambda x, params, norm=norm: act(norm, x, params), x, variables["params"]
-        )
+    for norm in (BatchNorm(), theirs):
+        (y, updates), pull_back = jax.vjp(partial(act, norm=norm), x, variables["params"])
         no_updates = jax.tree.map(jnp.zeros_like, updates)
         results.append((y, updates, pull_back((jnp.cos(y), no_updates))))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), *results)
 
 
 def test_parts_are_normalised_as_if_they_were_joined():
-    given, norm = parts(), BatchNorm(False)
+    given, norm = parts(), BatchNorm()
     joined = jnp.concatenate(given, axis=-1)
     variables = random_like(norm.init(jax.random.key(0), joined))
-    whole, updates = norm.apply(variables, joined, mutable=["batch_stats"])
+    whole, updates = norm.apply(variables, joined, False, mutable=["batch_stats"])
     apart, other = norm.apply(
-        variables, *given, mutable=["batch_stats"], method=BatchNorm.normalise_parts
+        variables, tuple(given), False, mutable=["batch_stats"], method="normalise_parts"
     )
     np.testing.assert_array_equal(np.concatenate(apart, axis=-1), whole)
     jax.tree.map(np.testing.assert_array_equal, updates, other)
 
 
+def test_a_part_in_evaluation_is_what_it_is_of_all_parts():
+    given, norm, conv = parts(), BatchNorm(), PointwiseOfParts(4)
+    variables = random_like(norm.init(jax.random.key(0), jnp.concatenate(given, axis=-1)))
+    together = norm.apply(variables, tuple(given), method="normalise_parts")
+    weights = random_like(conv.init(jax.random.key(0), given))
+    products = []
+    for first, part, expected in zip((0, 3, 4), given, together, strict=True):
+        found = norm.apply(variables, first, part, method="normalise_part")
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        products.append(conv.apply(weights, first, part, method="product_of_part"))
+    expected = conv.apply(weights, given) - weights["params"]["bias"]
+    np.testing.assert_allclose(sum(products), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_statistics_of_bfloat16_are_summed_in_float32():
     x = np.full((1, 64, 64, 8, 1), 1.5)
     x[:, ::2] = 0.5
-    norm = BatchNorm(False, dtype=jnp.bfloat16)
-    y, updates = norm.init_with_output(jax.random.key(0), jnp.asarray(x, jnp.bfloat16))
+    x = jnp.asarray(x, jnp.bfloat16)
+    y, updates = BatchNorm(dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x, False)
     assert y.dtype == jnp.bfloat16 and updates["batch_stats"]["mean"].dtype == jnp.float32
     np.testing.assert_allclose(np.unique(np.asarray(y, np.float32)), [-1, 1], atol=0.01)
 
@@ -68,8 +82,8 @@ def test_a_pointwise_convolution_of_parts_is_that_of_the_joined_volume():
     joined = jnp.concatenate(given, axis=-1)
     conv, of_parts = Conv(4, 1, use_bias=True), PointwiseOfParts(4)
     variables = conv.init(jax.random.key(0), joined)
-    jax.tree.map(np.testing.assert_array_equal, variables, of_parts.init(jax.random.key(0), *given))
+    jax.tree.map(np.testing.assert_array_equal, variables, of_parts.init(jax.random.key(0), given))
     variables = random_like(variables)
     np.testing.assert_allclose(
-        of_parts.apply(variables, *given), conv.apply(variables, joined), rtol=1e-5, atol=1e-4
+        of_parts.apply(variables, given), conv.apply(variables, joined), rtol=1e-5, atol=1e-4
     )
