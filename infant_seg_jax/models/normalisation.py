@@ -97,8 +97,8 @@ class BatchNorm(nn.Module):
 def _factor_and_offset(
     scale: Channels, bias: Channels, mean: Channels, variance: Channels
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    factor = scale * lax.rsqrt(variance + EPSILON)
-    return factor, bias - mean * factor
+    factor = jnp.asarray(scale) * lax.rsqrt(variance + EPSILON)
+    return factor, jnp.asarray(bias) - mean * factor
 
 
 def _wide(x: Array) -> Array:

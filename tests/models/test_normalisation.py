@@ -1,6 +1,7 @@
 """Batch normalisation against Flax's, and volumes side by side against the joined one."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -57,14 +58,15 @@ def test_parts_are_normalised_as_if_they_were_joined():
 def test_a_part_in_evaluation_is_what_it_is_of_all_parts():
     given, norm, conv = parts(), BatchNorm(), PointwiseOfParts(4)
     variables = random_like(norm.init(jax.random.key(0), jnp.concatenate(given, axis=-1)))
-    together = norm.apply(variables, tuple(given), method="normalise_parts")
+    together: Any = norm.apply(variables, tuple(given), method="normalise_parts")
     weights = random_like(conv.init(jax.random.key(0), given))
     products = []
     for first, part, expected in zip((0, 3, 4), given, together, strict=True):
-        found = norm.apply(variables, first, part, method="normalise_part")
+        found: Any = norm.apply(variables, first, part, method="normalise_part")
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         products.append(conv.apply(weights, first, part, method="product_of_part"))
-    expected = conv.apply(weights, given) - weights["params"]["bias"]
+    whole: Any = conv.apply(weights, given)
+    expected = whole - weights["params"]["bias"]
     np.testing.assert_allclose(sum(products), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -72,7 +74,9 @@ def test_statistics_of_bfloat16_are_summed_in_float32():
     x = np.full((1, 64, 64, 8, 1), 1.5)
     x[:, ::2] = 0.5
     x = jnp.asarray(x, jnp.bfloat16)
-    y, updates = BatchNorm(dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x, False)
+    norm = BatchNorm(dtype=jnp.bfloat16)
+    results: Any = norm.init_with_output(jax.random.key(0), x, False)
+    y, updates = results
     assert y.dtype == jnp.bfloat16 and updates["batch_stats"]["mean"].dtype == jnp.float32
     np.testing.assert_allclose(np.unique(np.asarray(y, np.float32)), [-1, 1], atol=0.01)
 
@@ -84,6 +88,6 @@ def test_a_pointwise_convolution_of_parts_is_that_of_the_joined_volume():
     variables = conv.init(jax.random.key(0), joined)
     jax.tree.map(np.testing.assert_array_equal, variables, of_parts.init(jax.random.key(0), given))
     variables = random_like(variables)
-    np.testing.assert_allclose(
-        of_parts.apply(variables, given), conv.apply(variables, joined), rtol=1e-5, atol=1e-4
-    )
+    found: Any = of_parts.apply(variables, given)
+    expected: Any = conv.apply(variables, joined)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
