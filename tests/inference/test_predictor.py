@@ -196,8 +196,10 @@ def test_memory_decides_how_and_not_what(
     assert isinstance(plans[-1], WholePlan) and min(plans[-1].cores) < 23
     assert slabs.notices == ()
     np.testing.assert_allclose(slabs.probabilities, whole.probabilities, atol=1e-6)
-    windows = replace(predictor, max_memory=need // 10).predict(image)
-    assert plans[-1] == WindowPlan((16, 16, 16), 0.25, 1)
+    least = WindowPlan((16, 16, 16), 0.25, 1)
+    need = plan_bytes(predictor.model, (90, 36, 30), 1, least)
+    windows = replace(predictor, max_memory=need).predict(image)
+    assert plans[-1] == least
     (notice,) = windows.notices
     assert notice == (
         "There was too little memory to predict the scan at once, so overlapping windows of "
