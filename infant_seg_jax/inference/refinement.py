@@ -41,7 +41,8 @@ _LEAST_SHARE = 1e-3  # of a tissue's Gaussians
 _LEAST_DEVIATION = 0.1  # of a tissue's intensities, of the brain's deviation
 _PRIOR_BLUR_MM = 1.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
-_PRIOR_POWER = 0.75  # The network is surer of itself than it is right.
+# The network is surer of itself than it is right, most of all of where gray matter ends.
+_PRIOR_POWERS = {CSF: 0.75, GM: 0.5, WM: 0.5}
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
 
@@ -189,9 +190,10 @@ def _split(
 
 
 def _log_prior(weights: Float32[np.ndarray, "t x y z"]) -> Float32[np.ndarray, "t x y z"]:
-    """Of each tissue, the logarithm of its share of what is not background, of blurred weights."""
+    """Of each tissue, the logarithm of its share of what is not background, by its power."""
     shares = weights / np.maximum(weights.sum(axis=0), _TINY)
-    return np.float32(_PRIOR_POWER) * np.log(shares + np.float32(_PRIOR_FLOOR))
+    powers = np.array(list(_PRIOR_POWERS.values()), np.float32)[:, None, None, None]
+    return powers * np.log(shares + np.float32(_PRIOR_FLOOR))
 
 
 def _moments(

@@ -217,7 +217,8 @@ def _all_at_once(
     around = [between_nodes(30.0), *2 * [between_nodes(10.0)]]
     shares = probabilities[inside].astype(np.float64)[:, 1:].T
     prior = np.stack([blur(share, 1.0) for share in shares])
-    prior = 0.75 * np.log(prior / prior.sum(axis=0) + 0.01)
+    powers = np.array([0.75, 0.5, 0.5])[:, None]
+    prior = powers * np.log(prior / prior.sum(axis=0) + 0.01)
     tissues = shares / shares.sum(axis=0)
     matter = values[:, 0]
     mean = np.average(matter, weights=tissues[2])
