@@ -22,6 +22,7 @@ def get_config() -> Config:
     config.model.name = RESIDUAL_UNET
     config.patch.shape = (64, 64, 64)
     config.patch.batch_size = 1
+    config.optimizer.learning_rate = 3e-4  # With one patch a step, 1e-3 is too much.
     config.optimizer.schedule = "constant"
     config.steps = 200_000
     config.validate_every = 20_000
