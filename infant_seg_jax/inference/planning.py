@@ -205,7 +205,7 @@ def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, 
         trunk = (3 if model.onednn else 4) * made
         slice_columns = 12 * made
     else:
-        trunk = made + 2 * bottleneck if model.onednn else 2 * made + 3 * bottleneck
+        trunk = made + 2 * bottleneck
         slice_columns = 9 * bottleneck + 3 * growth
     slice_columns *= not model.onednn
     share = classes * upsampling_values(2**level, model.onednn) if level else 0

@@ -75,7 +75,10 @@ def test_stages_take_what_xla_says(
         counts.append(stage_bytes(model, shape, channels, level, core))
         features = lowered.out_info[0]
     assert 0.95 < max(counts) / max(takes) < 1.2
-    assert all(0.85 < count / taken < 1.5 for count, taken in zip(counts, takes, strict=True))
+    ratios = [count / taken for count, taken in zip(counts, takes, strict=True)]
+    # The stem and the first block take the most.
+    assert all(0.95 < ratio < 1.35 for ratio in ratios[:2])
+    assert all(0.85 < ratio < 1.35 for ratio in ratios[2:])
 
 
 def test_a_plan_is_the_cheapest_that_fits() -> None:
