@@ -31,12 +31,12 @@ from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.labels import IGNORE, TISSUES
 from infant_seg_jax.data.preprocessing import prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_label_map, spacing_of
-from infant_seg_jax.inference.loading import open_predictor
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.inference.refinement import refine_scan
-from infant_seg_jax.inference.segmentation import most_probable
 from infant_seg_jax.metrics.overlap import dice_per_tissue
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.prediction.refinement import refine_scan
+from infant_seg_jax.prediction.segmentation import most_probable
 from infant_seg_jax.progress import progress
+from infant_seg_jax.store.loading import open_predictor
 
 AGES = (0, 3, 6, 12, 24, 60)
 MODALITIES = ("T1w", "T2w")
@@ -75,7 +75,7 @@ def measure(predictor: Predictor, case: Case) -> dict[str, list[float]]:
     group, scan, path = case
     volume, truth = read_image(scan), read_label_map(path)
     plain = predictor.segment(volume)
-    prepared = prepare_volume(volume, predictor.preparation)
+    prepared = prepare_volume(volume, predictor.expects.preparation)
     refined = most_probable(refine_scan(plain.probabilities, prepared, volume))
     label_maps = {
         NETWORK: plain.label_map,
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", default="shipped", help="a run or a model folder")
+    parser.add_argument("--checkpoint", default="bundled", help="a run or a model folder")
     parser.add_argument("--ibsr", type=Path, help="the folder of IBSR's 15 labelled scans or some")
     parser.add_argument("--label-maps", nargs="*", default=[], help="SCHEMA:FILE, unseen ones")
     parser.add_argument("--scans", type=Path, help="where rendered ones are kept; else in OUTPUT")

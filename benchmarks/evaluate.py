@@ -94,7 +94,7 @@ def run_transforms(prediction: str, truth: str) -> Found:
 
 def run_ours(prediction: str, truth: str) -> Found:
     """What `evaluate` does with a pair."""
-    from infant_seg_jax.inference.label_map_pairs import measure_label_maps
+    from infant_seg_jax.evaluation.label_maps import measure_label_maps
 
     def measure() -> Values:
         (found,) = measure_label_maps(Path(prediction), Path(truth)).scores.subjects.values()

@@ -44,16 +44,16 @@ def torch_network(channels: int, **sizes: Any) -> Any:
 def make_model_folder(folder: str, tiny: bool = False) -> Found:
     """Random weights of a network of one T1w scan, as a folder for `--checkpoint`."""
     from infant_seg_jax.data.foreground import BRAIN as STRIPPED
+    from infant_seg_jax.data.prepared import ExpectedScans
     from infant_seg_jax.data.preprocessing import Preparation
-    from infant_seg_jax.inference.model_folder import TrainedModel, write_model
     from infant_seg_jax.models.factory import make_model
-    from infant_seg_jax.training.run_folder import RunRecord
-    from infant_seg_jax.training.state import init_variables
+    from infant_seg_jax.models.variables import init_variables
+    from infant_seg_jax.store.model_folder import Model, write_model
 
     config = network_config(tiny)
     variables = init_variables(make_model(config), 1, seed=0)
-    record = RunRecord(("T1w",), Preparation(), (STRIPPED,))
-    write_model(Path(folder), TrainedModel(config, variables, record, {}))
+    expects = ExpectedScans(("T1w",), Preparation(), (STRIPPED,))
+    write_model(Path(folder), Model(config, variables, expects, {}))
     return {}
 
 

@@ -53,8 +53,9 @@ def run_ours(
     from infant_seg_jax.compilation import has_onednn, jit, use_compilation_cache
     from infant_seg_jax.data.patches import PatchBatch
     from infant_seg_jax.models.factory import make_model
+    from infant_seg_jax.models.variables import init_variables
+    from infant_seg_jax.store.state import new_state
     from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
-    from infant_seg_jax.training.state import init_variables, new_state
     from infant_seg_jax.training.step import make_train_step
     from infant_seg_jax.training.transfer import run_optimizer
 

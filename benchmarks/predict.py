@@ -57,11 +57,11 @@ def convert_weights(checkpoint: str, folder: str) -> Found:
     import torch
     from safetensors.torch import save_file
 
-    from infant_seg_jax.inference.loading import open_predictor
     from infant_seg_jax.models.torch_import import load_torch_state_dict
+    from infant_seg_jax.store.loading import open_predictor
 
     predictor = open_predictor(Path(checkpoint))
-    model, channels = predictor.model, len(predictor.modalities)
+    model, channels = predictor.model, len(predictor.expects.modalities)
     sizes = {
         name: getattr(model, name)
         for name in ("num_classes", "growth_rate", "stem_features", "block_layers")
@@ -81,7 +81,11 @@ def convert_weights(checkpoint: str, folder: str) -> Found:
     )
     state = {name: torch.from_numpy(values[at.astype(int)].copy()) for name, at in numbered.items()}
     save_file(state, Path(folder) / "weights.safetensors")
-    about = {"channels": channels, "sizes": sizes, "preparation": asdict(predictor.preparation)}
+    about = {
+        "channels": channels,
+        "sizes": sizes,
+        "preparation": asdict(predictor.expects.preparation),
+    }
     (Path(folder) / "network.json").write_text(json.dumps(about))
     return {}
 
@@ -90,11 +94,11 @@ def run_ours(checkpoint: str, scan: str, side: int) -> Found:
     import jax
 
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.inference.loading import open_predictor
+    from infant_seg_jax.store.loading import open_predictor
 
     use_compilation_cache()
     predictor = open_predictor(Path(checkpoint))
-    channels, preparation = len(predictor.modalities), predictor.preparation
+    channels, preparation = len(predictor.expects.modalities), predictor.expects.preparation
     image = _prepare(scan, preparation)[1].image if scan else make_image(side, channels)
     _, first = least(lambda: predictor.probabilities(image))
     _, found = least(lambda: predictor.probabilities(image))
@@ -135,7 +139,7 @@ def run_monai(converted: str, scan: str, side: int, window: int, device: str) ->
     probabilities, found = least(predict)
     if volume and prepared:
         from infant_seg_jax.data.volumes import write_label_map
-        from infant_seg_jax.inference.segmentation import whole_label_map
+        from infant_seg_jax.prediction.segmentation import whole_label_map
 
         label_map = whole_label_map(probabilities, prepared, volume.shape)
         write_label_map(Path(converted) / MONAI_LABELS, label_map, volume.native)
@@ -145,7 +149,7 @@ def run_monai(converted: str, scan: str, side: int, window: int, device: str) ->
 def run_loop(converted: str, scan: str, window: int, device: str) -> Found:
     import torch
 
-    from infant_seg_jax.inference.windows import window_starts
+    from infant_seg_jax.prediction.windows import window_starts
 
     network, preparation, _ = read_network(converted, device)
     _, prepared = _prepare(scan, preparation)

@@ -68,10 +68,11 @@ def run_steps(
     from infant_seg_jax.data.patches import PatchBatch, patch_batch, prefetch
     from infant_seg_jax.data.prepared import open_prepared
     from infant_seg_jax.models.factory import make_model
+    from infant_seg_jax.models.variables import init_variables
     from infant_seg_jax.rendering.anatomies import open_anatomies
     from infant_seg_jax.rendering.patches import mixed_batch
+    from infant_seg_jax.store.state import new_state
     from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
-    from infant_seg_jax.training.state import init_variables, new_state
     from infant_seg_jax.training.step import make_train_step
     from infant_seg_jax.training.transfer import run_optimizer
 

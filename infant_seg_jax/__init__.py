@@ -7,15 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infant_seg_jax.inference.predictor import Predictor
     from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+    from infant_seg_jax.prediction.predictor import Predictor
+    from infant_seg_jax.store.loading import open_predictor
     from infant_seg_jax.training.loop import train_and_evaluate
 
-__all__ = ["Predictor", "SkipDenseNet3D", "train_and_evaluate"]
+__all__ = ["Predictor", "SkipDenseNet3D", "open_predictor", "train_and_evaluate"]
 
 _HOMES = {
-    "Predictor": "infant_seg_jax.inference.predictor",
+    "Predictor": "infant_seg_jax.prediction.predictor",
     "SkipDenseNet3D": "infant_seg_jax.models.skip_densenet",
+    "open_predictor": "infant_seg_jax.store.loading",
     "train_and_evaluate": "infant_seg_jax.training.loop",
 }
 

@@ -103,7 +103,7 @@ def default_config() -> Config:
     config.inference.window = (64, 64, 64)
     config.inference.overlap = 0.5  # Share of a window that the next one covers again.
     config.inference.batch_size = 1
-    config.inference.refine = False  # By the intensities of the scan; see inference/refinement.py.
+    config.inference.refine = False  # By the intensities of the scan; see prediction/refinement.py.
 
     config.init = _init()
 

@@ -25,16 +25,16 @@ from infant_seg_jax.data.prepared import PreparedSet
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
+from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
+from infant_seg_jax.evaluation.runs import measure_run
+from infant_seg_jax.evaluation.score_files import write_scores
 from infant_seg_jax.files import check_is_new, write_json
-from infant_seg_jax.inference.evaluation import measure_run
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.metrics.score_files import write_scores
-from infant_seg_jax.metrics.table import DiceTable, write_dice
 from infant_seg_jax.progress import note
 from infant_seg_jax.report.evaluated_cases import label_map_path
 from infant_seg_jax.report.figures import Curve, demo_figure
+from infant_seg_jax.store.loading import open_predictor
+from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.loop import train_and_evaluate
-from infant_seg_jax.training.run_folder import read_metrics
 
 BATCH_SIZE = 4
 
@@ -176,7 +176,7 @@ def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> P
     subject = infants.split("test")[0].case_id
     scan = output / "scans" / "infant" / subject / f"{subject}_T1w.nii.gz"
     volume = read_image(scan)
-    label_map = Predictor.from_run(output / "runs" / "fine_tuned").segment(volume).label_map
+    label_map = open_predictor(output / "runs" / "fine_tuned").segment(volume).label_map
     write_label_map(output / "predictions" / f"{subject}_dseg.nii.gz", label_map, volume.native)
     truth = read_label_map(scan.with_name(f"{subject}_dseg.nii.gz"))
     return demo_figure(

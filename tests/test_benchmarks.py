@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infant_seg_jax.inference.loading import open_predictor
+from infant_seg_jax.store.loading import open_predictor
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "benchmarks"
@@ -242,7 +242,7 @@ def test_pytorch_is_given_the_same_network(scripts: Any, tmp_path: Path) -> None
     predict.convert_weights(str(tmp_path / "model"), str(tmp_path))
     predictor = open_predictor(tmp_path / "model")
     network, preparation, channels = predict.read_network(str(tmp_path), "cpu")
-    assert preparation == predictor.preparation
+    assert preparation == predictor.expects.preparation
     image = predict.make_image(16, channels)
     with torch.inference_mode():
         logits = network(torch.from_numpy(image).permute(3, 0, 1, 2)[None])

@@ -14,7 +14,7 @@ import pytest
 from infant_seg_jax.demo import DemoSize, run_demo
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.report.report import write_report
-from infant_seg_jax.training.run_folder import read_run
+from infant_seg_jax.store.run_folder import read_run
 
 
 @pytest.mark.slow

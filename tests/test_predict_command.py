@@ -18,9 +18,9 @@ from infant_seg_jax.__main__ import main
 from infant_seg_jax.commands.predict import parse_bytes
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference import loading
-from infant_seg_jax.inference.predictor import Predictor
-from tests.inference.untrained import untrained_predictor
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.store import loading
+from tests.untrained import untrained_predictor
 
 Run = Callable[..., tuple[int, list[str], str]]
 

@@ -19,11 +19,11 @@ from typing import Any
 from absl import flags
 
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.evaluation.comparison import Comparison, Matched, compare, match_subjects
+from infant_seg_jax.evaluation.score_files import read_scores, to_json
+from infant_seg_jax.evaluation.score_table import in_words
 from infant_seg_jax.files import write_json
-from infant_seg_jax.metrics.comparison import Comparison, Matched, compare, match_subjects
 from infant_seg_jax.metrics.measures import METRICS
-from infant_seg_jax.metrics.score_files import read_scores, to_json
-from infant_seg_jax.metrics.score_table import in_words
 
 ARGUMENTS = "A B"
 

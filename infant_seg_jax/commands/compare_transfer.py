@@ -7,11 +7,11 @@ comparison.json holds the table, comparison.png the Dice against the number of t
         --config.data.path=prepared/infants --config.init.checkpoint=runs/adult \\
         --subjects=1,2,4,all --seeds=3 --workdir=runs/transfer
 
-Or several networks to start from, each fine-tuned, against training from scratch; 'shipped' is the
-one that comes along:
+Or several networks to start from, each fine-tuned, against training from scratch; 'bundled' is the
+bundled model:
 
     infant-seg compare-transfer --config=configs/infant_cpu.py \\
-        --config.data.path=prepared/infants --starts=adult:runs/adult,agnostic:shipped \\
+        --config.data.path=prepared/infants --starts=adult:runs/adult,agnostic:bundled \\
         --subjects=2 --workdir=runs/starts
 """
 

@@ -33,7 +33,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
 
 if TYPE_CHECKING:
-    from infant_seg_jax.metrics.gathering import Evaluation
+    from infant_seg_jax.evaluation.gathering import Evaluation
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -91,7 +91,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    from infant_seg_jax.metrics.score_files import CSV_NAME, JSON_NAME, write_scores
+    from infant_seg_jax.evaluation.score_files import CSV_NAME, JSON_NAME, write_scores
 
     of_run, of_files = (values.checkpoint, values.data), (values.prediction, values.truth)
     if all(of_run) and not any(of_files) and not values.images:
@@ -133,7 +133,7 @@ def run(values: flags.FlagValues) -> None:
 def _measure_run(values: flags.FlagValues) -> "Evaluation":
     # Not above: JAX takes seconds to load, and label maps do not need it.
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.inference.evaluation import measure_run
+    from infant_seg_jax.evaluation.runs import measure_run
     from infant_seg_jax.report.evaluated_cases import label_map_path
 
     use_compilation_cache()
@@ -149,7 +149,7 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
 
 
 def _measure_label_maps(values: flags.FlagValues) -> "Evaluation":
-    from infant_seg_jax.inference.label_map_pairs import (
+    from infant_seg_jax.evaluation.label_maps import (
         find_pairs,
         find_scans,
         measure_label_maps,

@@ -1,9 +1,9 @@
 """write a trained network as one program for other software.
 
-MODEL is the --workdir of a training run, a model folder, or 'shipped' for the network that comes
-along; OUT is a new folder. It will hold network.stablehlo, from windows of prepared scans to
-probabilities of the classes, weights and all, and program.json, which says what goes in, what comes
-out, and what is to be done before and after.
+MODEL is the --workdir of a training run, a model folder, or 'bundled' for the bundled one; OUT is a
+new folder. It will hold network.stablehlo, from windows of prepared scans to probabilities of the
+classes, weights and all, and program.json, which says what goes in, what comes out, and what is to
+be done before and after.
 Any JAX of about the same time runs it, on a CPU, a GPU or a TPU, without this package:
 
     infant-seg export --format=jax models/infant programs/infant
@@ -57,8 +57,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
-    from infant_seg_jax.inference.loading import open_model
-    from infant_seg_jax.inference.program import DESCRIPTION, PROGRAMS, write_program
+    from infant_seg_jax.store.loading import open_model
+    from infant_seg_jax.store.program import DESCRIPTION, PROGRAMS, write_program
 
     source, folder = map(Path, arguments)
     check_is_new(folder)

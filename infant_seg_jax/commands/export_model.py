@@ -49,8 +49,8 @@ def define_float16(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
-    from infant_seg_jax.inference.loading import open_model
-    from infant_seg_jax.inference.model_folder import write_model
+    from infant_seg_jax.store.loading import open_model
+    from infant_seg_jax.store.model_folder import write_model
 
     source, folder = map(Path, arguments)
     check_is_new(folder)

@@ -1,4 +1,4 @@
-"""label scans, with the network that comes along or with one of your own.
+"""label scans, with the bundled model or with one of your own.
 
 Each scan gets a label map (0 background, 1 CSF, 2 gray matter, 3 white matter) with its own shape,
 affine and orientation. tissue_volumes.tsv has the volume of each tissue in ml and how sure the
@@ -11,7 +11,7 @@ network is, dseg.tsv what the values mean, and a JSON beside each label map how 
     infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
         --mask='masks/{}_mask.nii.gz' --output=labels
 
-The network that comes along takes a T1w or a T2w of any age, of the whole head or of the brain
+The bundled model takes a T1w or a T2w of any age, of the whole head or of the brain
 alone; docs/model_card.md says what it is good for. One of your own should be given what its
 training data showed: if those scans were stripped of their skulls, strip yours or give its mask.
 
@@ -43,9 +43,9 @@ from infant_seg_jax.progress import note, progress, say
 
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import LabelSchema
-    from infant_seg_jax.inference.labelling import Labeller, Outcome
-    from infant_seg_jax.inference.predictor import Predictor
-    from infant_seg_jax.inference.scans import Inputs
+    from infant_seg_jax.labelling.labelling import Labeller, Outcome
+    from infant_seg_jax.labelling.scans import Inputs
+    from infant_seg_jax.prediction.predictor import Predictor
 
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
@@ -57,10 +57,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "checkpoint",
-        ["shipped"],
-        "The folder of a training run or of an exported model, or 'shipped' for the network that "
-        "comes along; may be repeated, for the mean of several networks, as of the folds of one "
-        "training.",
+        ["bundled"],
+        "The folder of a training run or of an exported model, or 'bundled' for the model "
+        "in this package; may be repeated, for the mean of several networks, as of the folds of "
+        "one training.",
         flag_values=values,
     )
     flags.DEFINE_multi_string(
@@ -123,7 +123,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "refine",
         None,
         "Find the tissues again by the intensities of the scan itself, from where the network "
-        "expects them; as the network's config says unless given: with the one that comes along, "
+        "expects them; as the network's config says unless given: with the bundled one, "
         "and with no other.",
         flag_values=values,
     )
@@ -173,7 +173,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import note_slow_convolutions, use_compilation_cache
-    from infant_seg_jax.inference.inputs import check_inputs, find_inputs
+    from infant_seg_jax.labelling.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
     schema = _schema(values)
@@ -182,7 +182,7 @@ def run(values: flags.FlagValues) -> None:
     note_slow_convolutions()
     predictors = _predictors(values, max_memory)
     output = Path(values.output)
-    modalities = predictors[0].modalities
+    modalities = predictors[0].expects.modalities
     inputs = find_inputs(values.input, output, modalities, values.modalities, values.mask)
     for sentence in (*inputs.notices, *inputs.failures):
         say(sentence)
@@ -207,7 +207,7 @@ def parse_bytes(text: str) -> int:
 
 def _schema(values: flags.FlagValues) -> "LabelSchema | None":
     if values.schema == _SOURCE:
-        from infant_seg_jax.inference.loading import source_schema
+        from infant_seg_jax.store.loading import source_schema
 
         return source_schema(Path(values.checkpoint[0]))
     return find_schema(values.schema) if values.schema else None
@@ -216,7 +216,7 @@ def _schema(values: flags.FlagValues) -> "LabelSchema | None":
 def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":
     from dataclasses import replace
 
-    from infant_seg_jax.inference.loading import open_predictor
+    from infant_seg_jax.store.loading import open_predictor
 
     changes = {"mirror": values.mirror, "max_memory": max_memory}
     given = {name: values[name].value for name in ("overlap", "refine")}
@@ -230,10 +230,10 @@ def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predi
 def _labeller(
     values: flags.FlagValues, predictors: "list[Predictor]", schema: "LabelSchema | None"
 ) -> "Labeller":
-    from infant_seg_jax.inference.ensemble import Ensemble
-    from infant_seg_jax.inference.labelling import Labeller
-    from infant_seg_jax.inference.loading import model_path
-    from infant_seg_jax.inference.provenance import Settings, identify, label_ids
+    from infant_seg_jax.labelling.labelling import Labeller
+    from infant_seg_jax.labelling.provenance import Settings, identify, label_ids
+    from infant_seg_jax.prediction.ensemble import Ensemble
+    from infant_seg_jax.store.loading import model_path
 
     segmenter = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
     identities = tuple(
@@ -257,8 +257,8 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
 
     Exits with 1 if there was a scan that could not be labelled.
     """
-    from infant_seg_jax.data.sources.bids_names import some_of
-    from infant_seg_jax.inference.labelling import SKIPPED, WRITTEN
+    from infant_seg_jax.data.bids.names import some_of
+    from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
 
     if report:  # Loaded while the network works.
         threading.Thread(target=import_module, args=(_REPORT,), daemon=True).start()

@@ -103,6 +103,21 @@ class PreparedCase:
         return map_array(self.labels_path, self.shape, np.uint8)
 
 
+@dataclass(frozen=True)
+class ExpectedScans:
+    """What a network's training scans were, and so what it expects of another scan.
+
+    Attributes:
+        modalities: the images of a subject, in this order.
+        preparation: what the scans went through.
+        extents: what they showed: `"brain"`, `"head"` or both.
+    """
+
+    modalities: tuple[str, ...]
+    preparation: Preparation
+    extents: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedSet:
     """A prepared set that was found to be sound."""
@@ -119,6 +134,11 @@ class PreparedSet:
     def extents(self) -> tuple[str, ...]:
         """What the images show: `("brain",)`, `("head",)` or both."""
         return tuple(sorted({case.extent for case in self.cases}))
+
+    @property
+    def expected_scans(self) -> ExpectedScans:
+        """What a network that trains on this set expects of a scan."""
+        return ExpectedScans(self.modalities, self.preparation, self.extents)
 
     def split(self, name: str, fold: int = 0) -> tuple[PreparedCase, ...]:
         """The cases of `train`, `validation` or `test` in one fold, in the order of `cases`.

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from infant_seg_jax.data.bids.names import parse_entities
 from infant_seg_jax.data.formats.names import stem
-from infant_seg_jax.data.sources.bids_names import parse_entities
 
 _IMAGES_OF_NNUNET = re.compile(r"images(?:Tr|Ts|Va)")
 _CHANNEL = re.compile(r"_\d{4}")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from infant_seg_jax.evaluation.score_table import MEAN, ROWS, ScoreTable, in_words
 from infant_seg_jax.metrics.paired import paired_difference
-from infant_seg_jax.metrics.score_table import MEAN, ROWS, ScoreTable, in_words
 from infant_seg_jax.report import charts
 
 MAX_EVALUATIONS = len(charts.SERIES_COLOURS)

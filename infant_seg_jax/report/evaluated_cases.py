@@ -13,8 +13,8 @@ from infant_seg_jax.data.prepared import PreparedCase, open_prepared
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA, find_schema
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.label_map_pairs import find_pairs, find_scans
-from infant_seg_jax.inference.scans import sidecar_of
+from infant_seg_jax.evaluation.label_maps import find_pairs, find_scans
+from infant_seg_jax.labelling.scans import sidecar_of
 from infant_seg_jax.report.page import view_command
 from infant_seg_jax.report.scan_paths import scan_of, with_image
 from infant_seg_jax.report.slices import Scan

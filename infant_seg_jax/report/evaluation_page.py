@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, TISSUES
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.evaluation.score_files import JSON_NAME
+from infant_seg_jax.evaluation.score_table import MEAN, ROWS, ScoreTable, in_words
 from infant_seg_jax.files import read_json
 from infant_seg_jax.metrics.measures import METRICS
-from infant_seg_jax.metrics.score_files import JSON_NAME
-from infant_seg_jax.metrics.score_table import MEAN, ROWS, ScoreTable, in_words
 from infant_seg_jax.metrics.surfaces import surface, surface_distances
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report import charts

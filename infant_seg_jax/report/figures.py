@@ -18,8 +18,8 @@ from matplotlib.patches import Patch
 
 from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.evaluation.dice_table import COLUMNS, DiceTable
 from infant_seg_jax.files import atomic_path
-from infant_seg_jax.metrics.table import COLUMNS, DiceTable
 from infant_seg_jax.report.slices import ENDS, PLANES, plane_slice
 
 RUN_COLOURS = ("#000000", "#0072B2", "#CC79A7")

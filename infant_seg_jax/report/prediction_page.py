@@ -20,7 +20,7 @@ from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
-from infant_seg_jax.inference.scans import sidecar_of
+from infant_seg_jax.labelling.scans import sidecar_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.metrics.score_files import CSV_NAME, read_scores
-from infant_seg_jax.metrics.score_table import ScoreTable
+from infant_seg_jax.evaluation.score_files import CSV_NAME, read_scores
+from infant_seg_jax.evaluation.score_table import ScoreTable
 
 DICE_NAME = "dice.csv"
 _MAX_BYTES = 2**26

@@ -15,8 +15,8 @@ from infant_seg_jax.files import read_json
 from infant_seg_jax.report import charts
 from infant_seg_jax.report.charts import MAX_SERIES, Series
 from infant_seg_jax.report.step_times import seconds_per_step
+from infant_seg_jax.store.run_folder import read_metrics, read_run
 from infant_seg_jax.training.peak_memory import DEVICE, PROCESS, read_peak_memory
-from infant_seg_jax.training.run_folder import read_metrics, read_run
 
 _MAX_STARTS = 2**22  # Bytes of a start.tsv.
 _RECORDED = ("git_commit", "modalities", "extents", "preparation")

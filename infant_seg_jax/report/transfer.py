@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from infant_seg_jax.evaluation.dice_table import COLUMNS
 from infant_seg_jax.files import atomic_path, write_json
-from infant_seg_jax.metrics.table import COLUMNS
 from infant_seg_jax.report.figures import RUN_COLOURS
 from infant_seg_jax.training.sweeps import HEAD_ONLY, SCRATCH, WHOLE, TransferResult
 

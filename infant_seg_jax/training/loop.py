@@ -16,18 +16,24 @@ from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import check_patch_fits, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.calibration import calibrate
-from infant_seg_jax.inference.loading import read_start
-from infant_seg_jax.inference.predictor import Predictor
 from infant_seg_jax.models.factory import make_model
+from infant_seg_jax.models.variables import init_variables
+from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.progress import note, progress
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
-from infant_seg_jax.training import checkpoints, transfer
+from infant_seg_jax.store import checkpoints
+from infant_seg_jax.store.loading import read_start
+from infant_seg_jax.store.run_folder import read_metrics, start_run
+from infant_seg_jax.store.state import TrainState, new_state
+from infant_seg_jax.training import transfer
+from infant_seg_jax.training.calibration import calibrate
 from infant_seg_jax.training.examples import example_names, make_batch, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
+from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
     Devices,
+    as_global,
     choose_devices,
     local_positions,
     local_value,
@@ -36,8 +42,6 @@ from infant_seg_jax.training.parallel import (
     shard,
 )
 from infant_seg_jax.training.peak_memory import record_peak_memory
-from infant_seg_jax.training.run_folder import MetricsLog, read_metrics, record_of, start_run
-from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import Metrics, make_train_step
 from infant_seg_jax.training.validation import Scores, validate
 
@@ -181,8 +185,8 @@ class _Run:
 
     def _validate(self, state: TrainState, step: int, log: MetricsLog) -> Scores:
         # On one device, for replicated weights would have every device predict the same windows.
-        record = record_of(self.prepared)
-        to_predictor = partial(Predictor.from_config, self.config, record=record)
+        expects = self.prepared.expected_scans
+        to_predictor = partial(Predictor.from_config, self.config, expects=expects)
         scores = validate(self.validation, state, to_predictor)
         record_peak_memory(self.workdir)
         if scores.metrics:
@@ -192,7 +196,7 @@ class _Run:
 
     def _save(self, state: TrainState, score: float = math.nan) -> None:
         self._check_losses()
-        checkpoints.save(self.manager, state, score)
+        checkpoints.save(self.manager, as_global(state), score)
 
     def _has_converged(self) -> bool:
         """Whether the run's last validations, over all its interruptions, brought nothing."""

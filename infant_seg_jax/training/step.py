@@ -12,10 +12,10 @@ from jax import Array
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.models.factory import Network
+from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.examples import draw_examples
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
-from infant_seg_jax.training.state import TrainState
 from infant_seg_jax.training.transfer import run_optimizer
 
 Metrics = dict[str, Array]

@@ -13,10 +13,10 @@ import numpy as np
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.evaluation import evaluate_run
+from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
+from infant_seg_jax.evaluation.runs import evaluate_run
 from infant_seg_jax.metrics.overlap import mean_dice
 from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
-from infant_seg_jax.metrics.table import DiceTable, write_dice
 from infant_seg_jax.progress import say
 from infant_seg_jax.training.loop import train_and_evaluate
 

@@ -20,8 +20,8 @@ from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.models.factory import Network
+from infant_seg_jax.models.variables import abstract_variables, by_path, map_with_path
 from infant_seg_jax.training.optimizers import make_optimizer
-from infant_seg_jax.training.state import abstract_variables, by_path, map_with_path
 
 
 @dataclass(frozen=True)

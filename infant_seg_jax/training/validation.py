@@ -11,11 +11,11 @@ from jax.experimental import multihost_utils
 
 from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.inference.evaluation import score_cases
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.metrics.table import DiceTable
+from infant_seg_jax.evaluation.dice_table import DiceTable
+from infant_seg_jax.evaluation.runs import score_cases
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.parallel import local_value
-from infant_seg_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,21 @@ from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.execution import execute
-from infant_seg_jax.inference.loading import open_model, open_predictor
-from infant_seg_jax.inference.model_folder import write_model
-from infant_seg_jax.inference.planning import (
+from infant_seg_jax.models.layers import DepthToSpace
+from infant_seg_jax.models.residual_unet import ResidualUNet
+from infant_seg_jax.models.variables import abstract_variables, init_variables
+from infant_seg_jax.prediction.execution import execute
+from infant_seg_jax.prediction.planning import (
     OnePassPlan,
     WindowPlan,
     make_plan,
     pass_bytes,
     smaller,
 )
-from infant_seg_jax.inference.program import ONNX, write_program
-from infant_seg_jax.models.layers import DepthToSpace
-from infant_seg_jax.models.residual_unet import ResidualUNet
+from infant_seg_jax.store.loading import open_model, open_predictor
+from infant_seg_jax.store.model_folder import write_model
+from infant_seg_jax.store.program import ONNX, write_program
 from infant_seg_jax.training.loop import train_and_evaluate
-from infant_seg_jax.training.state import abstract_variables, init_variables
 from tests.training.tiny import tiny_config
 
 SMALL = ResidualUNet(widths=(4, 6, 8))

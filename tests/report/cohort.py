@@ -9,10 +9,10 @@ import numpy as np
 from infant_seg_jax.config import default_config
 from infant_seg_jax.data.labels import CSF, GM, TISSUES, WM
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.inference.scans import sidecar_of
+from infant_seg_jax.evaluation.score_files import write_scores
+from infant_seg_jax.evaluation.score_table import ScoreTable
+from infant_seg_jax.labelling.scans import sidecar_of
 from infant_seg_jax.metrics.measures import measure
-from infant_seg_jax.metrics.score_files import write_scores
-from infant_seg_jax.metrics.score_table import ScoreTable
 from tests.data.volume_files import save
 
 SPACING = (1.0, 2.0, 1.5)

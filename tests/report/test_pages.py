@@ -11,9 +11,9 @@ import pytest
 
 from infant_seg_jax.data.labels import CLASS_NAMES, GM, IGNORE
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.metrics.score_files import read_scores
-from infant_seg_jax.metrics.score_table import ScoreTable
-from infant_seg_jax.metrics.table import DiceTable, write_dice
+from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
+from infant_seg_jax.evaluation.score_files import read_scores
+from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.report import evaluation_page as evaluations
 from infant_seg_jax.report import prediction_page as predictions
 from infant_seg_jax.report.comparison_page import comparison_page

@@ -10,14 +10,14 @@ import pytest
 
 from infant_seg_jax.config import load_config
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.evaluation import evaluate_run
-from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.evaluation.runs import evaluate_run
 from infant_seg_jax.models.factory import make_model
-from infant_seg_jax.training import checkpoints
+from infant_seg_jax.store import checkpoints
+from infant_seg_jax.store.loading import open_predictor
+from infant_seg_jax.store.run_folder import read_metrics, read_run
+from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.peak_memory import PROCESS, read_peak_memory
-from infant_seg_jax.training.run_folder import read_metrics, read_run
-from infant_seg_jax.training.state import TrainState
 from tests.training.tiny import tiny_config
 
 
@@ -97,7 +97,7 @@ def test_a_run_on_four_devices_is_the_run_on_one(prepared: Path, tmp_path: Path)
         # Adam's first steps magnify rounding in gradients near zero.
         assert list(four.values()) == pytest.approx(list(one.values()), rel=0.02)
     # A checkpoint of four devices opens on one.
-    Predictor.from_run(tmp_path / "pmap")
+    open_predictor(tmp_path / "pmap")
 
 
 def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState]) -> None:
@@ -152,17 +152,17 @@ def test_damaged_and_missing_checkpoints_are_refused(
 ) -> None:
     adult, _ = run
     with pytest.raises(InputError, match="is not a run folder"):
-        Predictor.from_run(tmp_path)
+        open_predictor(tmp_path)
     damaged = tmp_path / "damaged"
     shutil.copytree(adult, damaged)
     for file in (damaged / "checkpoints").rglob("*"):
         if file.is_file() and "params" in file.parts and file.stat().st_size > 1000:
             file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(InputError, match="cannot be read"):
-        Predictor.from_run(damaged)
+        open_predictor(damaged)
     shutil.rmtree(damaged / "checkpoints")
     with pytest.raises(InputError, match="has no checkpoints"):
-        Predictor.from_run(damaged)
+        open_predictor(damaged)
 
 
 def test_a_config_of_others_runs_no_code(run: tuple[Path, TrainState], tmp_path: Path) -> None:

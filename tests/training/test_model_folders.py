@@ -15,13 +15,12 @@ from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.data.schemas import ISEG_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
-from infant_seg_jax.inference.familiarity import read_familiar
-from infant_seg_jax.inference.loading import open_model, open_predictor, source_schema
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.training.checkpoints import read_variables
+from infant_seg_jax.models.variables import by_path
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.store.checkpoints import read_variables
+from infant_seg_jax.store.loading import open_model, open_predictor, source_schema
+from infant_seg_jax.store.run_folder import read_metrics, read_statistics
 from infant_seg_jax.training.loop import train_and_evaluate
-from infant_seg_jax.training.run_folder import read_metrics
-from infant_seg_jax.training.state import by_path
 from tests.training.tiny import tiny_config
 
 
@@ -63,9 +62,9 @@ def same(one: Predictor, other: Predictor) -> bool:
 def test_an_exported_model_predicts_what_its_run_does(
     run: Path, exported: Path, image: np.ndarray
 ) -> None:
-    of_run, of_model = Predictor.from_run(run), open_predictor(exported)
+    of_run, of_model = open_predictor(run), open_predictor(exported)
     assert same(of_run, of_model) and same(of_run, open_predictor(run))
-    for name in ("model", "modalities", "preparation", "extents", "window", "overlap"):
+    for name in ("model", "expects", "window", "overlap"):
         assert getattr(of_run, name) == getattr(of_model, name), name
     expected = of_run.probabilities(image)
     assert expected.std() > 0.01
@@ -88,7 +87,7 @@ def test_the_checkpoint_and_the_weights_can_be_chosen(
 ) -> None:
     export("--which=2", "--weights=raw", run, tmp_path / "raw")
     raw = open_predictor(tmp_path / "raw")
-    assert same(raw, Predictor.from_run(run, "2", "raw"))
+    assert same(raw, open_predictor(run, "2", "raw"))
     assert not same(raw, open_predictor(exported))
     for which in ("best", "latest", "2"):
         assert same(open_predictor(tmp_path / "raw", which), raw)
@@ -106,13 +105,13 @@ def test_a_finished_run_and_its_model_know_scans_like_the_training_s(
     run: Path, exported: Path, prepared: Path
 ) -> None:
     (case,) = open_prepared(prepared).split("validation", 0)
-    mirrored = replace(Predictor.from_run(run), mirror=True).predict(np.asarray(case.image()))
-    familiar = read_familiar(run)
-    assert familiar.entropy == (pytest.approx(mirrored.entropy),)
-    assert familiar.agreement == (pytest.approx(mirrored.agreement),)
-    assert len(familiar.volume_ml) == 1
-    for network in (Predictor.from_run(run), open_predictor(exported), open_model(exported)):
-        assert network.familiar == familiar
+    mirrored = replace(open_predictor(run), mirror=True).predict(np.asarray(case.image()))
+    reference = read_statistics(run)
+    assert reference.entropy == (pytest.approx(mirrored.entropy),)
+    assert reference.agreement == (pytest.approx(mirrored.agreement),)
+    assert len(reference.volume_ml) == 1
+    for network in (open_predictor(run), open_predictor(exported), open_model(exported)):
+        assert network.reference == reference
 
 
 def test_the_source_s_schema_is_found(run: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
+from infant_seg_jax.models.variables import init_variables
+from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
-from infant_seg_jax.training.state import TrainState, init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.predictor import Predictor
+from infant_seg_jax.store.loading import open_predictor
+from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.processes import join_processes
-from infant_seg_jax.training.run_folder import read_metrics
 from tests.training.tiny import tiny_config, tiny_flags
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -66,7 +66,7 @@ def test_two_processes_train_what_one_device_trains(
     assert [line.keys() for line in found] == [line.keys() for line in expected]
     for line, other in zip(expected, found, strict=True):
         assert list(other.values()) == pytest.approx(list(line.values()), rel=1e-3, abs=2e-3)
-    two = Predictor.from_run(tmp_path / "two", "latest")
+    two = open_predictor(tmp_path / "two", "latest")
     average = one.average
     assert average is not None
     for name in ("params", "batch_stats"):

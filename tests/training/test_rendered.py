@@ -14,13 +14,14 @@ from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
+from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.rendering.patches import mixed_batch
+from infant_seg_jax.store.run_folder import read_metrics
+from infant_seg_jax.store.state import new_state
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
-from infant_seg_jax.training.run_folder import read_metrics
-from infant_seg_jax.training.state import init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
 from tests.training.tiny import tiny_anatomies, tiny_config
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from infant_seg_jax.training.state import TrainState
+from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.step import moving_average
 
 DECAY = 0.6

@@ -17,12 +17,13 @@ import pytest
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.inference.predictor import Predictor
-from infant_seg_jax.training import checkpoints, loop
+from infant_seg_jax.store import checkpoints
+from infant_seg_jax.store.loading import open_predictor
+from infant_seg_jax.store.run_folder import read_metrics
+from infant_seg_jax.store.state import TrainState
+from infant_seg_jax.training import loop
 from infant_seg_jax.training.interruption import alone_in
 from infant_seg_jax.training.loop import train_and_evaluate
-from infant_seg_jax.training.run_folder import read_metrics
-from infant_seg_jax.training.state import TrainState
 from infant_seg_jax.training.validation import Scores
 from tests.training.tiny import tiny_config, tiny_flags
 
@@ -238,8 +239,8 @@ def test_average_is_kept_evaluated_and_chosen(
     workdir, state = whole
     lines = [line for line in read_metrics(workdir) if "mean_dice" in line]
     assert all(line["score"] == line["averaged_mean_dice"] for line in lines)
-    averaged = Predictor.from_run(workdir, "latest")
-    raw = Predictor.from_run(workdir, "latest", "raw")
+    averaged = open_predictor(workdir, "latest")
+    raw = open_predictor(workdir, "latest", "raw")
     average = state.average
     assert average is not None
     for predictor, variables in ((averaged, average), (raw, state.variables)):

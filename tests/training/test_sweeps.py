@@ -15,10 +15,10 @@ from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.metrics.table import DiceTable
+from infant_seg_jax.evaluation.dice_table import DiceTable
 from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
+from infant_seg_jax.store.run_folder import read_run
 from infant_seg_jax.training import interruption, sweeps
-from infant_seg_jax.training.run_folder import read_run
 from infant_seg_jax.training.sweeps import ENCODER, compare_transfer, train_folds
 from tests.training.tiny import tiny_config, tiny_flags
 
@@ -90,11 +90,11 @@ def test_arms_differ_in_their_start_alone(runs: list[Any], tmp_path: Path) -> No
 
 def test_several_networks_to_start_from(runs: list[Any], tmp_path: Path) -> None:
     config = default_config()
-    results = compare_transfer(config, tmp_path, starts={"adult": "runs/adult", "any": "shipped"})
+    results = compare_transfer(config, tmp_path, starts={"adult": "runs/adult", "any": "bundled"})
     assert [(name, one.init.checkpoint, one.init.freeze) for name, one in runs] == [
         ("scratch_all_seed0", "", ()),
         ("adult_all_seed0", "runs/adult", ()),
-        ("any_all_seed0", "shipped", ()),
+        ("any_all_seed0", "bundled", ()),
     ]
     assert list(results[0].differences) == ["adult", "any"]
     assert "all subjects, from any - from scratch: +" in describe(results)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.training.run_folder import MetricsLog, read_metrics
+from infant_seg_jax.store.run_folder import read_metrics
+from infant_seg_jax.training.metrics_log import MetricsLog
 
 
 @pytest.fixture

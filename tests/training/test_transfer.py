@@ -12,8 +12,9 @@ from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.patches import PatchBatch
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
+from infant_seg_jax.models.variables import by_path, init_variables
+from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training.optimizers import make_optimizer
-from infant_seg_jax.training.state import TrainState, by_path, init_variables, new_state
 from infant_seg_jax.training.step import make_train_step
 from infant_seg_jax.training.transfer import learn_by_parts, merge, summary, write_table
 

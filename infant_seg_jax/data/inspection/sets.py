@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from infant_seg_jax.data.ages import Age
+from infant_seg_jax.data.bids.ages import read_ages
+from infant_seg_jax.data.bids.names import find_sessions
 from infant_seg_jax.data.foreground import BRAIN
 from infant_seg_jax.data.formats.grid import SeveralVolumes
 from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, parts
@@ -21,8 +23,6 @@ from infant_seg_jax.data.inspection.reports import (
     Remark,
 )
 from infant_seg_jax.data.labels import LabelSchema
-from infant_seg_jax.data.sources.bids_ages import read_ages
-from infant_seg_jax.data.sources.bids_names import find_sessions
 from infant_seg_jax.data.sources.case_ids import participant_of
 from infant_seg_jax.data.subjects import subject_of
 from infant_seg_jax.data.volumes import LabelMap, check_same_grid

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.data.sources.bids_ages import in_one_unit, read_ages
-from infant_seg_jax.data.sources.bids_derivatives import (
+from infant_seg_jax.data.bids.ages import in_one_unit, read_ages
+from infant_seg_jax.data.bids.derivatives import (
     LABEL_MAPS,
     MASKS,
     MapKind,
@@ -21,7 +20,8 @@ from infant_seg_jax.data.sources.bids_derivatives import (
     pick,
     read_schema,
 )
-from infant_seg_jax.data.sources.bids_names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import check_distinct
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from infant_seg_jax.data.bids.ages import read_ages
+from infant_seg_jax.data.bids.names import Session, find_sessions, some_of
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA, DRAWEM87_SCHEMA
-from infant_seg_jax.data.sources.bids_ages import read_ages
-from infant_seg_jax.data.sources.bids_names import Session, find_sessions, some_of
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import choose_modalities
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase

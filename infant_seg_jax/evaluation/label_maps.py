@@ -1,0 +1,179 @@
+"""Label maps, predicted and true, in two folders: who belongs to whom, and how well they agree."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from infant_seg_jax.data.formats import stem
+from infant_seg_jax.data.inspection.sets import find_volumes
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.subjects import subject_of
+from infant_seg_jax.data.volumes import check_same_grid, read_label_map
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.evaluation.gathering import Evaluation, gather
+from infant_seg_jax.metrics.measures import TOLERANCE_MM, measure
+from infant_seg_jax.progress import say
+
+_NO_LABEL_MAP = {"mask", "brainmask", "probseg"}
+_LABEL_MAP = {"dseg", "seg", "segtri", "segmentation", "label", "labels", "aseg", "tissue"}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The label maps of two folders.
+
+    Attributes:
+        pairs: by subject, the prediction and the truth.
+        only_predicted, only_true: by subject, what the other folder has not.
+    """
+
+    pairs: Mapping[str, tuple[Path, Path]]
+    only_predicted: Mapping[str, Path]
+    only_true: Mapping[str, Path]
+
+
+def find_pairs(prediction: Path, truth: Path) -> Pairs:
+    """Pair the label maps of two folders by subject, as `subject_of` reads their names.
+
+    Subfolders are searched too. Masks and maps of probabilities are passed over, and where a
+    subject has several volumes, those whose names do not say that they are label maps: so scans
+    may lie beside them. Two files are a pair whatever their names.
+
+    Raises:
+        InputError: a folder is missing or holds no label map, a subject has several in one folder,
+            or the two have no subject in common.
+    """
+    if prediction.is_file() and truth.is_file():
+        return Pairs({subject_of(truth): (prediction, truth)}, {}, {})
+    predicted, true = _by_subject(prediction), _by_subject(truth)
+    pairs = {name: (path, true[name]) for name, path in predicted.items() if name in true}
+    if not pairs:
+        one, other = next(iter(predicted.values())), next(iter(true.values()))
+        raise InputError(
+            f"{prediction} and {truth} have no subject in common, by names such as {one.name} and "
+            f"{other.name}: expected names that agree but for words such as dseg, seg or T1w."
+        )
+    return Pairs(
+        pairs,
+        {name: path for name, path in predicted.items() if name not in true},
+        {name: path for name, path in true.items() if name not in predicted},
+    )
+
+
+def find_scans(images: Path, subjects: Collection[str]) -> Mapping[str, Path]:
+    """By subject, the scans that label maps are of, paired by name as label maps are.
+
+    Label maps and masks among them are passed over; of several scans of a subject it is the first
+    by name. A file is that of the only subject, whatever its name. Who has none is left out.
+
+    Raises:
+        InputError: there is no such folder or file, nobody's scan is in it, or a file is named and
+            there are several subjects.
+    """
+    if images.is_file():
+        if len(subjects) > 1:
+            raise InputError(
+                f"{images} is one scan, but there are {len(subjects)} subjects: name a folder."
+            )
+        return {subject: images for subject in subjects}
+    found: dict[str, Path] = {}
+    for path in find_volumes([images]):
+        if not _words(path) & (_NO_LABEL_MAP | _LABEL_MAP):
+            found.setdefault(_subject(path, images), path)
+    scans = {subject: found[subject] for subject in subjects if subject in found}
+    if not scans:
+        raise InputError(
+            f"{images} holds no scan of the subjects that have label maps, such as "
+            f"{next(iter(subjects), '-')}, by its name: name the folder that does."
+        )
+    return scans
+
+
+def measure_label_maps(
+    prediction: Path,
+    truth: Path,
+    schema: LabelSchema = TISSUE_SCHEMA,
+    prediction_schema: LabelSchema = TISSUE_SCHEMA,
+    tolerance: float = TOLERANCE_MM,
+) -> Evaluation:
+    """Measure every prediction against the truth of the same subject, a pair at a time.
+
+    Who cannot be measured is among the failures: a file cannot be used or holds values outside its
+    schema, the two are not on one grid, or there is no truth.
+
+    Args:
+        prediction, truth: folders, or one file each, as `find_pairs` takes them.
+        schema: what the truths' values mean.
+        prediction_schema: what the predictions' values mean.
+        tolerance: of the surface Dice, in mm.
+
+    Raises:
+        InputError: as `find_pairs`.
+    """
+
+    def measure_pair(predicted_path: Path, true_path: Path) -> dict[str, dict[str, float]]:
+        predicted, true = read_label_map(predicted_path), read_label_map(true_path)
+        check_same_grid(predicted, true)
+        return measure(
+            prediction_schema.to_classes(predicted.data, predicted_path),
+            schema.to_classes(true.data, true_path),
+            true.spacing,
+            tolerance,
+        )
+
+    found = find_pairs(prediction, truth)
+    evaluation = gather(
+        {subject: partial(measure_pair, *pair) for subject, pair in found.pairs.items()}, tolerance
+    )
+    lacking = {
+        subject: f"{truth} has no label map of {subject}, expected one to measure {path} by."
+        for subject, path in found.only_predicted.items()
+    }
+    for sentence in lacking.values():
+        say(sentence)
+    return replace(
+        evaluation,
+        failures={**evaluation.failures, **lacking},
+        unpredicted=tuple(found.only_true),
+    )
+
+
+def _by_subject(folder: Path) -> dict[str, Path]:
+    found: dict[str, list[Path]] = {}
+    for path in find_volumes([folder]):
+        if not _words(path) & _NO_LABEL_MAP:
+            found.setdefault(_subject(path, folder), []).append(path)
+    if not found:
+        raise InputError(
+            f"{folder} holds nothing but masks and maps of probabilities, expected label maps."
+        )
+    return {subject: _only(paths, subject) for subject, paths in found.items()}
+
+
+def _only(paths: list[Path], subject: str) -> Path:
+    """The one label map of a subject."""
+    said = [path for path in paths if _words(path) & _LABEL_MAP] if len(paths) > 1 else paths
+    if len(said) == 1:
+        return said[0]
+    first, second = (said or paths)[:2]
+    raise InputError(
+        f"{first} and {second} are both of the subject {subject}, expected one label map for each "
+        "subject, or one whose name says so (dseg, seg, label)."
+    )
+
+
+def _subject(path: Path, folder: Path) -> str:
+    """As `subject_of` reads it, or of `scan_dseg.nii` right in `folder`, which says of none: scan.
+
+    `subject_of` would name that after the folder, which is another one for the truth.
+    """
+    if path.parent != folder or subject_of(Path("/") / path.name):
+        return subject_of(path)
+    return re.split(r"[ _.-]", stem(path))[0]
+
+
+def _words(path: Path) -> set[str]:
+    return set(re.split(r"[ _.-]+", stem(path).lower()))

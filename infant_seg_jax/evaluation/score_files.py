@@ -1,0 +1,139 @@
+"""The files of a score table: `metrics.csv` for pandas and people, `metrics.json` for scripts."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from infant_seg_jax.data.labels import TISSUES
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.evaluation.score_table import ScoreTable
+from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.metrics.measures import METRICS
+
+CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
+
+_KEYS, _TOLERANCE = ("subject", "tissue"), "tolerance_mm"
+_MAX_BYTES = 2**28
+
+
+def write_scores(folder: Path, table: ScoreTable, about: Mapping[str, Any]) -> None:
+    """Write `metrics.csv` and `metrics.json`, each whole or not at all.
+
+    The CSV has a row for each subject and tissue and a column for each metric; what is NaN is left
+    empty, and what is infinite is `inf`. The JSON has `about`, the summary and the same values, as
+    `to_json` writes them.
+    """
+    with (
+        atomic_path(folder / CSV_NAME) as path,
+        path.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow([*_KEYS, *table.metrics, _TOLERANCE])
+        for subject, tissues in table.subjects.items():
+            for tissue in TISSUES:
+                values = [_number(tissues[tissue][metric]) for metric in table.metrics]
+                writer.writerow([subject, tissue, *values, table.tolerance])
+    content = {
+        **about,
+        _TOLERANCE: table.tolerance,
+        "metrics": {name: asdict(METRICS[name]) for name in table.metrics},
+        "summary": {
+            metric: {row: asdict(found) for row, found in rows.items()}
+            for metric, rows in table.summary.items()
+        },
+        "subjects": table.subjects,
+    }
+    write_json(folder / JSON_NAME, to_json(content))
+
+
+def to_json(content: Any) -> Any:
+    """With what JSON has for numbers: null for NaN, "inf" or "-inf" for what is infinite.
+
+    Seven digits are kept.
+    """
+    if isinstance(content, Mapping):
+        return {key: to_json(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [to_json(value) for value in content]
+    return _number(content) if isinstance(content, float) else content
+
+
+def _number(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+
+
+def read_scores(path: Path) -> ScoreTable:
+    """Read the `metrics.csv` that `path` is or holds, or any table of that shape.
+
+    Columns of other names are passed over. Metrics may be missing; a tissue without a row has no
+    values.
+
+    Raises:
+        InputError: there is no such file, it is too large or no such table, names another tissue
+            or one of a subject twice, or holds a value that is no number, or several tolerances.
+    """
+    path = path / CSV_NAME if path.is_dir() else path
+    header, *rows = _read_rows(path)
+    metrics = [name for name in METRICS if name in header]
+    if not metrics or not set(_KEYS) <= set(header):
+        raise InputError(
+            f"{path} has the columns {', '.join(header)[:200]}, expected subject, tissue and some "
+            f"of {', '.join(METRICS)}, as `infant-seg evaluate` writes them."
+        )
+    subjects: dict[str, dict[str, dict[str, float]]] = {}
+    seen: set[tuple[str, str]] = set()
+    tolerances: set[float] = set()
+    for number, cells in enumerate(rows, start=2):
+        where = f"{path}, row {number}"
+        row = dict(zip(header, cells, strict=False))
+        subject, tissue = (row.get(key, "") for key in _KEYS)
+        if not subject or tissue not in TISSUES or (subject, tissue) in seen:
+            raise InputError(
+                f"{where} is of the subject '{subject}' and the tissue '{tissue}', expected a "
+                f"subject with each of {', '.join(TISSUES)} once."
+            )
+        seen.add((subject, tissue))
+        nothing = {name: dict.fromkeys(metrics, math.nan) for name in TISSUES}
+        tissues = subjects.setdefault(subject, nothing)
+        tissues[tissue] = {name: _parse(row.get(name, ""), f"{where}, {name}") for name in metrics}
+        tolerances.add(_parse(row.get(_TOLERANCE, ""), f"{where}, {_TOLERANCE}"))
+    known = {value for value in tolerances if not math.isnan(value)}
+    if len(known) > 1:
+        raise InputError(
+            f"{path} has the tolerances {', '.join(f'{value:g}' for value in sorted(known))} mm, "
+            "expected one for all rows."
+        )
+    return ScoreTable(subjects, known.pop() if known else math.nan)
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """The rows that hold anything; at least a header."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise InputError(f"{path} is too large to read, expected at most 256 MiB.")
+        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"))) if row]
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {path} ({error.strerror}), expected a folder that `infant-seg evaluate` "
+            f"wrote, or its {CSV_NAME}."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file ({error}).") from error
+    if not rows:
+        raise InputError(f"{path} is empty, expected a table of scores.")
+    return rows
+
+
+def _parse(text: str, where: str) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError as error:
+        raise InputError(f"{where} holds '{text[:40]}', expected a number.") from error

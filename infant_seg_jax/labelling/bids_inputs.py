@@ -1,0 +1,208 @@
+"""Scans to label in a BIDS tree, and the names of what is found of them.
+
+A session's images are chosen by the network's modalities. Every image of a network with one
+modality is a scan of its own; of several modalities, those go together whose names have the same
+entities (`run-1`, `acq-fast`), or the only ones there are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infant_seg_jax.data.bids.derivatives import (
+    MASKS,
+    find_by_pattern,
+    find_in_derivatives,
+    is_pattern,
+    pick,
+)
+from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.formats import stem
+from infant_seg_jax.data.prepared import ANY_MODALITY
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.labelling.scans import Inputs, Scan
+
+_MASKS = replace(MASKS, flag="mask")
+
+OTHERS = ("T1w", "T2w")
+"""What is labelled in a session without a network's one modality: the first of these that it has,
+with a word of warning unless any modality will do."""
+
+
+def bids_tree(folder: Path) -> Path | None:
+    """The folder that holds `sub-*`: this one or its `rawdata`; None if it is no BIDS tree.
+
+    Raises:
+        InputError: it has BIDS' `dataset_description.json`, but no session.
+    """
+    for tree in (folder, folder / "rawdata"):
+        if find_sessions(tree):
+            return tree
+    if (folder / "dataset_description.json").is_file():
+        raise InputError(
+            f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
+            "below its rawdata."
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Images of one session that make a scan."""
+
+    session: Session
+    files: tuple[BidsFile, ...]
+    alone: bool
+
+    @property
+    def run(self) -> str:
+        """The value of `run` in the names, empty where they have none."""
+        return self.files[0].entities.get("run", "")
+
+
+def find_bids(
+    tree: Path,
+    output: Path,
+    modalities: Sequence[str],
+    chosen: Sequence[str] = (),
+    masks: str = "",
+) -> Inputs:
+    """The scans of the sessions in `tree`.
+
+    Args:
+        tree: the folder that holds `sub-*`.
+        output: the derivative's folder.
+        modalities: those of the network.
+        chosen: which images to take for them, as `T1w`; empty for the modalities themselves, and,
+            in sessions without the network's only one, for their T1w or T2w. `ANY_MODALITY` is no
+            image's name, so that a network of it has each session's T1w, or else T2w.
+        masks: as for `prepare`: the folder of a derivative that holds brain masks, or a pattern
+            below `tree`; with `{}` in it, a path, `{}` being the scan's name without its ending.
+
+    Raises:
+        InputError: no session has what is wanted, or there are no such masks.
+    """
+    if chosen and len(chosen) != len(modalities):
+        raise InputError(
+            f"--modalities names {len(chosen)} image(s), expected one for each that the network "
+            f"knows ({', '.join(modalities)})."
+        )
+    sessions = find_sessions(tree)
+    groups: list[_Group] = []
+    failures: list[str] = []
+    lacking: list[str] = []
+    for session in sessions:
+        try:
+            found = list(_groups(session, modalities, chosen))
+            groups += found
+            lacking += [] if found else [session.case_id]
+        except InputError as error:
+            failures.append(str(error))
+    wanted = " and ".join(chosen or modalities)
+    if wanted == ANY_MODALITY:
+        wanted = " or ".join(OTHERS)
+    if not groups and not failures:
+        there = sorted({file.suffix for session in sessions for file in session.volumes()})
+        raise InputError(
+            f"{tree} holds no session with {wanted}, found "
+            f"{some_of(there, 10) or 'no volume with a name by BIDS'}: name what to label with "
+            "--modalities."
+        )
+    notices = []
+    if lacking:
+        notices.append(
+            f"{len(lacking)} of {len(sessions)} sessions have no {wanted} and are left out: "
+            f"{some_of(lacking)}."
+        )
+    scans: dict[Path, Scan] = {}
+    masked, mask_notices = _masks_of(tree, groups, masks)
+    for group, mask in zip(groups, masked, strict=True):
+        if isinstance(mask, str):
+            failures.append(mask)
+            continue
+        scan = replace(_scan(group, output, modalities, chosen), mask=mask)
+        if scan.label_map in scans:
+            failures.append(
+                f"{scan.images[0]} would become {scan.label_map}, as would "
+                f"{scans[scan.label_map].images[0]}: name it with --input and another --output."
+            )
+            continue
+        scans[scan.label_map] = scan
+    return Inputs(tuple(scans.values()), tuple(failures), (*notices, *mask_notices), tree)
+
+
+def _groups(session: Session, modalities: Sequence[str], chosen: Sequence[str]) -> Iterator[_Group]:
+    own = [file for file in session.volumes() if session.owns(file)]
+    images = [[f for f in own if _alike(f.suffix, name)] for name in chosen or modalities]
+    if len(modalities) == 1:
+        files = images[0]
+        if not files and not chosen:
+            others = ([f for f in own if f.suffix == other] for other in OTHERS)
+            files = next((found for found in others if found), [])
+        for file in files:
+            yield _Group(session, (file,), len(files) == 1)
+    elif all(len(files) == 1 for files in images):
+        yield _Group(session, tuple(files[0] for files in images), True)
+    elif all(images):
+        by_name = [{frozenset(file.entities.items()): file for file in files} for files in images]
+        together = [key for key in by_name[0] if all(key in files for files in by_name)]
+        if not together:
+            names = [str(file.path) for files in images for file in files]
+            raise InputError(
+                f"{session.case_id} has several images of a modality ({some_of(names)}), and which "
+                "go together is not clear, expected names that differ in their ending alone: join "
+                "them by a comma in --input."
+            )
+        for key in together:
+            yield _Group(session, tuple(files[key] for files in by_name), len(together) == 1)
+
+
+def _scan(group: _Group, output: Path, modalities: Sequence[str], chosen: Sequence[str]) -> Scan:
+    first, *others = group.files
+    shared = {
+        key: value
+        for key, value in first.entities.items()
+        if key != "desc" and all(file.entities.get(key) == value for file in others)
+    }
+    notices = tuple(
+        f"{file.path} is a {file.suffix}, but the network was trained on {name}: expect errors."
+        for file, name in zip(group.files, modalities, strict=True)
+        if name != ANY_MODALITY and not _alike(file.suffix, name)
+    )
+    session = group.session.within(output)
+    prefix = "_".join(f"{key}-{value}" for key, value in shared.items())
+    paths = tuple(file.path for file in group.files)
+    return Scan(paths, session.folder / "anat", prefix, True, notices=notices)
+
+
+def _masks_of(
+    tree: Path, groups: Sequence[_Group], masks: str
+) -> tuple[list[Path | None | str], list[str]]:
+    """The mask of each group, or why it has none, in a sentence; and notices."""
+    if not masks or not groups:
+        return [None] * len(groups), []
+    if "{}" in masks:
+        return [Path(masks.replace("{}", stem(group.files[0].path))) for group in groups], []
+    sessions = list({group.session.case_id: group.session for group in groups}.values())
+    found, notices = (
+        find_by_pattern(tree, masks, sessions, "mask")
+        if is_pattern(masks)
+        else find_in_derivatives(tree, masks, sessions, _MASKS)
+    )
+    return [_mask_of(group, found, masks) for group in groups], notices
+
+
+def _mask_of(group: _Group, found: Mapping[str, Sequence[BidsFile]], masks: str) -> Path | str:
+    case_id = group.session.case_id
+    try:
+        mask = pick(found.get(case_id, ()), group.run, group.alone, _MASKS, case_id)
+    except InputError as error:
+        return str(error)
+    return mask or (
+        f"{group.files[0].path} has no brain mask by --mask={masks}, expected one for each scan."
+    )
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two names are of one modality: `T1w` is `t1`."""
+    return one.lower().removesuffix("w") == other.lower().removesuffix("w")

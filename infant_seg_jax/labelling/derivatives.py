@@ -1,0 +1,147 @@
+"""What lies in a folder of label maps beside them: what values mean and, for BIDS, what it is.
+
+BIDS' rules for derivatives: https://bids-specification.readthedocs.io/en/stable/derivatives
+"""
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from infant_seg_jax.data.labels import TISSUE_COLOURS
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_path, read_json, write_json
+from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
+
+LABEL_TABLE, DESCRIPTION = "dseg.tsv", "dataset_description.json"
+
+_BIDS_VERSION = "1.10.0"
+_CLASSES = {  # name, abbreviation, and the number in BIDS' own table
+    "background": ("Background", "BG", 0),
+    "CSF": ("Cerebrospinal Fluid", "CSF", 3),
+    "GM": ("Gray Matter", "GM", 1),
+    "WM": ("White Matter", "WM", 2),
+}
+_COLOURS = {"background": "#000000", **TISSUE_COLOURS}
+_NOT_BIDS = "/tissue_volumes.*\n/*.html\n"
+_README = """\
+# Tissues of the brain
+
+Label maps (`*_dseg.nii.gz`) of the scans of another dataset, made by {software} {version}, a neural
+network. They lie on the scans' own grids; `dseg.tsv` says what their values mean. The JSON beside
+each says which scan and network it is from, and what to know before trusting it.
+`*_probseg.nii.gz`, if there are any, are the probabilities of a tissue. `tissue_volumes.tsv` has
+the volumes in ml, and `tissue_volumes.json` says what its columns are.
+
+Research software, not a medical device.
+"""
+
+
+def start_output(
+    output: Path, dataset: Path | None, label_ids: Mapping[str, int], *, overwrite: bool
+) -> None:
+    """Write what explains a folder of label maps, before there are any.
+
+    Args:
+        output: the folder, which may be there already and hold label maps.
+        dataset: the BIDS tree that the scans are from; None for others.
+        label_ids: the value of each class that has one.
+        overwrite: whether label maps that are there may be replaced, and their meaning with them.
+
+    Raises:
+        InputError: the folder holds something that is not ours or is of another dataset, its label
+            maps have other values, or it cannot be written to.
+    """
+    table = output / LABEL_TABLE
+    rows = label_table(label_ids)
+    if table.exists() and not overwrite and _text(table) != rows:
+        raise InputError(
+            f"{table} says that the label maps there have other values: name another --output, or "
+            "replace them all with --overwrite."
+        )
+    if dataset is not None:
+        _start_derivative(output, dataset)
+    _write_text(table, rows)
+
+
+def label_table(label_ids: Mapping[str, int]) -> str:
+    """The rows of a `dseg.tsv`: what values mean, their colours, their numbers in BIDS' table."""
+    lines = ["index\tname\tabbreviation\tcolor\tmapping"]
+    for name, index in label_ids.items():
+        full, short, mapping = _CLASSES[name]
+        lines.append(f"{index}\t{full}\t{short}\t{_COLOURS[name]}\t{mapping}")
+    return "\n".join(lines) + "\n"
+
+
+def _start_derivative(output: Path, dataset: Path) -> None:
+    path = output / DESCRIPTION
+    link = Path(os.path.relpath(dataset.resolve(), output.resolve())).as_posix()
+    if path.exists():
+        _check_ours(path, link, dataset)
+        return
+    name = _name_of(dataset)
+    write_json(
+        path,
+        {
+            "Name": f"Tissues of the brain in {name}" if name else "Tissues of the brain",
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {
+                    "Name": SOFTWARE,
+                    "Version": version(SOFTWARE),
+                    "Description": "Tissue segmentation by a skip-connected 3D DenseNet.",
+                }
+            ],
+            "DatasetLinks": {RAW: link},
+        },
+    )
+    readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
+    for file, text in (("README.md", readme), (".bidsignore", _NOT_BIDS)):
+        if not (output / file).exists():
+            _write_text(output / file, text)
+
+
+def _check_ours(path: Path, link: str, dataset: Path) -> None:
+    content = read_json(path)
+    ours = False
+    linked: Any = None
+    if isinstance(content, dict):
+        makers = content.get("GeneratedBy")
+        ours = isinstance(makers, list) and any(
+            isinstance(maker, dict) and maker.get("Name") == SOFTWARE for maker in makers
+        )
+        links = content.get("DatasetLinks")
+        linked = links.get(RAW) if isinstance(links, dict) else None
+    if not ours:
+        raise InputError(
+            f"{path} describes a dataset that is not of our making: name another --output, such as "
+            f"{dataset / 'derivatives' / 'infantseg'}."
+        )
+    if linked != link:
+        raise InputError(
+            f"{path} says that the label maps there are of the scans in {linked}, not in {link}: "
+            "name another --output."
+        )
+
+
+def _name_of(dataset: Path) -> str:
+    try:
+        content = read_json(dataset / DESCRIPTION)
+    except InputError:
+        return ""
+    name = content.get("Name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")[: 2**20]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,156 @@
+"""Which scans to label: files, folders, nnU-Net's images, BIDS trees."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from infant_seg_jax.data.formats import ENDINGS, ENDINGS_IN_WORDS, stem
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
+from infant_seg_jax.labelling.scans import Inputs, Scan
+
+_NO_SCANS = ("_dseg", "_probseg", "_mask")
+_CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>[0-9]{4})")
+_FOLDERS_OF_NNUNET = ("imagesTs", "imagesTr", "imagesVa")
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Check that all that is named is there.
+
+    Raises:
+        InputError: a file or folder is missing.
+    """
+    for name in inputs:
+        for part in [name] if Path(name).is_dir() else name.split(","):
+            if not Path(part).exists():
+                raise InputError(
+                    f"There is no scan {part}: name a file that holds one or a folder."
+                )
+
+
+def find_inputs(
+    inputs: Sequence[str],
+    output: Path,
+    modalities: Sequence[str],
+    chosen: Sequence[str] = (),
+    masks: str = "",
+) -> Inputs:
+    """The scans of a BIDS tree (see `find_bids`), or of anything else (see `find_files`).
+
+    Args:
+        inputs: what a person named.
+        output: the folder for label maps.
+        modalities: those that the network expects of a subject.
+        chosen: of a BIDS tree, which images to take for them.
+        masks: where the brain masks are.
+
+    Raises:
+        InputError: there is nothing to label, or a BIDS tree is not the only input.
+    """
+    check_inputs(inputs)
+    trees = {name: tree for name in inputs if (tree := bids_tree(Path(name)))}
+    if not trees:
+        if chosen:
+            raise InputError(
+                f"--modalities chooses among the images of a BIDS tree, and {inputs[0]} is none: "
+                "name the files with --input."
+            )
+        return find_files(inputs, output, len(modalities), masks)
+    if len(inputs) > 1:
+        raise InputError(
+            f"{next(iter(trees))} is a BIDS tree and not the only input, expected one tree for one "
+            "derivative: label them one by one, each with an --output of its own."
+        )
+    return find_bids(next(iter(trees.values())), output, modalities, chosen, masks)
+
+
+def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str = "") -> Inputs:
+    """The scans that `inputs` name: files (the modalities of a subject joined by commas), folders.
+
+    `T1w.nii.gz` becomes `OUTPUT/T1w_dseg.nii.gz`, and so does `T1w.mgz`; what lies in a folder's
+    subfolders, in the same subfolders of the output. Passed over are label maps, maps of
+    probabilities and masks, by their names (`*_dseg`, `*_probseg`, `*_mask`), hidden files, and
+    what lies in the output folder.
+
+    A folder in which every volume is one channel of a case, `CASE_0000.nii.gz`, `CASE_0001.nii.gz`
+    and so on, with as many channels as the network has modalities, is taken for nnU-Net's, and so
+    is any that is called `imagesTs`; of a whole dataset of nnU-Net's, its `imagesTs` is.
+
+    Args:
+        inputs: what a person named.
+        output: the folder for label maps.
+        modalities: how many images the network expects of a subject.
+        masks: the brain mask of a scan, with `{}` for the scan's name without its ending.
+
+    Raises:
+        InputError: an input is missing, a folder holds no scan, or two scans would write one file.
+    """
+    check_inputs(inputs)
+    scans: dict[Path, Scan] = {}
+    for name in inputs:
+        found = (
+            _scans_in(Path(name), output, modalities)
+            if Path(name).is_dir()
+            else [_scan(tuple(map(Path, name.split(","))), output)]
+        )
+        for scan in found:
+            if scan.label_map in scans:
+                raise InputError(
+                    f"{scan.images[0]} and {scans[scan.label_map].images[0]} would both become "
+                    f"{scan.label_map}: predict them into different folders."
+                )
+            scans[scan.label_map] = scan
+    return Inputs(tuple(_with_mask(scan, masks) for scan in scans.values()))
+
+
+def _with_mask(scan: Scan, pattern: str) -> Scan:
+    if not pattern:
+        return scan
+    mask = Path(pattern.replace("{}", stem(scan.images[0])))
+    return replace(scan, mask=mask)
+
+
+def _scan(images: tuple[Path, ...], folder: Path, prefix: str = "") -> Scan:
+    return Scan(images, folder, prefix or stem(images[0]))
+
+
+def _scans_in(folder: Path, output: Path, modalities: int) -> list[Scan]:
+    if (folder / "dataset.json").is_file() and (folder / "imagesTs").is_dir():
+        folder = folder / "imagesTs"
+    volumes = sorted(_volumes_in(folder, output))
+    if not volumes:
+        raise InputError(f"{folder} holds no scan, expected {ENDINGS_IN_WORDS} below it.")
+    cases = _cases_of_nnunet(volumes)
+    complete = cases and all(
+        list(channels) == list(range(modalities)) for channels in cases.values()
+    )
+    if cases and (complete or folder.name in _FOLDERS_OF_NNUNET):
+        return [
+            _scan(tuple(channels.values()), output / where.relative_to(folder), name)
+            for (where, name), channels in cases.items()
+        ]
+    return [_scan((volume,), output / volume.parent.relative_to(folder)) for volume in volumes]
+
+
+def _volumes_in(folder: Path, output: Path) -> Iterator[Path]:
+    elsewhere = output.resolve() != folder.resolve()
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not path.name.lower().endswith(ENDINGS) or stem(path).endswith(_NO_SCANS):
+            continue
+        if elsewhere and path.resolve().is_relative_to(output.resolve()):
+            continue
+        yield path
+
+
+def _cases_of_nnunet(volumes: Sequence[Path]) -> dict[tuple[Path, str], dict[int, Path]]:
+    """The files of each case by channel, in order; nothing if a name has no channel."""
+    cases: dict[tuple[Path, str], dict[int, Path]] = {}
+    for volume in volumes:
+        match = _CHANNEL.fullmatch(stem(volume))
+        if match is None:
+            return {}
+        case = cases.setdefault((volume.parent, match["name"]), {})
+        case[int(match["channel"])] = volume
+    return cases

@@ -1,0 +1,247 @@
+"""Many scans labelled, one after another: what is read of each, made of it, and written."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema
+from infant_seg_jax.data.volumes import (
+    Volume,
+    read_images,
+    read_mask,
+    write_label_map,
+    write_volume,
+)
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import write_json
+from infant_seg_jax.labelling.derivatives import start_output
+from infant_seg_jax.labelling.pipeline import overlapped
+from infant_seg_jax.labelling.provenance import (
+    ModelIdentity,
+    Settings,
+    check_repeatable,
+    checksums,
+    is_finished,
+    make_sidecar,
+)
+from infant_seg_jax.labelling.scans import Inputs, Scan, sidecar_of
+from infant_seg_jax.labelling.tissue_volumes import (
+    VOLUMES,
+    volumes_record,
+    voxel_ml,
+    write_table,
+)
+from infant_seg_jax.prediction.confidence import Confidence
+from infant_seg_jax.prediction.islands import remove_islands
+from infant_seg_jax.prediction.segmentation import Segmentation
+
+Segment = Callable[[Volume, Bool[np.ndarray, "x y z"] | None], Segmentation]
+
+PROBABILITIES: Mapping[str, tuple[str, int]] = {
+    "uint8": ("uint8", 255),
+    "float16": ("int16", 2**15 - 1),
+    "float32": ("float32", 0),
+}
+"""How maps of probabilities may be stored: the type, and what of it stands for 1 by the header's
+slope (0: no slope). NIfTI has no floats of 16 bits; as many bits of a whole number are finer."""
+
+WRITTEN, SKIPPED = "written", "skipped"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a scan.
+
+    Attributes:
+        scan: which.
+        what: `"written"`, `"skipped"` or, in a sentence, why it failed.
+        volumes_ml: of the tissues, where the label map was written.
+        notices: what a person should know, a sentence each.
+    """
+
+    scan: Scan
+    what: str
+    volumes_ml: Mapping[str, float]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no label map that belongs to this run."""
+        return self.what not in (WRITTEN, SKIPPED)
+
+
+@dataclass(frozen=True, eq=False)
+class Labeller:
+    """Labels scans and writes what is found.
+
+    Attributes:
+        segment: from a scan and its brain mask to its classes.
+        models: the networks behind it.
+        settings: what else decides the result.
+        schema: how classes are written; None for our own values.
+        overwrite: whether to make what is there already again.
+    """
+
+    segment: Segment
+    models: tuple[ModelIdentity, ...]
+    settings: Settings
+    schema: LabelSchema | None = None
+    overwrite: bool = False
+
+    def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
+        """Label scans, and keep the table of volumes in `output` up to date.
+
+        A scan is skipped if its label map is there and was made by the same networks and settings
+        of the same files. Files appear whole, the label map last; whatever stops this, what is
+        finished is in the table.
+
+        Raises:
+            InputError: label maps are there that were made otherwise, or the folder cannot be
+                used; raised before anything is labelled.
+        """
+        if not self.overwrite:
+            check_repeatable(inputs.scans, self.models, self.settings)
+        start_output(output, inputs.dataset, self.settings.label_ids, overwrite=self.overwrite)
+        try:
+            stages = overlapped(
+                inputs.scans,
+                lambda scan: self._read(scan, inputs.dataset),
+                lambda scan, loaded: self._segment(loaded),
+                lambda scan, found: self._write(scan, found, inputs.dataset),
+            )
+            with closing(stages):
+                for scan, outcome in stages:
+                    if isinstance(outcome, Outcome):
+                        yield outcome
+                    else:
+                        yield Outcome(scan, _sentence(scan, outcome), {})
+        finally:
+            write_table(output)
+
+    def _read(self, scan: Scan, dataset: Path | None) -> "_Loaded | None":
+        """A scan as read; None if its label map is finished."""
+        sums = checksums(scan, dataset)
+        notices = scan.notices
+        if not self.overwrite and scan.label_map.exists():
+            if is_finished(scan, sums):
+                return None
+            notices += (
+                f"{scan.images[0]} is not what it was when it was labelled, and is labelled again.",
+            )
+        volume = read_images(scan.images)
+        mask = read_mask(scan.mask, volume) if scan.mask else None
+        return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
+
+    def _segment(self, loaded: "_Loaded | None") -> "_Found | None":
+        if loaded is None:
+            return None
+        volume = loaded.volume
+        segmentation = self.segment(volume, loaded.mask)
+        return _Found(
+            segmentation.label_map,
+            segmentation.probability if self.settings.probabilities else None,
+            segmentation.confidence,
+            volume.native,
+            tuple(dict.fromkeys((*volume.notices, *segmentation.notices))),
+            loaded.checksums,
+        )
+
+    def _write(self, scan: Scan, found: "_Found | None", dataset: Path | None) -> Outcome:
+        """Write what was found; the label map last, since it says that all is there."""
+        if found is None:
+            return Outcome(scan, SKIPPED, {})
+        label_map, native = found.label_map, found.native
+        if ml := self.settings.remove_islands_ml:
+            label_map = remove_islands(label_map, ml, voxel_ml(native))
+        record = volumes_record(label_map, native)
+        sidecar = make_sidecar(
+            scan,
+            dataset,
+            self.models,
+            self.settings,
+            found.checksums,
+            found.confidence,
+            found.notices,
+            **record,
+        )
+        written = self.schema.to_ids(label_map) if self.schema else label_map
+        _remove_earlier(scan)
+        if found.probability is not None:
+            for tissue in TISSUES:
+                path = scan.probability_map(tissue)
+                probability = found.probability(CLASS_NAMES.index(tissue))
+                write_probabilities(path, probability, native, self.settings.probabilities)
+                about = {"Description": f"The probability of {tissue} by a neural network."}
+                kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
+                write_json(sidecar_of(path), about | kept)
+        write_json(scan.sidecar, sidecar)
+        write_label_map(scan.label_map, written, native)
+        return Outcome(scan, WRITTEN, record[VOLUMES], found.notices)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A scan as read."""
+
+    volume: Volume
+    mask: Bool[np.ndarray, "x y z"] | None
+    checksums: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What is to be written of a scan; the scan itself is no longer held."""
+
+    label_map: UInt8[np.ndarray, "x y z"]
+    probability: Callable[[int], Float32[np.ndarray, "x y z"]] | None
+    confidence: Confidence
+    native: Grid
+    notices: tuple[str, ...]
+    checksums: dict[str, str]
+
+
+def write_probabilities(
+    path: Path, probability: Float32[np.ndarray, "x y z"], native: Grid, kind: str
+) -> None:
+    """Write a map of probabilities on a scan's own grid, stored as `PROBABILITIES` has it.
+
+    Whole numbers are read as at most 1, off by at most half of 1/255 or 1/32767.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    name, one = PROBABILITIES[kind]
+    slope = None
+    stored: np.ndarray = probability
+    if one:
+        stored = np.rint(np.clip(probability, 0, 1) * np.float32(one)).astype(name)
+        slope = np.float32(1 / one)  # as the header has it
+        if float(slope) * one > 1:
+            slope = np.nextafter(slope, np.float32(0))
+    shape = stored.shape + (1,) * native.trailing_axes
+    write_volume(path, stored.reshape(shape), native, None if slope is None else float(slope))
+
+
+def _remove_earlier(scan: Scan) -> None:
+    """Remove what was found of a scan before, the label map first, since it says that all is there.
+
+    The maps of probabilities may be ones that are no longer wanted.
+    """
+    if scan.label_map.exists():
+        scan.label_map.unlink()
+        for path in map(scan.probability_map, TISSUES):
+            path.unlink(missing_ok=True)
+            sidecar_of(path).unlink(missing_ok=True)
+
+
+def _sentence(scan: Scan, error: Exception) -> str:
+    """Why a scan failed, naming it."""
+    if isinstance(error, InputError):
+        return str(error)
+    said = " ".join(str(error).split())[:300]
+    return f"{scan.images[0]} could not be labelled ({type(error).__name__}: {said})."

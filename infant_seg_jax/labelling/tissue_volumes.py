@@ -1,0 +1,132 @@
+"""Volumes of tissues in ml, and the table of them that is kept in a folder of label maps.
+
+The table is made anew from what lies beside the label maps, so a scan that was finished earlier
+keeps its row, and several processes may fill one folder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from infant_seg_jax.data.bids.names import parse_entities
+from infant_seg_jax.data.formats import Grid, stem, times
+from infant_seg_jax.data.labels import TISSUES, count_classes
+from infant_seg_jax.data.volumes import spacing_of
+from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.labelling.provenance import read_sidecar
+from infant_seg_jax.labelling.scans import sidecar_of
+
+TABLE = "tissue_volumes.tsv"
+VOLUMES, VOXEL = "TissueVolumesMl", "VoxelSizeMm"
+"""Keys of the JSON beside a label map."""
+
+_ML = {"Units": "mL"}
+COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "participant_id": {"Description": "The participant, where the scan's name says whose it is."},
+    "session_id": {"Description": "The session, where the scan's name says of which it is."},
+    "label_map": {"Description": "The label map's path, relative to this table."},
+    **{f"{name}_ml": {"Description": f"The volume of all voxels labelled {name}.", **_ML}
+       for name in TISSUES},
+    "brain_ml": {"Description": "Total brain volume: gray and white matter, no CSF.", **_ML},
+    "intracranial_ml": {
+        "Description": (
+            "CSF, gray and white matter together. It stands for the intracranial volume as far as "
+            "the network labels the fluid around the brain, too, which depends on its training."
+        ),
+        **_ML,
+    },
+    "voxel_size_mm": {
+        "Description": "The size of the voxels that were counted, which are the scan's own.",
+        "Units": "mm",
+    },
+    "entropy": {
+        "Description": (
+            "Mean uncertainty over the brain: the entropy of the classes' probabilities, from 0 "
+            "(certain) to 1 (all classes alike)."
+        )
+    },
+    "agreement": {
+        "Description": (
+            "Mean Dice over the tissues of the predictions of the scan and of its mirror image, "
+            "where these were made."
+        )
+    },
+    "flagged": {
+        "Description": (
+            "Whether there is something to know before the row is trusted, such as that the scan "
+            "looks unlike those of the training: it is in the Notices of the JSON beside the label "
+            "map."
+        ),
+        "Levels": {"true": "something", "false": "nothing"},
+    },
+}  # fmt: skip
+
+
+def measure(label_map: Integer[np.ndarray, "x y z"], voxel_ml: float) -> dict[str, float]:
+    """The volume of each tissue in ml, of a label map of classes."""
+    counts = count_classes(label_map)
+    return {name: round(counts[name] * voxel_ml, 4) for name in TISSUES}
+
+
+def voxel_ml(grid: Grid) -> float:
+    """The volume of a grid's voxels in ml; right too where axes are not at right angles."""
+    return abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+
+
+def volumes_record(label_map: Integer[np.ndarray, "x y z"], grid: Grid) -> dict[str, Any]:
+    """What the JSON beside a label map says of volumes."""
+    return {
+        VOLUMES: measure(label_map, voxel_ml(grid)),
+        VOXEL: [round(size, 6) for size in spacing_of(grid.affine)],
+    }
+
+
+def write_table(folder: Path) -> int:
+    """Write `tissue_volumes.tsv`, and the JSON that explains it, for all label maps in a folder.
+
+    Label maps that are not ours have no row.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    rows = [
+        row
+        for label_map in sorted(folder.rglob("*_dseg.nii.gz"))
+        if not any(part.startswith(".") for part in label_map.relative_to(folder).parts)
+        and (sidecar := read_sidecar(sidecar_of(label_map))) is not None
+        and (row := _row(label_map, folder, sidecar)) is not None
+    ]
+    lines = ["\t".join(COLUMNS), *("\t".join(row) for row in rows)]
+    with atomic_path(folder / TABLE) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json((folder / TABLE).with_suffix(".json"), COLUMNS)
+    return len(rows)
+
+
+def _row(label_map: Path, folder: Path, sidecar: Mapping[str, Any]) -> list[str] | None:
+    """A row of the table; None if what it takes is not there or damaged."""
+    entities = parse_entities(stem(label_map))
+    try:
+        ml = {name: float(sidecar[VOLUMES][name]) for name in TISSUES}
+        confidence = sidecar["Confidence"]
+        brain = ml["GM"] + ml["WM"]
+        return [
+            *(f"{key}-{entities[key]}" if key in entities else "n/a" for key in ("sub", "ses")),
+            " ".join(label_map.relative_to(folder).as_posix().split()),
+            *(f"{value:.3f}" for value in (*ml.values(), brain, brain + ml["CSF"])),
+            times([float(f"{float(size):.4g}") for size in sidecar[VOXEL]]),
+            *(_cell(confidence[key]) for key in ("Entropy", "Agreement")),
+            "true" if sidecar["Notices"] else "false",
+        ]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _cell(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

@@ -1,0 +1,238 @@
+"""From a trained network and a scan to a label map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from infant_seg_jax.compilation import has_onednn
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.cropping import uncrop
+from infant_seg_jax.data.foreground import BRAIN, HEAD
+from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.prepared import ExpectedScans
+from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
+from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.models.factory import Network, make_model
+from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy
+from infant_seg_jax.prediction.execution import execute_or_shrink
+from infant_seg_jax.prediction.memory import available_memory
+from infant_seg_jax.prediction.planning import Plan, WindowPlan, make_plan, map_bytes
+from infant_seg_jax.prediction.reference_statistics import (
+    NOTHING_KNOWN,
+    ReferenceStatistics,
+    volume_ml,
+    why_unusual,
+)
+from infant_seg_jax.prediction.refinement import refine_scan
+from infant_seg_jax.prediction.segmentation import (
+    Placement,
+    Segmentation,
+    most_probable,
+    whole_label_map,
+)
+
+_SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
+_ADVICE = {
+    BRAIN: "give the scan with its skull",
+    HEAD: "strip the skull first or give a brain mask with --mask",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A prepared image, predicted.
+
+    Attributes:
+        probabilities: of the classes.
+        entropy: their mean entropy over what is not 0 in the image, before any mirroring.
+        agreement: mean Dice between the label maps of the image and of its mirror image; NaN if
+            that was not predicted.
+        notices: what came up on the way, a sentence each.
+    """
+
+    probabilities: Float32[np.ndarray, "x y z k"]
+    entropy: float
+    agreement: float
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A network with its weights, and all that a scan goes through before and after it.
+
+    Attributes:
+        model: the network.
+        variables: its parameters and batch statistics.
+        expects: what its training scans were, and so what it expects of another.
+        window: voxels of a window along right, anterior, superior, where a volume is predicted by
+            windows.
+        overlap: share of a window that the next one covers again.
+        batch_size: windows predicted at once.
+        refine: whether the tissues are found again by the scan's own intensities, as
+            `prediction.refinement` does; of scans, not of prepared images.
+        mirror: whether a scan is predicted a second time with left and right exchanged, and the
+            probabilities averaged.
+        max_memory: how many bytes the process may hold in all, of the device's memory where it has
+            its own; None: most of what is free.
+        windows_only: whether volumes are predicted by windows even where there is the memory to
+            predict them at once.
+        reference: what was measured on scans like its training's, by which others are flagged.
+    """
+
+    model: Network
+    variables: dict[str, Any]
+    expects: ExpectedScans
+    window: Shape
+    overlap: float
+    batch_size: int
+    refine: bool = False
+    mirror: bool = False
+    max_memory: int | None = None
+    windows_only: bool = False
+    reference: ReferenceStatistics = NOTHING_KNOWN
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        variables: dict[str, Any],
+        expects: ExpectedScans,
+        reference: ReferenceStatistics = NOTHING_KNOWN,
+    ) -> "Predictor":
+        """A predictor for weights at hand, as `config.inference` describes it."""
+        settings = config.inference
+        return cls(
+            make_model(config, onednn=has_onednn()),
+            jax.device_put(variables),
+            expects,
+            tuple(settings.window),
+            settings.overlap,
+            settings.batch_size,
+            settings.refine,
+            reference=reference,
+        )
+
+    def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
+        """Class probabilities of a prepared (normalised, cropped) image."""
+        return self.predict(image).probabilities
+
+    def label_map(self, image: Float[np.ndarray, "x y z c"]) -> UInt8[np.ndarray, "x y z"]:
+        """The most probable class of each voxel of a prepared image."""
+        return most_probable(self.probabilities(image))
+
+    def predict(self, image: Float[np.ndarray, "x y z c"]) -> Prediction:
+        """Class probabilities of a prepared image, and what there is to say of them."""
+        model, (x, y, z, channels) = self.model, image.shape
+        windows = WindowPlan(self.window, self.overlap, self.batch_size)
+        # The maps of the scan stay while its mirror image is predicted.
+        free = available_memory(self.max_memory) - self.mirror * map_bytes(model, (x, y, z))
+        first = make_plan(model, (x, y, z), channels, free, windows, only=self.windows_only)
+        plain, plan = execute_or_shrink(model, self.variables, image, first, windows)
+        entropy, agreed = mean_entropy(plain, np.asarray(image.any(axis=-1))), float("nan")
+        if self.mirror:
+            flipped, plan = execute_or_shrink(model, self.variables, image[::-1], plan, windows)
+            mirrored = flipped[::-1]
+            agreed = agreement(most_probable(plain), most_probable(mirrored))
+            plain = np.add(plain, mirrored)
+            plain *= 0.5
+        return Prediction(plain, entropy, agreed, self._notices(first, plan))
+
+    def segment(
+        self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
+    ) -> Segmentation:
+        """Label a scan as read, given its brain mask or none, on its whole RAS grid.
+
+        Outside the crop around the brain all is background.
+
+        Raises:
+            InputError: the scan has another number of modalities, is empty or constant.
+        """
+        return segment_with((self,), volume, mask)
+
+    def _notices(self, first: Plan, last: Plan) -> tuple[str, ...]:
+        """What became of the plan to predict the whole volume at once, a sentence each."""
+        found = []
+        if isinstance(first, WindowPlan) and not self.windows_only:
+            found.append(
+                f"There was too little memory to predict the scan at once, so {first} were blended:"
+                " that takes longer, and voxels at the tissues' borders may differ."
+            )
+        if last != first:
+            found.append(
+                f"Memory ran out with {first}, so the scan was predicted in {last}: it takes longer"
+                "; close other programs, or allow less memory to save the attempt."
+            )
+        return tuple(found)
+
+
+def segment_with(
+    predictors: Sequence[Predictor],
+    volume: Volume,
+    mask: Bool[np.ndarray, "x y z"] | None = None,
+) -> Segmentation:
+    """Label a scan by the averaged probabilities of networks with one preparation.
+
+    They are refined if all of the networks' are; the confidence is of what the networks said.
+
+    Raises:
+        InputError: as `Predictor.segment`.
+    """
+    expects = predictors[0].expects
+    if volume.data.shape[-1] != len(expects.modalities):
+        raise InputError(
+            f"{volume.path} comes with {volume.data.shape[-1]} image(s), expected "
+            f"{len(expects.modalities)} ({', '.join(expects.modalities)}) as in training."
+        )
+    prepared = prepare_volume(volume, expects.preparation, mask)
+    total: Float32[np.ndarray, "x y z k"] | None = None
+    agreements, unusual, notices = [], [], []
+    for predictor in predictors:
+        found = predictor.predict(prepared.image)
+        unusual += _mismatches(predictor, volume, prepared, found)
+        notices += [f"{volume.path}: {notice}" for notice in found.notices]
+        agreements.append(found.agreement)
+        total = found.probabilities if total is None else total + found.probabilities
+    assert total is not None
+    if len(predictors) > 1:
+        total /= len(predictors)
+    unusual = tuple(dict.fromkeys(unusual))
+    entropy = mean_entropy(total, prepared.mask)
+    placement = Placement.of(prepared, volume.shape)
+    if all(predictor.refine for predictor in predictors):
+        total, placement = refine_scan(total, prepared, volume), placement.of_crop()
+        label_map = uncrop(most_probable(total), prepared.box, volume.shape)
+    else:
+        label_map = whole_label_map(total, prepared, volume.shape)
+    return Segmentation(
+        label_map,
+        tuple(dict.fromkeys((*unusual, *notices))),
+        Confidence(entropy, float(np.mean(agreements)), unusual),
+        total,
+        placement,
+    )
+
+
+def _mismatches(
+    predictor: Predictor, volume: Volume, prepared: PreparedVolume, found: Prediction
+) -> tuple[str, ...]:
+    """What of a scan the network has not seen in training, a sentence each."""
+    extent, known = prepared.extent, predictor.expects.extents
+    others = why_unusual(
+        volume.path,
+        predictor.reference,
+        entropy=found.entropy,
+        agreement=found.agreement,
+        volume_ml=volume_ml(prepared.mask, prepared.affine),
+    )
+    if not known or extent in known:
+        return others
+    return (
+        f"{volume.path} looks like a {extent}, but the network was trained on "
+        f"{' and '.join(_SHOWN[name] for name in known)}: expect errors, and {_ADVICE[extent]}.",
+        *others,
+    )

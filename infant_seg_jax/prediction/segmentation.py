@@ -1,0 +1,102 @@
+"""A labelled scan: its label map and, on demand, the map of one class's probability."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from infant_seg_jax.data.cropping import Box, box_shape, uncrop
+from infant_seg_jax.data.formats.grid import Affine, Shape
+from infant_seg_jax.data.labels import BACKGROUND
+from infant_seg_jax.data.preprocessing import PreparedVolume, restore_label_map
+from infant_seg_jax.data.resampling import resample_image
+from infant_seg_jax.prediction.confidence import Confidence
+
+_SLICES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a prepared volume lies in its scan.
+
+    Attributes:
+        shape: voxels of the scan's whole RAS+ grid.
+        box: the crop, in voxels of the scan's grid.
+        crop_affine: voxel indices of the crop to RAS+ millimetres.
+        affine: voxel indices of the prepared volume to the same.
+        resampled: whether that is another grid than the crop's.
+    """
+
+    shape: Shape
+    box: Box
+    crop_affine: Affine
+    affine: Affine
+    resampled: bool
+
+    @classmethod
+    def of(cls, prepared: PreparedVolume, shape: Shape) -> "Placement":
+        """Where `prepared` lies in a scan of `shape`."""
+        return cls(shape, prepared.box, prepared.crop_affine, prepared.affine, prepared.resampled)
+
+    def of_crop(self) -> "Placement":
+        """Where the crop itself lies."""
+        return replace(self, affine=self.crop_affine, resampled=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A labelled scan.
+
+    Attributes:
+        label_map: classes on the scan's whole RAS+ grid.
+        notices: what a person should know before trusting it, a sentence each; `unusual` of the
+            confidence is among them.
+        confidence: how sure the network is.
+        probabilities: of the classes, on the grid of the prepared scan; refined ones, of its crop.
+        placement: where that grid lies in the scan's.
+    """
+
+    label_map: UInt8[np.ndarray, "X Y Z"]
+    notices: tuple[str, ...]
+    confidence: Confidence
+    probabilities: Float32[np.ndarray, "x y z k"]
+    placement: Placement
+
+    def probability(self, index: int) -> Float32[np.ndarray, "X Y Z"]:
+        """The probability of one class on the scan's whole RAS+ grid, made anew at every call.
+
+        Probabilities of a resampled scan are interpolated linearly. Outside the crop all is
+        background: that has a probability of 1 there, every other class of 0.
+        """
+        share = self.probabilities[..., index]
+        # What is not background is 0 outside, which is what cropping and resampling fill with.
+        if index == BACKGROUND:
+            return 1 - self._restore(1 - share)
+        return self._restore(share)
+
+    def _restore(self, share: Float[np.ndarray, "x y z"]) -> Float32[np.ndarray, "X Y Z"]:
+        place = self.placement
+        if place.resampled:
+            to = box_shape(place.box), place.crop_affine
+            share = resample_image(share[..., None], place.affine, *to)[..., 0]
+        return uncrop(share.astype(np.float32, copy=False), place.box, place.shape)
+
+
+def most_probable(
+    probabilities: Float[np.ndarray, "x y z k"],
+) -> UInt8[np.ndarray, "x y z"]:
+    """The most probable class of each voxel; of equal ones the first."""
+    classes = np.empty(probabilities.shape[:3], np.uint8)
+    for first in range(0, len(classes), _SLICES):  # NumPy's indices take 8 bytes a voxel.
+        part = slice(first, first + _SLICES)
+        classes[part] = probabilities[part].argmax(axis=-1)
+    return classes
+
+
+def whole_label_map(
+    probabilities: Float[np.ndarray, "x y z k"], prepared: PreparedVolume, shape: Shape
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """The most probable class of each voxel of a scan's whole RAS+ grid of `shape`."""
+    if prepared.resampled:
+        return restore_label_map(probabilities, prepared, shape)
+    return uncrop(most_probable(probabilities), prepared.box, shape)

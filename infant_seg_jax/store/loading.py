@@ -1,0 +1,171 @@
+"""A trained network from wherever it lies: a run folder, a model folder, or this package."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from infant_seg_jax.config import Config
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.schemas import SCHEMAS
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import read_json
+from infant_seg_jax.models.factory import make_model
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.store.model_description import read_description
+from infant_seg_jax.store.model_folder import (
+    DESCRIPTION,
+    Model,
+    is_model_folder,
+    read_model,
+)
+from infant_seg_jax.store.run_folder import (
+    AVERAGED,
+    BEST,
+    LATEST,
+    RAW,
+    read_run,
+    read_statistics,
+    training_summary,
+)
+
+_OURS = Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
+BUNDLED = "bundled"
+"""Stands, where a run or a model folder is asked for, for the model in this package."""
+_OLD_NAME = "shipped"
+"""Its name in version 0.1, which configs and scripts still use."""
+
+
+def model_path(path: Path | str) -> Path:
+    """The folder that a person means by `path`: the bundled model's if it is `BUNDLED`.
+
+    A folder of that name in the working directory comes first.
+    """
+    if str(path) in (BUNDLED, _OLD_NAME) and not Path(path).exists():
+        return _OURS
+    return Path(path)
+
+
+def open_predictor(path: Path, which: str = BEST, weights: str | None = None) -> Predictor:
+    """The network of a run folder or of a model folder, ready to predict.
+
+    Args, Raises: as `open_model`.
+    """
+    model = open_model(path, which, weights)
+    return Predictor.from_config(model.config, model.variables, model.expects, model.reference)
+
+
+def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Model:
+    """The network of a run folder or of a model folder, with all that a model folder holds.
+
+    A model folder holds one checkpoint: to ask it for the best or the latest makes no difference,
+    to ask for another step or other weights than it holds is an error.
+
+    Args:
+        path: the folder, or `BUNDLED`.
+        which: of a run, its checkpoint: `"best"`, `"latest"` or the number of a step.
+        weights: `"raw"` or `"averaged"`; None: averaged if the run has them.
+
+    Raises:
+        InputError: the folder is neither, or is damaged, or has not what was asked for.
+    """
+    path = model_path(path)
+    _check_which(which, path)
+    if is_model_folder(path):
+        return _read_model(path, which, weights)
+    _check_is_run(path)
+    # Not above: it loads Orbax, which takes long and which model folders do not need.
+    from infant_seg_jax.store.checkpoints import load_variables
+
+    config, expects = read_run(path)
+    loaded = load_variables(path, make_model(config), len(expects.modalities), which, weights)
+    summary = training_summary(path, loaded.step, loaded.weights)
+    return Model(config, loaded.variables, expects, summary, read_statistics(path))
+
+
+def source_schema(path: Path) -> LabelSchema:
+    """The schema in which the labels that a network was trained on are drawn.
+
+    Args:
+        path: a run folder, a model folder or `BUNDLED`.
+
+    Raises:
+        InputError: the folder is neither, or is damaged, or names no schema of ours.
+    """
+    path = model_path(path)
+    if is_model_folder(path):
+        description: Any = read_description(path / DESCRIPTION).training
+    else:
+        _check_is_run(path)
+        description = read_json(path / "run.json")
+    data = description.get("data") if isinstance(description, Mapping) else None
+    name = data.get("schema") if isinstance(data, Mapping) else None
+    if not isinstance(name, str) or name not in SCHEMAS:
+        raise InputError(
+            f"{path} was trained with labels of {name!r}, which is no schema of ours "
+            f"({', '.join(SCHEMAS)}): give a schema's file instead of 'source'."
+        )
+    return SCHEMAS[name]
+
+
+def read_start(init: Config) -> tuple[dict[str, Any], str]:
+    """The variables that `config.init` names, in whatever shapes they have.
+
+    Returns:
+        `params` and `batch_stats`, as NumPy arrays; and which they are, in words.
+
+    Raises:
+        InputError: as `open_predictor`. A model folder holds one set of weights, so `init.weights`
+            is not looked at there, and `init.which` only if it is a step.
+    """
+    path = model_path(init.checkpoint)
+    if is_model_folder(path):
+        model = _read_model(path, init.which, None)
+        step, kind = _step_and_weights(model)
+        known = f" of step {step}, its {kind} weights" if step and kind else ""
+        return model.variables, f"a model folder{known}"
+    from infant_seg_jax.store.checkpoints import read_variables
+
+    loaded = read_variables(path, init.which, init.weights)
+    score = "unscored" if loaded.mean_dice is None else f"mean Dice {loaded.mean_dice:.3f}"
+    return loaded.variables, f"step {loaded.step} ({score}), its {loaded.weights} weights"
+
+
+def _check_which(which: str, path: Path) -> None:
+    if which not in (BEST, LATEST) and not which.isdecimal():
+        raise InputError(
+            f"The checkpoint to take of {path} is '{which}', expected best, latest or the number "
+            "of a step."
+        )
+
+
+def _check_is_run(path: Path) -> None:
+    if not (path / "run.json").is_file():
+        raise InputError(
+            f"{path} is neither a run folder (it has no run.json) nor a model folder (it has no "
+            "model.json): name the --workdir of a training run or what `infant-seg export-model` "
+            "wrote."
+        )
+
+
+def _read_model(path: Path, which: str, weights: str | None) -> Model:
+    """A model folder's network, if it is what was asked for."""
+    model = read_model(path, ours=path == _OURS)
+    step, kind = _step_and_weights(model)
+    if which.isdecimal() and which != str(step):
+        raise InputError(
+            f"{path} is a model folder, which holds one checkpoint (of step {step or 'none'}), "
+            f"expected best, latest or that step instead of {which}: export another from its run."
+        )
+    if weights is not None and weights != kind:
+        raise InputError(
+            f"{path} is a model folder, which holds one set of weights ({kind or 'imported'}), "
+            f"expected those instead of {weights} ones: export the others from its run."
+        )
+    return model
+
+
+def _step_and_weights(model: Model) -> tuple[int | None, str | None]:
+    """Which checkpoint of a run a model was, as far as it says so: its training is free in form."""
+    step, kind = model.training.get("step"), model.training.get("weights")
+    return step if type(step) is int else None, kind if kind in (RAW, AVERAGED) else None

@@ -1,0 +1,158 @@
+"""Which scans are found in BIDS trees, and what their label maps are called."""
+
+from pathlib import Path
+
+import pytest
+
+from infant_seg_jax.data.prepared import ANY_MODALITY
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
+from infant_seg_jax.labelling.scans import Inputs
+from tests.data.sources.trees import touch
+
+
+def label_maps(inputs: Inputs, output: Path) -> dict[str, list[str]]:
+    return {
+        scan.label_map.relative_to(output).as_posix(): [image.name for image in scan.images]
+        for scan in inputs.scans
+    }
+
+
+def test_a_tree_is_known_by_its_layout_or_its_description(tmp_path: Path) -> None:
+    touch(tmp_path, "a/sub-1/anat/sub-1_T1w.nii", "b/rawdata/sub-1/ses-2/anat/x", "c/sub-1/x.nii")
+    touch(tmp_path, "d/dataset_description.json", "file.nii")
+    assert bids_tree(tmp_path / "a") == tmp_path / "a"
+    assert bids_tree(tmp_path / "b") == tmp_path / "b" / "rawdata"
+    assert bids_tree(tmp_path / "c") is None
+    assert bids_tree(tmp_path / "file.nii") is None
+    with pytest.raises(InputError, match="d holds no BIDS session, expected sub-X/ses-Y/anat"):
+        bids_tree(tmp_path / "d")
+
+
+def test_label_maps_are_named_as_derivatives(tmp_path: Path) -> None:
+    tree, out = tmp_path / "raw", tmp_path / "out"
+    touch(tree, "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii")
+    touch(tree, *(f"sub-03/anat/sub-03_acq-mp_run-{i}_desc-preproc_T1w.nii.gz" for i in (1, 2)))
+    inputs = find_bids(tree, out, ["T1w"])
+    assert label_maps(inputs, out) == {
+        "sub-01/ses-a/anat/sub-01_ses-a_desc-infantseg_dseg.nii.gz": ["sub-01_ses-a_T1w.nii.gz"],
+        "sub-02/anat/sub-02_desc-infantseg_dseg.nii.gz": ["sub-02_T1w.nii"],
+        "sub-03/anat/sub-03_acq-mp_run-1_desc-infantseg_dseg.nii.gz": [
+            "sub-03_acq-mp_run-1_desc-preproc_T1w.nii.gz"
+        ],
+        "sub-03/anat/sub-03_acq-mp_run-2_desc-infantseg_dseg.nii.gz": [
+            "sub-03_acq-mp_run-2_desc-preproc_T1w.nii.gz"
+        ],
+    }
+    assert (inputs.dataset, inputs.notices, inputs.failures) == (tree, (), ())
+    probability = inputs.scans[0].probability_map("CSF")
+    assert probability == out / "sub-01/ses-a/anat/sub-01_ses-a_label-CSF_probseg.nii.gz"
+    assert inputs.scans[0].sidecar.name == "sub-01_ses-a_desc-infantseg_dseg.json"
+
+
+def test_the_network_chooses_the_modality(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-1/anat/sub-1_{name}.nii" for name in ("T1w", "T2w", "FLAIR", "dseg")))
+    for modality, suffix in (("T1w", "T1w"), ("T2w", "T2w"), ("t2", "T2w"), ("flair", "FLAIR")):
+        (scan,) = find_bids(tmp_path, tmp_path / "out", [modality]).scans
+        assert scan.images == (tmp_path / f"sub-1/anat/sub-1_{suffix}.nii",)
+        assert scan.notices == ()
+
+
+def test_a_session_without_the_modality_is_labelled_and_flagged(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    touch(
+        tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii"
+    )
+    inputs = find_bids(tmp_path, out, ["T1w"])
+    assert len(inputs.scans) == 2
+    (notice,) = inputs.scans[1].notices
+    assert notice.endswith(
+        "sub-2_T2w.nii is a T2w, but the network was trained on T1w: expect errors."
+    )
+    assert inputs.notices == ("1 of 3 sessions have no T1w and are left out: sub-3.",)
+
+    strict = find_bids(tmp_path, out, ["T1w"], ["T1w"])
+    assert [scan.images[0].name for scan in strict.scans] == ["sub-1_T1w.nii"]
+    assert strict.notices == ("2 of 3 sessions have no T1w and are left out: sub-2, sub-3.",)
+
+    (other,) = find_bids(tmp_path, out, ["T1w"], ["T2w"]).scans
+    assert other.images[0].name == "sub-2_T2w.nii" and len(other.notices) == 1
+
+
+def test_several_modalities_go_together_by_their_names(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    touch(
+        tmp_path,
+        *("sub-1/anat/sub-1_acq-x_T1w.nii", "sub-1/anat/sub-1_acq-y_T2w.nii"),
+        *(f"sub-2/anat/sub-2_run-{i}_{name}.nii" for i in (1, 2) for name in ("T2w", "T1w")),
+        *("sub-3/anat/sub-3_T1w.nii", "sub-4/anat/sub-4_run-1_T1w.nii"),
+        *("sub-4/anat/sub-4_run-2_T1w.nii", "sub-4/anat/sub-4_T2w.nii"),
+    )
+    inputs = find_bids(tmp_path, out, ["T2w", "T1w"])
+    assert label_maps(inputs, out) == {
+        "sub-1/anat/sub-1_desc-infantseg_dseg.nii.gz": [
+            "sub-1_acq-y_T2w.nii",
+            "sub-1_acq-x_T1w.nii",
+        ],
+        **{
+            f"sub-2/anat/sub-2_run-{i}_desc-infantseg_dseg.nii.gz": [
+                f"sub-2_run-{i}_T2w.nii",
+                f"sub-2_run-{i}_T1w.nii",
+            ]
+            for i in (1, 2)
+        },
+    }
+    (failure,) = inputs.failures
+    assert failure.startswith("sub-4 has several images of a modality (")
+    assert failure.endswith("join them by a comma in --input.")
+    assert inputs.notices == ("1 of 4 sessions have no T2w and T1w and are left out: sub-3.",)
+
+
+def test_masks_come_from_a_derivative_or_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii")
+    brain = "derivatives/bet/sub-1/anat/sub-1_desc-brain_mask.nii.gz"
+    touch(tmp_path, brain)
+    for where in ("derivatives/bet", "derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz"):
+        inputs = find_bids(tmp_path, tmp_path / "out", ["T1w"], masks=where)
+        (scan,) = inputs.scans
+        assert scan.mask == tmp_path / brain
+        (failure,) = inputs.failures
+        assert f"sub-2_T1w.nii has no brain mask by --mask={where}" in failure
+    one, two = find_bids(tmp_path, tmp_path / "out", ["T1w"], masks="m/{}_brain.nii").scans
+    assert (one.mask, two.mask) == (Path("m/sub-1_T1w_brain.nii"), Path("m/sub-2_T1w_brain.nii"))
+    with pytest.raises(InputError, match="for --mask, below the dataset or absolute"):
+        find_bids(tmp_path, tmp_path / "out", ["T1w"], masks="derivatives/nowhere")
+
+
+def test_what_cannot_be_labelled_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-1/anat/sub-1_desc-{name}_T1w.nii" for name in ("a", "b")))
+    inputs = find_bids(tmp_path, tmp_path / "out", ["T1w"])
+    assert len(inputs.scans) == 1
+    (failure,) = inputs.failures
+    assert "sub-1_desc-b_T1w.nii would become" in failure and "sub-1_desc-a_T1w.nii" in failure
+    for modalities, chosen, expected in (
+        (["PDw", "T2w"], [], "holds no session with PDw and T2w, found T1w: name what to label"),
+        (["T1w"], ["T2w"], "holds no session with T2w, found T1w"),
+        (["T1w"], ["T1w", "T2w"], "--modalities names 2 image"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            find_bids(tmp_path, tmp_path / "out", modalities, chosen)
+
+
+def test_the_real_tree_has_ten_scans(real_data: Path, tmp_path: Path) -> None:
+    inputs = find_bids(real_data / "infant_bids", tmp_path, ["T1w"])
+    assert len(inputs.scans) == 10 and not inputs.failures
+    assert [scan.prefix for scan in inputs.scans if scan.notices] == ["sub-0009_ses-V01"]
+
+
+def test_a_network_of_any_modality_takes_t1w_or_else_t2w(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T2w.nii")
+    touch(tmp_path, "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii")
+    inputs = find_bids(tmp_path, out, [ANY_MODALITY])
+    assert [scan.images[0].name for scan in inputs.scans] == ["sub-1_T1w.nii", "sub-2_T2w.nii"]
+    assert [scan.notices for scan in inputs.scans] == [(), ()]
+    assert inputs.notices == ("1 of 3 sessions have no T1w or T2w and are left out: sub-3.",)
+
+    chosen = find_bids(tmp_path, out, [ANY_MODALITY], ["PDw"])
+    assert [(scan.images[0].name, scan.notices) for scan in chosen.scans] == [("sub-3_PDw.nii", ())]

@@ -1,0 +1,96 @@
+"""What lies beside label maps, and that other people's things there are left alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.labelling.derivatives import start_output
+from infant_seg_jax.labelling.inputs import find_inputs
+from tests.data.volume_files import ramp, save
+from tests.labelling.fake_network import OURS, labeller
+
+
+def start(output: Path, dataset: Path | None, ids=OURS, overwrite=False) -> None:
+    start_output(output, dataset, ids, overwrite=overwrite)
+
+
+def test_a_derivative_says_what_it_is_of_whom(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "dataset_description.json").write_text('{"Name": "Infants", "BIDSVersion": "1.0.2"}')
+    for output, link in ((raw / "derivatives/infantseg", "../.."), (tmp_path / "out", "raw")):
+        start(output, raw)
+        content = json.loads((output / "dataset_description.json").read_text())
+        assert content["DatasetType"] == "derivative"
+        assert content["GeneratedBy"][0]["Name"] == "infant_seg_jax"
+        assert content["Name"] == "Tissues of the brain in Infants"
+        assert (output / content["DatasetLinks"]["raw"]).resolve() == raw
+        assert content["DatasetLinks"]["raw"].endswith(link)
+        # Again is no trouble, and what a person wrote since then stays.
+        (output / "README.md").write_text("mine")
+        start(output, raw)
+        assert (output / "README.md").read_text() == "mine"
+
+
+def test_only_label_values_are_said_of_other_scans(tmp_path: Path) -> None:
+    start(tmp_path / "out", None)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dseg.tsv"]
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    raw, other = tmp_path / "raw", tmp_path / "other"
+    for folder in (raw, other):
+        folder.mkdir()
+        (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+
+    def sentence(output: Path, dataset: Path, **further) -> str:
+        before = sorted(path.read_bytes() for path in output.iterdir())
+        with pytest.raises(InputError) as caught:
+            start(output, dataset, **further)
+        assert sorted(path.read_bytes() for path in output.iterdir()) == before
+        return str(caught.value)
+
+    # Least of all are the scans' own descriptions replaced.
+    assert "describes a dataset that is not of our making" in sentence(raw, raw)
+    assert str(raw / "derivatives" / "infantseg") in sentence(raw, raw, overwrite=True)
+    (other / "dataset_description.json").write_text("[1]")
+    assert "not of our making" in sentence(other, raw)
+
+    start(tmp_path / "out", raw)
+    assert "are of the scans in ../raw, not in ../other" in sentence(tmp_path / "out", other)
+    changed = {**OURS, "CSF": 10}
+    assert "have other values" in sentence(tmp_path / "out", raw, ids=changed)
+    start(tmp_path / "out", raw, changed, overwrite=True)
+    assert "\n10\tCerebrospinal Fluid\t" in (tmp_path / "out" / "dseg.tsv").read_text()
+
+
+@pytest.mark.slow
+def test_the_bids_validator_accepts_a_derivative(tmp_path: Path) -> None:
+    """Needs the package bids-validator-deno, which brings the whole validator; else by names."""
+    validator = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
+    validator = validator or shutil.which("bids-validator-deno")
+    if validator is None:
+        pytest.skip("the package bids-validator-deno is not installed")
+    raw, output = tmp_path / "raw", tmp_path / "out"
+    for name in ("sub-1/ses-a/anat/sub-1_ses-a_acq-x_run-1_T1w", "sub-2/anat/sub-2_T1w"):
+        (raw / name).parent.mkdir(parents=True)
+        save(raw / f"{name}.nii.gz", ramp((8, 9, 10)), np.diag([-1.0, 1, 1, 1]))
+    found = find_inputs([str(raw)], output, ["T1w"])
+    assert len(list(labeller(probabilities="uint8").label(found, output))) == 2
+
+    def errors() -> list[str]:
+        result = subprocess.run(
+            [validator, "--format", "json", str(output)], capture_output=True, text=True
+        )
+        issues = json.loads(result.stdout)["issues"]["issues"]
+        return [issue["code"] for issue in issues if issue["severity"] == "error"]
+
+    assert errors() == []
+    (output / "sub-2" / "anat" / "sub-2_tissues.nii.gz").touch()
+    assert errors()  # so it does look

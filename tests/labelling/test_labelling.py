@@ -1,0 +1,331 @@
+"""What is written of scans, and what becomes of them when the same is asked for again."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infant_seg_jax.data.schemas import ISEG_SCHEMA
+from infant_seg_jax.data.sources import SOURCES
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.labelling.derivatives import label_table
+from infant_seg_jax.labelling.inputs import find_inputs
+from infant_seg_jax.labelling.labelling import Outcome
+from infant_seg_jax.labelling.provenance import label_ids
+from tests.data.volume_files import (
+    GEOMETRY,
+    ORIENTATIONS,
+    SHAPE,
+    affine_of,
+    load,
+    put,
+    ramp,
+    reorient,
+    save,
+    save_raw,
+)
+from tests.labelling.fake_network import SURE, classes_of, labeller, segment
+
+ISEG_IDS = label_ids(ISEG_SCHEMA)
+KINDS = {"a.nii": nib.Nifti1Image, "a.nii.gz": nib.Nifti2Image, "a.mgz": nib.MGHImage}
+
+
+def label(inputs, output: Path, labels=None) -> list[Outcome]:
+    found = find_inputs([str(inputs)], output, ["T1w"])
+    return list((labels or labeller()).label(found, output))
+
+
+def whats(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.what for outcome in outcomes]
+
+
+def sidecar(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    header, *lines = (output / "tissue_volumes.tsv").read_text().splitlines()
+    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    for number in range(3):
+        save(tmp_path / "in" / f"{'abc'[number]}.nii.gz", ramp() + number)
+    return tmp_path / "in"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_everything_lies_where_the_scan_lies(tmp_path, kind):
+    """All 48 orientations, oblique; label maps and probabilities, in another schema's ids."""
+    for number, (permutation, flips) in enumerate(ORIENTATIONS):
+        stored, affine = reorient(ramp(), affine_of(degrees=(12, -9, 20)), permutation, flips)
+        source = kind(stored[..., None], affine)
+        source.set_qform(affine, 3)
+        source.set_sform(affine, 4)
+        source.header.set_xyzt_units("mm", "sec")
+        source.header["pixdim"][5:] = 0  # of axes that are not there
+        nib.save(source, tmp_path / "in" / f"{number}.nii.gz")
+    settings = {"probabilities": "float32", "label_ids": ISEG_IDS}
+    outcomes = label(tmp_path / "in", tmp_path / "out", labeller(ISEG_SCHEMA, **settings))
+    assert whats(outcomes) == ["written"] * 48
+    for outcome in outcomes:
+        source = load(outcome.scan.images[0])
+        classes = classes_of(np.asarray(source.dataobj))
+        label_map = load(outcome.scan.label_map)
+        ids = np.array([0, 10, 150, 250])[classes]
+        np.testing.assert_array_equal(label_map.dataobj, ids)
+        probability = load(outcome.scan.probability_map("GM"))
+        np.testing.assert_allclose(probability.dataobj, np.where(classes == 2, SURE, 0.1))
+        for written in (label_map, probability):
+            assert type(written) is kind and written.shape == source.shape
+            assert written.affine.tobytes() == source.affine.tobytes()
+            for field in GEOMETRY:
+                assert written.header[field].tobytes() == source.header[field].tobytes(), field
+
+
+def test_islands_are_removed_before_all_else(tmp_path):
+    voxels = np.full((8, 8, 8), 102)
+    voxels[0, 0, 0], voxels[5:7, 5:7, 5:7] = 103, 103
+    save(tmp_path / "in" / "a.nii", voxels.astype(np.int16), np.eye(4))
+    (outcome,) = label(tmp_path / "in", tmp_path / "out", labeller(remove_islands_ml=0.002))
+    voxels[0, 0, 0] = 102
+    np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, classes_of(voxels))
+    assert outcome.volumes_ml == {"CSF": 0, "GM": 0.504, "WM": 0.008}
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_any_format_is_labelled_as_nifti(tmp_path, name):
+    path = save(tmp_path / "in" / name, ramp(), kind=KINDS[name])
+    (outcome,) = label(path, tmp_path / "out")
+    np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, classes_of(ramp()))
+    np.testing.assert_allclose(load(outcome.scan.label_map).affine, load(path).affine, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "error"),
+    [("uint8", "u1", 0.5 / 255), ("float16", "i2", 0.5 / 32767), ("float32", "f4", 0)],
+)
+def test_probabilities_are_read_as_they_were(scans, tmp_path, kind, dtype, error):
+    def certain(volume, mask):
+        found = segment(volume, mask)
+        found.probabilities[:2] = found.probabilities[:2] > 0.5
+        return found
+
+    label(scans / "a.nii.gz", tmp_path / "out", labeller(segment=certain, probabilities=kind))
+    expected = np.where(classes_of(ramp())[..., None] == [1, 2, 3], SURE, 0.1)
+    expected[:2] = expected[:2] > 0.5
+    for index, tissue in enumerate(("CSF", "GM", "WM")):
+        path = tmp_path / "out" / f"a_label-{tissue}_probseg.nii.gz"
+        written = load(path)
+        assert written.get_data_dtype() == dtype
+        read = written.get_fdata()
+        assert 0 <= read.min() and read.max() <= 1
+        np.testing.assert_allclose(read, expected[..., index], rtol=0, atol=error + 1e-7)
+        assert sidecar(tmp_path / "out" / f"a_label-{tissue}_probseg.json")["Sources"]
+
+
+def test_volumes_and_confidence_are_in_a_table(tmp_path):
+    voxels = np.full(SHAPE, 100, np.int16)  # 100 is background
+    voxels[0, 0, :3], voxels[0, 1, :4], voxels[1, 0, :5] = 101, 102, 103
+    affine = affine_of(degrees=(30, 0, 10))  # 0.9 x 1.5 x 1.1 mm
+    affine[:3, 1] += 0.3 * affine[:3, 0]  # sheared: sides change, the volume does not
+    save(tmp_path / "in" / "sub-07_ses-b_T1w.nii.gz", voxels, affine)
+    save(tmp_path / "in" / "dim.nii.gz", ramp() % 40)
+    label(tmp_path / "in", tmp_path / "out")
+    dim, row = rows(tmp_path / "out")
+    voxel = 0.9 * 1.5 * 1.1 / 1000
+    ml = {"CSF": 3, "GM": 4, "WM": 5, "brain": 9, "intracranial": 12}
+    for name, count in ml.items():
+        assert float(row[f"{name}_ml"]) == pytest.approx(count * voxel, abs=6e-4)
+    assert (row["participant_id"], row["session_id"]) == ("sub-07", "ses-b")
+    assert row["label_map"] == "sub-07_ses-b_T1w_dseg.nii.gz"
+    assert row["voxel_size_mm"].startswith("0.9x") and row["voxel_size_mm"].endswith("x1.1")
+    assert (row["entropy"], row["agreement"], row["flagged"]) == ("0.2500", "n/a", "false")
+    assert (dim["participant_id"], dim["flagged"]) == ("n/a", "true")
+    about = sidecar(tmp_path / "out" / "tissue_volumes.json")
+    assert list(about) == list(row) and about["CSF_ml"]["Units"] == "mL"
+    notices = sidecar(tmp_path / "out" / "dim_dseg.json")["Notices"]
+    assert notices == [f"{tmp_path / 'in' / 'dim.nii.gz'} is dim."]
+
+
+def test_finished_scans_are_skipped_and_keep_their_rows(scans, tmp_path):
+    out = tmp_path / "out"
+    assert whats(label(scans / "a.nii.gz", out)) == ["written"]
+    before = (out / "a_dseg.nii.gz").stat().st_mtime_ns
+    assert whats(label(scans, out)) == ["skipped", "written", "written"]
+    assert (out / "a_dseg.nii.gz").stat().st_mtime_ns == before
+    assert whats(label(scans / "b.nii.gz", out)) == ["skipped"]
+    assert [row["label_map"][0] for row in rows(out)] == ["a", "b", "c"]
+    # The same weights under another name are the same network.
+    assert whats(label(scans, out, labeller(overwrite=True))) == ["written"] * 3
+
+    # Of a kill, at worst a JSON without its label map is left.
+    (out / "a_dseg.nii.gz").unlink()
+    (out / "b_dseg.json").rename(out / "kept")
+    assert "has no b_dseg.json of ours" in refusal(scans, out)
+    (out / "kept").rename(out / "b_dseg.json")
+    assert whats(label(scans, out)) == ["written", "skipped", "skipped"]
+
+
+def test_a_scan_that_has_changed_is_labelled_again(scans, tmp_path):
+    out = tmp_path / "out"
+    label(scans, out)
+    save(scans / "b.nii.gz", ramp() + 7)
+    outcomes = label(scans, out)
+    assert whats(outcomes) == ["skipped", "written", "skipped"]
+    (notice,) = outcomes[1].notices
+    assert notice.startswith(f"{scans / 'b.nii.gz'} is not what it was when it was labelled")
+    np.testing.assert_array_equal(load(out / "b_dseg.nii.gz").dataobj, classes_of(ramp() + 7))
+
+
+def refusal(inputs: Path, output: Path, labels=None) -> str:
+    with pytest.raises(InputError) as caught:
+        label(inputs, output, labels)
+    message = str(caught.value)
+    assert message.endswith("--overwrite.") and "\n" not in message
+    return message
+
+
+def test_what_was_made_otherwise_is_not_replaced_unasked(scans, tmp_path):
+    out = tmp_path / "out"
+    label(scans, out)
+    before = {path: path.read_bytes() for path in out.rglob("*")}
+    for labels, expected in (
+        (labeller(model="b"), "a_dseg.nii.gz (and 2 more) is there already and was made by a (aaa"),
+        (labeller(mirror=True), "was made with Mirror False, not True"),
+        (labeller(overlap=0.5), "was made with Overlap 0.25, not 0.5"),
+        (labeller(probabilities="uint8"), "was made with Probabilities '', not 'uint8'"),
+        (labeller(ISEG_SCHEMA, label_ids=ISEG_IDS), "was made with LabelIds {'background': 0"),
+    ):
+        assert expected in refusal(scans, out, labels)
+    assert {path: path.read_bytes() for path in out.rglob("*")} == before
+    save(tmp_path / "in2.nii.gz", ramp())
+    other = labeller(ISEG_SCHEMA, label_ids=ISEG_IDS)
+    assert "dseg.tsv says that the label maps there have other values" in refusal(
+        tmp_path / "in2.nii.gz", out, other
+    )
+
+    with_maps = labeller(probabilities="uint8", overwrite=True)
+    assert whats(label(scans, out, with_maps)) == ["written"] * 3
+    assert len(list(out.glob("*_probseg.*"))) == 18
+    assert whats(label(scans, out, labeller(overwrite=True))) == ["written"] * 3
+    assert not list(out.glob("*_probseg.*"))
+
+
+def test_one_bad_scan_stops_no_other(scans, tmp_path):
+    out = tmp_path / "out"
+    (scans / "b.nii.gz").write_bytes((scans / "b.nii.gz").read_bytes()[:200])
+    save(scans / "d.nii.gz", ramp(dtype=np.float32) * 1e6)
+    save(scans / "e.nii.gz", ramp())
+    (out / "e_label-GM_probseg.nii.gz").mkdir(parents=True)  # cannot be written
+    outcomes = label(scans, out, labeller(probabilities="uint8"))
+    assert [outcome.failed for outcome in outcomes] == [False, True, False, True, True]
+    assert f"{scans / 'b.nii.gz'} cannot be read" in outcomes[1].what
+    assert outcomes[3].what == f"{scans / 'd.nii.gz'} is too bright."
+    assert outcomes[4].what.startswith(f"{scans / 'e.nii.gz'} could not be labelled (")
+    assert sorted(path.name for path in out.glob("*_dseg.nii.gz")) == [
+        "a_dseg.nii.gz",
+        "c_dseg.nii.gz",
+    ]
+    assert [row["label_map"][0] for row in rows(out)] == ["a", "c"]
+    assert not list(out.rglob(".writing*"))
+
+
+def test_stopped_by_the_keyboard_nothing_is_half_there(scans, tmp_path):
+    out, seen = tmp_path / "out", []
+
+    def stopped(volume, mask):
+        seen.append(volume.path)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return segment(volume, mask)
+
+    with pytest.raises(KeyboardInterrupt):
+        label(scans, out, labeller(segment=stopped, probabilities="uint8"))
+    assert len(rows(out)) == 1
+    assert [path.name for path in out.glob("*_dseg.nii.gz")] == ["a_dseg.nii.gz"]
+    assert not list(out.rglob(".writing*"))
+    done = label(scans, out, labeller(probabilities="uint8"))
+    assert whats(done) == ["skipped", "written", "written"]
+
+
+def test_masks_are_heeded_and_part_of_what_it_was_made_of(scans, tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1] = 1
+    save(tmp_path / "a_mask.nii.gz", mask)
+
+    def masked(output: Path):
+        found = find_inputs(
+            [str(scans / "a.nii.gz")], output, ["T1w"], masks=f"{tmp_path}/{{}}_mask.nii.gz"
+        )
+        return list(labeller(masked=True).label(found, output))
+
+    assert whats(masked(tmp_path / "out")) == ["written"]
+    written = np.asarray(load(tmp_path / "out" / "a_dseg.nii.gz").dataobj)
+    np.testing.assert_array_equal(written, classes_of(ramp()) * mask)
+    assert len(sidecar(tmp_path / "out" / "a_dseg.json")["Sources"]) == 2
+    assert whats(masked(tmp_path / "out")) == ["skipped"]
+    mask[2] = 1
+    save(tmp_path / "a_mask.nii.gz", mask)
+    assert whats(masked(tmp_path / "out")) == ["written"]
+    assert "was made with Masked True, not False" in refusal(scans / "a.nii.gz", tmp_path / "out")
+    (tmp_path / "a_mask.nii.gz").unlink()
+    (outcome,) = masked(tmp_path / "other")
+    assert outcome.what == f"There is no file {tmp_path / 'a_mask.nii.gz'}."
+
+
+def test_notices_of_the_file_are_told_and_kept(tmp_path):
+    save_raw(tmp_path / "in" / "scan.nii", put(252, "hh", 0, 0))
+    (tmp_path / "in" / "good.nii").unlink()
+    (outcome,) = label(tmp_path / "in", tmp_path / "out")
+    (notice,) = outcome.notices
+    assert "says nothing about its orientation" in notice
+    assert sidecar(outcome.scan.sidecar)["Notices"] == [notice]
+    assert rows(tmp_path / "out")[0]["flagged"] == "true"
+
+
+def test_other_peoples_label_maps_have_no_row_and_damaged_json_stops_nothing(scans, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in (("x", None), ("y", "{}"), ("z", "no json")):
+        save(out / f"{name}_dseg.nii.gz", ramp(dtype=np.uint8))
+        if text is not None:
+            (out / f"{name}_dseg.json").write_text(text)
+    assert whats(label(scans, out)) == ["written"] * 3
+    content = sidecar(out / "b_dseg.json")
+    del content["TissueVolumesMl"]["GM"]
+    (out / "b_dseg.json").write_text(json.dumps(content))
+    label(scans, out)
+    assert [row["label_map"][0] for row in rows(out)] == ["a", "c"]
+
+
+def test_what_values_mean_is_read_back(tmp_path):
+    """Our own derivative is one that `prepare --source=bids` understands."""
+    tree = tmp_path / "in"
+    for subject in ("sub-1", "sub-2"):
+        (tree / subject / "anat").mkdir(parents=True)
+        save(tree / subject / "anat" / f"{subject}_T1w.nii.gz", ramp())
+    label(tree, tree / "derivatives/infantseg", labeller(ISEG_SCHEMA, label_ids=ISEG_IDS))
+    dataset = SOURCES["bids"].open(tree)
+    assert len(dataset.cases) == 2 and dataset.schema.table == ISEG_SCHEMA.table
+    for case in dataset.cases:
+        assert case.labels is not None
+        ids = np.asarray(load(case.labels).dataobj)
+        classes = dataset.schema.to_classes(ids, case.labels)
+        np.testing.assert_array_equal(classes, classes_of(ramp()))
+
+
+def test_label_table_has_the_ids_and_the_numbers_of_bids():
+    lines = [line.split("\t") for line in label_table(ISEG_IDS).splitlines()]
+    assert lines[0] == ["index", "name", "abbreviation", "color", "mapping"]
+    found = {abbreviation: (index, mapping) for index, _, abbreviation, _, mapping in lines[1:]}
+    # BIDS: 0 background, 1 gray matter, 2 white matter, 3 CSF.
+    assert found == {"BG": ("0", "0"), "CSF": ("10", "3"), "GM": ("150", "1"), "WM": ("250", "2")}
