@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from infant_seg_jax.data.formats import stem
-from infant_seg_jax.data.inspection.sets import find_volumes
+from infant_seg_jax.data.formats import find_volumes, stem
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.subjects import subject_of

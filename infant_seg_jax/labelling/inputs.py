@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infant_seg_jax.data.formats import ENDINGS, ENDINGS_IN_WORDS, stem
+from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
 from infant_seg_jax.labelling.scans import Inputs, Scan
@@ -118,7 +118,7 @@ def _scan(images: tuple[Path, ...], folder: Path, prefix: str = "") -> Scan:
 def _scans_in(folder: Path, output: Path, modalities: int) -> list[Scan]:
     if (folder / "dataset.json").is_file() and (folder / "imagesTs").is_dir():
         folder = folder / "imagesTs"
-    volumes = sorted(_volumes_in(folder, output))
+    volumes = list(_volumes_in(folder, output))
     if not volumes:
         raise InputError(f"{folder} holds no scan, expected {ENDINGS_IN_WORDS} below it.")
     cases = _cases_of_nnunet(volumes)
@@ -135,9 +135,8 @@ def _scans_in(folder: Path, output: Path, modalities: int) -> list[Scan]:
 
 def _volumes_in(folder: Path, output: Path) -> Iterator[Path]:
     elsewhere = output.resolve() != folder.resolve()
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.name.lower().endswith(ENDINGS) or stem(path).endswith(_NO_SCANS):
+    for path in volumes_below(folder):
+        if stem(path).endswith(_NO_SCANS):
             continue
         if elsewhere and path.resolve().is_relative_to(output.resolve()):
             continue

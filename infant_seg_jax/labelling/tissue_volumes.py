@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from infant_seg_jax.data.bids.names import parse_entities
-from infant_seg_jax.data.formats import Grid, stem, times
+from infant_seg_jax.data.formats import Grid, stem, times, volumes_below
 from infant_seg_jax.data.labels import TISSUES, count_classes
 from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.files import atomic_path, write_json
@@ -97,8 +97,8 @@ def write_table(folder: Path) -> int:
     """
     rows = [
         row
-        for label_map in sorted(folder.rglob("*_dseg.nii.gz"))
-        if not any(part.startswith(".") for part in label_map.relative_to(folder).parts)
+        for label_map in volumes_below(folder)
+        if label_map.name.endswith("_dseg.nii.gz")
         and (sidecar := read_sidecar(sidecar_of(label_map))) is not None
         and (row := _row(label_map, folder, sidecar)) is not None
     ]

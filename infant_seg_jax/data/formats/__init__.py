@@ -5,7 +5,14 @@ turns its header into a `grid.Layout`. Everything is written as NIfTI.
 """
 
 from infant_seg_jax.data.formats.grid import MAX_VOXELS, Affine, Grid, Layout, Shape, times
-from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, find_volumes, parts, stem
+from infant_seg_jax.data.formats.names import (
+    ENDINGS,
+    ENDINGS_IN_WORDS,
+    find_volumes,
+    parts,
+    stem,
+    volumes_below,
+)
 from infant_seg_jax.data.formats.nifti import write_nifti
 from infant_seg_jax.data.formats.reader import read_layout, read_voxels
 
@@ -23,5 +30,6 @@ __all__ = [
     "read_voxels",
     "stem",
     "times",
+    "volumes_below",
     "write_nifti",
 ]

@@ -1,6 +1,7 @@
 """Which files hold volumes, by the endings of their names."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from infant_seg_jax.errors import InputError
@@ -23,21 +24,47 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending_of(path) or "")]
 
 
-def find_volumes(paths: Iterable[Path | str]) -> list[Path]:
-    """Files as they are given, and what lies below folders, sorted.
+def find_volumes(paths: Iterable[Path | str]) -> tuple[Path, ...]:
+    """The volumes among and below `paths`, each once; of a pair of files, the header.
 
     Raises:
-        InputError: a path does not exist, or a folder holds no volume.
+        InputError: a path is missing, is no volume, or is a folder without one.
     """
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"There is no file or folder {path}.")
-        below = sorted(file for file in path.rglob("*") if file.name.lower().endswith(ENDINGS))
-        if path.is_dir() and not below:
+        if not path.is_dir():
+            found[parts(path)[0]] = None
+            continue
+        below = volumes_below(path)
+        if not below:
             raise InputError(f"{path} holds no volume, expected {ENDINGS_IN_WORDS} below it.")
-        found += below if path.is_dir() else [path]
-    return found
+        found.update(dict.fromkeys(below))
+    return tuple(found)
+
+
+def volumes_below(folder: Path) -> list[Path]:
+    """The files below a folder that are volumes by their names, sorted; of pairs, the headers.
+
+    Links to folders are followed. Hidden files and folders are passed over, and so are folders that
+    are called like a volume, though not what lies in them.
+    """
+    return sorted(path for path in _files_below(folder, ()) if path.name.lower().endswith(ENDINGS))
+
+
+def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Files that are not hidden, of folders that are not, by a link, inside themselves."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in visible:
+        if entry.is_dir():
+            yield from _files_below(folder / entry.name, (*above, here))
+        else:
+            yield folder / entry.name
 
 
 def parts(path: Path) -> tuple[Path, Path]:

@@ -1,6 +1,6 @@
 """What only several files tell together: who has labels, what fits together, who is there twice."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.names import find_sessions
 from infant_seg_jax.data.foreground import BRAIN
 from infant_seg_jax.data.formats.grid import SeveralVolumes
-from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, parts
+from infant_seg_jax.data.formats.names import find_volumes, parts
 from infant_seg_jax.data.inspection.files import examine
 from infant_seg_jax.data.inspection.reports import (
     LABEL_MAP,
@@ -79,32 +79,6 @@ def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> I
         remarks.append(Remark("labels", sentence))
     found = (*remarks, *_repeated(reports))
     return Inspection(tuple(reports), tuple(failures), tuple(series), found)
-
-
-def find_volumes(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """The volumes among and below `paths`, each once, of pairs the headers; hidden ones are not.
-
-    Raises:
-        InputError: a path is missing, is no volume, or is a folder without one.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"There is no file or folder {path}.")
-        if not path.is_dir():
-            found[parts(path)[0]] = None
-            continue
-        below = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.name.lower().endswith(ENDINGS)
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and not file.is_dir()
-        ]
-        if not below:
-            raise InputError(f"{path} holds no volume, expected {ENDINGS_IN_WORDS} below it.")
-        found.update(dict.fromkeys(below))
-    return tuple(found)
 
 
 def _ages(files: Sequence[Path]) -> tuple[dict[Path, Age], list[Remark]]:
