@@ -39,11 +39,11 @@ def make_config(path: str, examples: str, anatomies: str, precision: str, tiny: 
     import runpy
 
     from infant_seg_jax import recipes
-    from infant_seg_jax.augmentation.pipeline import NAMES
+    from infant_seg_jax.augmentation import AUGMENTATIONS
 
     config = runpy.run_path(path)["get_config"]()
     if examples != "config":
-        for name in NAMES:
+        for name in (one.name for one in AUGMENTATIONS):
             config.augmentation[name] = 0.0
     if examples == "full":
         recipes.augment_fully(config)

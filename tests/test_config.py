@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infant_seg_jax.config import Config, check_config, default_config, load_config
+from infant_seg_jax.config import Config, check_config, default_config, flatten, load_config
+from infant_seg_jax.config.reference import reference
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.training.losses import LOSSES
 
@@ -226,3 +227,9 @@ def test_file_that_is_missing_or_no_json(tmp_path):
 def test_nonsense_in_a_file_is_refused_by_the_file_name(tmp_path, content):
     path = written(tmp_path, content)
     assert str(path) in refusal(path)
+
+
+def test_the_reference_is_what_is_declared() -> None:
+    page = Path(__file__).parents[1] / "docs" / "config.md"
+    assert page.read_text(encoding="utf-8") == reference()
+    assert all(f"| `{key.split('.')[-1]}` |" in reference() for key in flatten(default_config()))

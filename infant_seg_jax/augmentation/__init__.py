@@ -4,6 +4,6 @@
 which equals its examples one by one, on any number of devices.
 """
 
-from infant_seg_jax.augmentation.pipeline import Augmentation, Drawn, apply, draw
+from infant_seg_jax.augmentation.pipeline import AUGMENTATIONS, Drawn, Draws, apply, draw
 
-__all__ = ["Augmentation", "Drawn", "apply", "draw"]
+__all__ = ["AUGMENTATIONS", "Drawn", "Draws", "apply", "draw"]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Integer, Key
 
+from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed
 from infant_seg_jax.augmentation.intensity import BLACK
 from infant_seg_jax.config import Config
 
@@ -160,3 +161,42 @@ def _average(
 
     weight = total(brain.astype(image.dtype))
     return jnp.where(brain, total(image) / jnp.where(brain, weight, 1), 0)
+
+
+def _say_slices(slices: ThickSlices, shape: Shape) -> str:
+    axes = ", ".join("xyz"[int(axis)] for axis in slices.axis)
+    return f"{listed(slices.thickness, 1)} voxels thick along {axes}"
+
+
+AUGMENTATIONS = (
+    Augmentation(
+        "blur",
+        draw=lambda key, config, shape, channels: draw_blur(key, config, channels),
+        say=lambda deviation, shape: f"blurred by {listed(deviation)} voxels",
+        change=blur,
+    ),
+    Augmentation(
+        "thick_slices",
+        draw=lambda key, config, shape, channels: draw_thick_slices(key, config, channels),
+        say=_say_slices,
+        change=thicken_slices,
+    ),
+    Augmentation(
+        "gaussian_noise",
+        draw=lambda key, config, shape, channels: draw_noise(key, config, channels),
+        say=lambda noise, shape: f"Gaussian noise {listed(noise.deviation)}",
+        change=add_gaussian_noise,
+    ),
+    Augmentation(
+        "rician_noise",
+        draw=lambda key, config, shape, channels: draw_noise(key, config, channels),
+        say=lambda noise, shape: f"Rician noise {listed(noise.deviation)}",
+        change=add_rician_noise,
+    ),
+    Augmentation(
+        "drop_modality",
+        draw=lambda key, config, shape, channels: draw_channel(key, channels),
+        say=lambda channel, shape: f"without modality {int(channel) + 1}",
+        change=drop_modality,
+    ),
+)

@@ -6,9 +6,11 @@ these functions write outside the brain does not matter; `pipeline.apply` leaves
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, Key
 
+from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed
 from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
 from infant_seg_jax.config import Config
 
@@ -94,3 +96,39 @@ def draw_offset(key: Key[Array, ""], config: Config, channels: int) -> Float[Arr
 def shift(image: Float[Array, "x y z c"], offset: Float[Array, " c"]) -> Float[Array, "x y z c"]:
     """Brightness: add to all intensities, in SDs of the brain."""
     return image + offset
+
+
+def _say_bias(logarithm: SmoothField, shape: Shape) -> str:
+    factor = np.asarray(bias_factor(logarithm, shape))
+    return f"bias {factor.min():.2f} to {factor.max():.2f}"
+
+
+AUGMENTATIONS = (
+    Augmentation(
+        "inversion",
+        draw=lambda key, config, shape, channels: (),
+        say=lambda values, shape: "inverted",
+        change=lambda image, values: invert(image),
+    ),
+    Augmentation(
+        "gamma",
+        draw=lambda key, config, shape, channels: draw_gamma(key, config, channels),
+        say=lambda exponent, shape: f"gamma {listed(exponent)}",
+        change=change_gamma,
+    ),
+    Augmentation("bias_field", draw=draw_bias_field, say=_say_bias, change=apply_bias_field),
+    Augmentation(
+        "gain",
+        draw=lambda key, config, shape, channels: draw_gain(key, config, channels),
+        say=lambda gain, shape: f"gain {listed(gain)}",
+        change=scale,
+        in_every_patch=True,
+    ),
+    Augmentation(
+        "offset",
+        draw=lambda key, config, shape, channels: draw_offset(key, config, channels),
+        say=lambda offset, shape: f"offset {listed(offset)}",
+        change=shift,
+        in_every_patch=True,
+    ),
+)

@@ -8,7 +8,7 @@ applying as in TorchIO (Pérez-García et al., 2021); what there is follows nnU-
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, TypeAlias
 
 import flax.struct
@@ -18,27 +18,15 @@ from jax import Array
 from jaxtyping import Float, Key, UInt8
 
 from infant_seg_jax.augmentation import degradation, intensity, spatial
-from infant_seg_jax.config import Config
+from infant_seg_jax.config import Config, sections
 
-_INTENSITIES: Mapping[str, Callable[[Array, Any], Array]] = {
-    "inversion": lambda image, _: intensity.invert(image),
-    "gamma": intensity.change_gamma,
-    "bias_field": intensity.apply_bias_field,
-    "blur": degradation.blur,
-    "thick_slices": degradation.thicken_slices,
-    "gaussian_noise": degradation.add_gaussian_noise,
-    "rician_noise": degradation.add_rician_noise,
-    "gain": intensity.scale,
-    "offset": intensity.shift,
-    "drop_modality": degradation.drop_modality,
-}
-"""What changes intensities and leaves labels, in order."""
+_MODULES = (spatial, intensity, degradation)
+_BY_NAME = {one.name: one for module in _MODULES for one in module.AUGMENTATIONS}
 
-NAMES = ("flip", "affine", "elastic", *_INTENSITIES)
-"""All augmentations, in order; each is a key of `config.augmentation` that is 0 where it is off."""
-
-RANGES = ("gain", "offset")
-"""Those whose key is no chance but their reach; they befall every patch."""
+AUGMENTATIONS = tuple(
+    _BY_NAME[entry.name] for entry in fields(sections.Augmentation) if entry.name in _BY_NAME
+)
+"""All augmentations, in the order in which their keys are declared."""
 
 
 @flax.struct.dataclass
@@ -46,7 +34,7 @@ class Drawn:
     """What was drawn for one augmentation of one patch.
 
     Attributes:
-        chosen: bool `()`, whether it befalls the patch.
+        chosen: bool `()`, whether the patch gets it.
         values: what it does then, as its function takes it; drawn in any case.
     """
 
@@ -54,62 +42,47 @@ class Drawn:
     values: Any
 
 
-Augmentation: TypeAlias = dict[str, Drawn]
-"""What happens to one patch, by the names of `NAMES`; what is off in the config is absent."""
+Draws: TypeAlias = dict[str, Drawn]
+"""What happens to one patch, by the names of `AUGMENTATIONS`; those that are off are absent."""
 
 
-def draw(
-    key: Key[Array, ""], config: Config, channels: int, shape: tuple[int, int, int]
-) -> Augmentation:
+def draw(key: Key[Array, ""], config: Config, channels: int, shape: tuple[int, int, int]) -> Draws:
     """Draw what happens to one patch of `shape`, as `config`, a `config.augmentation`, describes.
 
     The draws of an augmentation depend on the key and its own settings alone, not on which others
     there are.
     """
-    draws: dict[str, Callable[[Array], Any]] = {
-        "flip": lambda key: (),
-        "affine": lambda key: spatial.draw_affine(key, config),
-        "elastic": lambda key: spatial.draw_elastic(key, config, shape),
-        "inversion": lambda key: (),
-        "gamma": lambda key: intensity.draw_gamma(key, config, channels),
-        "bias_field": lambda key: intensity.draw_bias_field(key, config, shape, channels),
-        "blur": lambda key: degradation.draw_blur(key, config, channels),
-        "thick_slices": lambda key: degradation.draw_thick_slices(key, config, channels),
-        "gaussian_noise": lambda key: degradation.draw_noise(key, config, channels),
-        "rician_noise": lambda key: degradation.draw_noise(key, config, channels),
-        "gain": lambda key: intensity.draw_gain(key, config, channels),
-        "offset": lambda key: intensity.draw_offset(key, config, channels),
-        "drop_modality": lambda key: degradation.draw_channel(key, channels),
-    }
-    augmentation = {}
-    for name in NAMES:
-        if not config[name] or (name == "drop_modality" and channels == 1):
+    draws = {}
+    for one in AUGMENTATIONS:
+        if not config[one.name] or (one.name == "drop_modality" and channels == 1):
             continue
-        chosen, values = jax.random.split(jax.random.fold_in(key, zlib.crc32(name.encode())))
-        chance = 1.0 if name in RANGES else config[name]
-        augmentation[name] = Drawn(jax.random.bernoulli(chosen, chance), draws[name](values))
-    return augmentation
+        chosen, values = jax.random.split(jax.random.fold_in(key, zlib.crc32(one.name.encode())))
+        chance = 1.0 if one.in_every_patch else config[one.name]
+        draws[one.name] = Drawn(
+            jax.random.bernoulli(chosen, chance), one.draw(values, config, shape, channels)
+        )
+    return draws
 
 
 def apply(
-    augmentation: Augmentation, image: Float[Array, "x y z c"], labels: UInt8[Array, "x y z"]
+    draws: Draws, image: Float[Array, "x y z c"], labels: UInt8[Array, "x y z"]
 ) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
     """Apply what was drawn to a prepared patch; what was not chosen changes no bit of it.
 
     Voxels outside the brain are exactly 0 in each channel, and stay so while intensities change.
     Labels move with the image; what moves in from beyond the patch is `IGNORE`.
     """
-    image, labels = _apply_spatial(augmentation, image, labels)
-    for name, change in _INTENSITIES.items():
-        if name in augmentation:
-            drawn = augmentation[name]
-            changed = change(image, drawn.values)
+    image, labels = _apply_spatial(draws, image, labels)
+    for one in AUGMENTATIONS:
+        if one.change and one.name in draws:
+            drawn = draws[one.name]
+            changed = one.change(image, drawn.values)
             image = jnp.where(drawn.chosen & (image != 0), changed, image)
     return image, labels
 
 
 def _apply_spatial(
-    augmentation: Augmentation, image: Float[Array, "x y z c"], labels: UInt8[Array, "x y z"]
+    draws: Draws, image: Float[Array, "x y z c"], labels: UInt8[Array, "x y z"]
 ) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
     """Mirror, then move, then deform; the latter two in one resampling."""
     x, y, z, _ = image.shape
@@ -117,19 +90,19 @@ def _apply_spatial(
     def choose(chosen: Array, changed: tuple[Array, Array]) -> tuple[Array, Array]:
         return jnp.where(chosen, changed[0], image), jnp.where(chosen, changed[1], labels)
 
-    if "flip" in augmentation:
-        image, labels = choose(augmentation["flip"].chosen, spatial.mirror(image, labels))
-    if "affine" not in augmentation and "elastic" not in augmentation:
+    if spatial.FLIP.name in draws:
+        image, labels = choose(draws[spatial.FLIP.name].chosen, spatial.mirror(image, labels))
+    if spatial.AFFINE.name not in draws and spatial.ELASTIC.name not in draws:
         return image, labels
     moved = jnp.zeros((), bool)
     points = spatial.voxel_points((x, y, z))
     # Points are looked up backwards: the last change to the patch is the first to its points.
-    if "elastic" in augmentation:
-        drawn = augmentation["elastic"]
+    if spatial.ELASTIC.name in draws:
+        drawn = draws[spatial.ELASTIC.name]
         points = jnp.where(drawn.chosen, spatial.elastic_points(drawn.values, points), points)
         moved |= drawn.chosen
-    if "affine" in augmentation:
-        drawn = augmentation["affine"]
+    if spatial.AFFINE.name in draws:
+        drawn = draws[spatial.AFFINE.name]
         origins = spatial.affine_points(drawn.values, points, (x, y, z))
         points = jnp.where(drawn.chosen, origins, points)
         moved |= drawn.chosen

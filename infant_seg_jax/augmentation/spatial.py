@@ -11,9 +11,11 @@ from itertools import product
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, Key, UInt8
 
+from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed
 from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.labels import IGNORE
@@ -166,3 +168,33 @@ def _flat_index(indices: Sequence[Array], shape: Sequence[int]) -> tuple[Array, 
 def _product(a: Float[Array, "3 3"], b: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
     """As `a @ b`, whose factors some accelerators round by default."""
     return jnp.sum(a[:, :, None] * b[None], axis=1)
+
+
+def _say_affine(motion: AffineMotion, shape: Shape) -> str:
+    return (
+        f"turned {listed(motion.rotation, 0)} degrees, scaled {listed(motion.scale)}, "
+        f"sheared {listed(motion.shear)}, moved {listed(motion.translation, 1)}"
+    )
+
+
+def _say_elastic(displacement: SmoothField, shape: Shape) -> str:
+    lengths = np.linalg.norm(evaluate_field(displacement, shape), axis=-1)
+    return f"displaced by up to {lengths.max():.1f} voxels"
+
+
+FLIP = Augmentation(
+    "flip",
+    draw=lambda key, config, shape, channels: (),
+    say=lambda values, shape: "mirrored",
+)
+AFFINE = Augmentation(
+    "affine",
+    draw=lambda key, config, shape, channels: draw_affine(key, config),
+    say=_say_affine,
+)
+ELASTIC = Augmentation(
+    "elastic",
+    draw=lambda key, config, shape, channels: draw_elastic(key, config, shape),
+    say=_say_elastic,
+)
+AUGMENTATIONS = (FLIP, AFFINE, ELASTIC)

@@ -58,7 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
     from infant_seg_jax.store.loading import open_model
-    from infant_seg_jax.store.program import DESCRIPTION, PROGRAMS, write_program
+    from infant_seg_jax.store.program import PROGRAM_FILE, PROGRAMS, write_program
 
     source, folder = map(Path, arguments)
     check_is_new(folder)
@@ -68,4 +68,4 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     )
     program = folder / PROGRAMS[values.format]
     size = program.stat().st_size / 1e6
-    print(f"The program is {program}, {size:.1f} MB; {DESCRIPTION} beside it explains it.")
+    print(f"The program is {program}, {size:.1f} MB; {PROGRAM_FILE} beside it explains it.")

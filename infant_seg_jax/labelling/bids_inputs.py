@@ -17,6 +17,7 @@ from infant_seg_jax.data.bids.derivatives import (
     pick,
 )
 from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION
 from infant_seg_jax.data.formats import stem
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.errors import InputError
@@ -38,7 +39,7 @@ def bids_tree(folder: Path) -> Path | None:
     for tree in (folder, folder / "rawdata"):
         if find_sessions(tree):
             return tree
-    if (folder / "dataset_description.json").is_file():
+    if (folder / DATASET_DESCRIPTION).is_file():
         raise InputError(
             f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
             "below its rawdata."

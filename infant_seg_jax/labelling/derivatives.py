@@ -9,12 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
 from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path, read_json, write_json
 from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
 
-LABEL_TABLE, DESCRIPTION = "dseg.tsv", "dataset_description.json"
+LABEL_TABLE = "dseg.tsv"
 
 _BIDS_VERSION = "1.10.0"
 _CLASSES = {  # name, abbreviation, and the number in BIDS' own table
@@ -75,7 +76,7 @@ def label_table(label_ids: Mapping[str, int]) -> str:
 
 
 def _start_derivative(output: Path, dataset: Path) -> None:
-    path = output / DESCRIPTION
+    path = output / DATASET_DESCRIPTION
     link = Path(os.path.relpath(dataset.resolve(), output.resolve())).as_posix()
     if path.exists():
         _check_ours(path, link, dataset)
@@ -94,7 +95,7 @@ def _start_derivative(output: Path, dataset: Path) -> None:
                     "Description": "Tissue segmentation by a skip-connected 3D DenseNet.",
                 }
             ],
-            "DatasetLinks": {RAW: link},
+            LINKS: {RAW: link},
         },
     )
     readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
@@ -112,7 +113,7 @@ def _check_ours(path: Path, link: str, dataset: Path) -> None:
         ours = isinstance(makers, list) and any(
             isinstance(maker, dict) and maker.get("Name") == SOFTWARE for maker in makers
         )
-        links = content.get("DatasetLinks")
+        links = content.get(LINKS)
         linked = links.get(RAW) if isinstance(links, dict) else None
     if not ours:
         raise InputError(
@@ -127,11 +128,7 @@ def _check_ours(path: Path, link: str, dataset: Path) -> None:
 
 
 def _name_of(dataset: Path) -> str:
-    try:
-        content = read_json(dataset / DESCRIPTION)
-    except InputError:
-        return ""
-    name = content.get("Name") if isinstance(content, dict) else None
+    name = read_value(dataset / DATASET_DESCRIPTION, "Name")
     return name if isinstance(name, str) else ""
 
 

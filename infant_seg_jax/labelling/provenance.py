@@ -6,7 +6,6 @@ that is there is whole, and what its JSON says is true of it.
 
 import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from infant_seg_jax.data.bids.uris import uri_or_path
 from infant_seg_jax.data.formats import parts
 from infant_seg_jax.data.labels import CLASS_NAMES, LabelSchema
 from infant_seg_jax.errors import InputError
@@ -50,21 +50,28 @@ class Settings:
 
     Attributes:
         mirror: whether mirrored predictions are averaged.
+        refine: whether there is intensity-based refinement.
         overlap: the share of a window that the next covers again.
         label_ids: the value of each class that has one.
         remove_islands_ml: the size below which islands are removed; 0 leaves them.
         probabilities: how maps of probabilities are stored; empty where there are none.
         masked: whether brain masks were given.
-        refine: whether tissues are found again by the scan's own intensities.
     """
 
     mirror: bool
+    refine: bool
     overlap: float
     label_ids: Mapping[str, int]
     remove_islands_ml: float = 0.0
     probabilities: str = ""
     masked: bool = False
-    refine: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """All of them, by names in the style of BIDS, such as RemoveIslandsMl."""
+        return {
+            "".join(part.capitalize() for part in name.split("_")): value
+            for name, value in asdict(self).items()
+        }
 
 
 def identify(predictor: Predictor, path: Path) -> ModelIdentity:
@@ -100,7 +107,7 @@ def checksums(scan: Scan, dataset: Path | None) -> dict[str, str]:
     for path in (*scan.images, *([scan.mask] if scan.mask else [])):
         for part in dict.fromkeys(parts(path)):
             try:
-                sums[_source(part, dataset)] = sha256(part)
+                sums[uri_or_path(part, dataset, RAW)] = sha256(part)
             except OSError as error:
                 raise InputError(f"{part} cannot be read ({error.strerror}).") from error
     return sums
@@ -120,7 +127,7 @@ def make_sidecar(
     return {
         "Description": "Tissues of the brain, as dseg.tsv names them, found by a neural network.",
         "Sources": list(sums),
-        "SpatialReference": _source(scan.images[0], dataset),
+        "SpatialReference": uri_or_path(scan.images[0], dataset, RAW),
         "SoftwareName": SOFTWARE,
         "SoftwareVersion": version(SOFTWARE),
         _CHECKSUMS: dict(sums),
@@ -195,15 +202,7 @@ def _difference(scan: Scan, models: Sequence[ModelIdentity], settings: Settings)
 def _made_by(models: Sequence[ModelIdentity], settings: Settings) -> dict[str, Any]:
     return {
         _MODELS: [{"Name": model.name, "SHA256": model.sha256} for model in models],
-        _SETTINGS: {
-            "Mirror": settings.mirror,
-            "Refine": settings.refine,
-            "Overlap": settings.overlap,
-            "LabelIds": dict(settings.label_ids),
-            "RemoveIslandsMl": settings.remove_islands_ml,
-            "Probabilities": settings.probabilities,
-            "Masked": settings.masked,
-        },
+        _SETTINGS: settings.as_json(),
     }
 
 
@@ -219,12 +218,6 @@ def _named(models: Any) -> str:
         return " and ".join(f"{model['Name']} ({model['SHA256'][:8]})" for model in models)
     except (KeyError, TypeError):
         return "networks that it does not name"
-
-
-def _source(path: Path, dataset: Path | None) -> str:
-    if dataset is not None and path.is_relative_to(dataset):
-        return f"bids:{RAW}:{path.relative_to(dataset).as_posix()}"
-    return os.path.abspath(path)
 
 
 def _number(value: float) -> float | None:

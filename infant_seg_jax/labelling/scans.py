@@ -5,7 +5,7 @@ from pathlib import Path
 
 from infant_seg_jax.data.formats import stem
 
-DESCRIPTION = "infantseg"
+DESC = "infantseg"
 """The `desc` of our label maps in BIDS trees."""
 
 
@@ -32,7 +32,7 @@ class Scan:
     @property
     def label_map(self) -> Path:
         """The label map to be written."""
-        return self.folder / f"{self.prefix}{f'_desc-{DESCRIPTION}' * self.bids}_dseg.nii.gz"
+        return self.folder / f"{self.prefix}{f'_desc-{DESC}' * self.bids}_dseg.nii.gz"
 
     @property
     def sidecar(self) -> Path:

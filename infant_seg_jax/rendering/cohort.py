@@ -73,7 +73,7 @@ def render_cohort(
     prior: Prior,
     per_map: int = 1,
     seed: int = 0,
-    quality: image.Quality = image.Quality(),  # noqa: B008
+    quality: image.Quality = image.GOOD,
 ) -> list[Path]:
     """Render scans of label maps into a new folder, which appears only when it is complete.
 

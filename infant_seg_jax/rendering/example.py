@@ -3,7 +3,7 @@
 The anatomy is moved and deformed, varied (thinner cortex, more fluid around the brain), rendered
 with its head, stripped or not, and normalised as `data.preprocessing` normalises a scan: by the
 mean and SD over all that is shown of the whole anatomy, which its census and the drawn contrast
-give without rendering it. What befalls real patches befalls it next, in `augmentation`.
+give without rendering it. The augmentations of real patches come next.
 """
 
 import flax.struct
@@ -60,13 +60,13 @@ class Variant:
 
 
 @flax.struct.dataclass
-class Drawn:
+class DrawnExample:
     """What was drawn for one example."""
 
     motion: AffineMotion
     displacement: SmoothField
     variant: Variant
-    image: image.Drawn
+    image: image.DrawnImage
 
 
 def prior_of(config: Config) -> Prior:
@@ -113,10 +113,10 @@ def draw(
     shape: tuple[int, int, int],
     spacing: float,
     channels: int = 1,
-) -> Drawn:
+) -> DrawnExample:
     """Draw one example of `shape`, with voxels of `spacing` mm."""
     affine, elastic, variant, scan = jax.random.split(key, 4)
-    return Drawn(
+    return DrawnExample(
         motion=spatial.draw_affine(affine, config),
         displacement=spatial.draw_elastic(elastic, config, shape),
         variant=_draw_variant(variant, config, shape, spacing),
@@ -146,7 +146,7 @@ def _draw_variant(
 
 
 def apply(
-    drawn: Drawn,
+    drawn: DrawnExample,
     structures: UInt8[Array, "X Y Z"],
     distances: UInt8[Array, "X Y Z"],
     census: Int32[Array, "s 256"],

@@ -4,7 +4,7 @@ The generative model is SynthSeg's (Billot et al., Medical Image Analysis 86, 20
 intensities for each structure, smoothed, under a smooth bias field and noise; to which come white
 matter that matures unevenly, regions of a tissue that differ, and partial volume. (FetalSynthSeg
 splits tissues into several classes for the like of it: Zalevskyi et al., MICCAI 2024.) What else
-befalls a scan (thick slices, gamma, motion of the anatomy) are the augmentations, which take
+happens to a scan (thick slices, gamma, motion of the anatomy) are the augmentations, which take
 rendered patches as they take real ones.
 """
 
@@ -35,28 +35,32 @@ class Quality:
     Attributes:
         maturation: reach, in units of brightness, of how far white matter departs from its mean
             over `maturation_mm`.
-        maturation_mm: about half the wavelength of that.
         regions: reach, in units of brightness, of how far regions of gray and of white matter are
             brighter or darker than the rest.
-        regions_mm: about how large they are.
         partial_volume: SD in voxels of the Gaussian that mixes tissues at their borders, at most.
         bias: reach of the SD of the bias field's logarithm.
-        bias_mm: between the points of the bias field's grid.
         noise: reach of the SD of the Rician noise, in units of brightness.
+        maturation_mm: about half the wavelength of maturation.
+        regions_mm: about how large regions are.
+        bias_mm: between the points of the bias field's grid.
     """
 
-    maturation: float = 0.05
+    maturation: float
+    regions: float
+    partial_volume: float
+    bias: float
+    noise: float
     maturation_mm: float = 24.0
-    regions: float = 0.0
     regions_mm: float = 12.0
-    partial_volume: float = 0.7
-    bias: float = 0.15
     bias_mm: float = 64.0
-    noise: float = 0.04
+
+
+GOOD = Quality(maturation=0.05, regions=0.0, partial_volume=0.7, bias=0.15, noise=0.04)
+"""Scans of a quiet subject in a good scanner. Training has its own, in `config.rendering`."""
 
 
 @flax.struct.dataclass
-class Drawn:
+class DrawnImage:
     """What was drawn for one image.
 
     Attributes:
@@ -87,7 +91,7 @@ def draw(
     shape: tuple[int, int, int],
     spacing: float,
     channels: int = 1,
-) -> Drawn:
+) -> DrawnImage:
     """Draw what an image of `shape`, with voxels of `spacing` mm, is to look like."""
     keys = jax.random.split(key, 8)
     region_keys = jax.random.split(keys[7])
@@ -97,7 +101,7 @@ def draw(
         unit = draw_field(key, shape, reach_mm / spacing, components, 1.0)
         return SmoothField(unit.coefficients * deviation, unit.spacing)
 
-    return Drawn(
+    return DrawnImage(
         contrast=draw_contrast(keys[1], prior, channels),
         maturation=field(
             keys[2], quality.maturation_mm, channels, quality.maturation * strengths[0]
@@ -118,7 +122,7 @@ def draw(
 
 
 def apply(
-    drawn: Drawn, structures: UInt8[Array, "x y z"], shown: Bool[Array, "x y z"] | None = None
+    drawn: DrawnImage, structures: UInt8[Array, "x y z"], shown: Bool[Array, "x y z"] | None = None
 ) -> Float[Array, "x y z c"]:
     """The image, in units of brightness.
 

@@ -275,7 +275,7 @@ def _write_views(
     for number, view in enumerate(views):
         prior = Prior(view.modality, view.months, view.months)
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) + number)
-        drawn = image.draw(key, prior, image.Quality(), (x, y, z), spacing)
+        drawn = image.draw(key, prior, image.GOOD, (x, y, z), spacing)
         shown = np.ones_like(structures, bool) if view.head else is_brain(structures)
         scan = _apply(drawn, structures, shown)
         path, labels_path = _scan_paths(output, name, view)

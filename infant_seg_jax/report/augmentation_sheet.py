@@ -5,7 +5,7 @@ outlined and the values that were drawn above it. Gray levels are the same in al
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from infant_seg_jax.augmentation import Augmentation, apply, draw
-from infant_seg_jax.augmentation.intensity import bias_factor
-from infant_seg_jax.augmentation.pipeline import NAMES, RANGES
-from infant_seg_jax.augmentation.splines import evaluate_field
+from infant_seg_jax.augmentation import AUGMENTATIONS, Draws, apply, draw
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
@@ -48,17 +45,17 @@ class Row:
 
 
 def sheet_rows(config: Config, channels: int) -> list[Row]:
-    """Each augmentation alone, befalling every patch, at its strength in `config.augmentation`.
+    """Each augmentation alone, in every patch, at its strength in `config.augmentation`.
 
     Then all together: as the config has them, or, where it has none on, each with certainty.
     """
-    names = [name for name in NAMES if name != "drop_modality" or channels > 1]
+    names = [one.name for one in AUGMENTATIONS if one.name != "drop_modality" or channels > 1]
 
     def only(*chosen: str) -> Config:
         changed = config.copy_and_resolve_references()
-        for name in NAMES:
-            strength = (config[name] or TELLING_REACH) if name in RANGES else 1.0
-            changed[name] = strength if name in chosen else 0.0
+        for one in AUGMENTATIONS:
+            strength = (config[one.name] or TELLING_REACH) if one.in_every_patch else 1.0
+            changed[one.name] = strength if one.name in chosen else 0.0
         return changed
 
     configured = any(config[name] for name in names)
@@ -114,60 +111,16 @@ def augmentation_sheet(
     return path
 
 
-def describe(drawn: Augmentation, shape: Shape) -> str:
+def describe(draws: Draws, shape: Shape) -> str:
     """What was drawn and chosen for one volume of `shape`, in a few lines of words."""
-    chosen = [name for name in NAMES if name in drawn and bool(drawn[name].chosen)]
-    said = [_WORDS[name](drawn[name].values, shape) for name in chosen]
+    chosen = [one for one in AUGMENTATIONS if one.name in draws and bool(draws[one.name].chosen)]
+    said = [one.say(draws[one.name].values, shape) for one in chosen]
     lines = [line for words in said for line in textwrap.wrap(words, _TITLE_WIDTH)]
     return "\n".join(lines) if len(chosen) == 1 else textwrap.fill("; ".join(said), _TITLE_WIDTH)
 
 
-def _list(values: Iterable[Any], digits: int = 2) -> str:
-    rounded = np.round(np.ravel(np.asarray(values, np.float64)), digits) + 0.0  # No "-0".
-    return ", ".join(f"{value:.{digits}f}" for value in rounded)
-
-
-def _affine_words(motion: Any, shape: Shape) -> str:
-    return (
-        f"turned {_list(motion.rotation, 0)} degrees, scaled {_list(motion.scale)}, "
-        f"sheared {_list(motion.shear)}, moved {_list(motion.translation, 1)}"
-    )
-
-
-def _elastic_words(displacement: Any, shape: Shape) -> str:
-    lengths = np.linalg.norm(evaluate_field(displacement, shape), axis=-1)
-    return f"displaced by up to {lengths.max():.1f} voxels"
-
-
-def _bias_words(logarithm: Any, shape: Shape) -> str:
-    factor = np.asarray(bias_factor(logarithm, shape))
-    return f"bias {factor.min():.2f} to {factor.max():.2f}"
-
-
-def _slices_words(slices: Any, shape: Shape) -> str:
-    axes = ", ".join("xyz"[int(axis)] for axis in slices.axis)
-    return f"{_list(slices.thickness, 1)} voxels thick along {axes}"
-
-
-_WORDS: Mapping[str, Callable[[Any, Shape], str]] = {
-    "flip": lambda values, shape: "mirrored",
-    "affine": _affine_words,
-    "elastic": _elastic_words,
-    "inversion": lambda values, shape: "inverted",
-    "gamma": lambda exponent, shape: f"gamma {_list(exponent)}",
-    "bias_field": _bias_words,
-    "blur": lambda deviation, shape: f"blurred by {_list(deviation)} voxels",
-    "thick_slices": _slices_words,
-    "gaussian_noise": lambda noise, shape: f"Gaussian noise {_list(noise.deviation)}",
-    "rician_noise": lambda noise, shape: f"Rician noise {_list(noise.deviation)}",
-    "gain": lambda gain, shape: f"gain {_list(gain)}",
-    "offset": lambda offset, shape: f"offset {_list(offset)}",
-    "drop_modality": lambda channel, shape: f"without modality {int(channel) + 1}",
-}
-
-
-def _augmentation_by(config: Config) -> Callable[..., tuple[Augmentation, Any, Any]]:
-    def augment(key: Any, image: Any, labels: Any) -> tuple[Augmentation, Any, Any]:
+def _augmentation_by(config: Config) -> Callable[..., tuple[Draws, Any, Any]]:
+    def augment(key: Any, image: Any, labels: Any) -> tuple[Draws, Any, Any]:
         drawn = draw(key, config, image.shape[-1], labels.shape)
         return drawn, *apply(drawn, image, labels)
 

@@ -14,7 +14,7 @@ from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store.model_description import read_description
 from infant_seg_jax.store.model_folder import (
-    DESCRIPTION,
+    MODEL_FILE,
     Model,
     is_model_folder,
     read_model,
@@ -94,7 +94,7 @@ def source_schema(path: Path) -> LabelSchema:
     """
     path = model_path(path)
     if is_model_folder(path):
-        description: Any = read_description(path / DESCRIPTION).training
+        description: Any = read_description(path / MODEL_FILE).training
     else:
         _check_is_run(path)
         description = read_json(path / "run.json")

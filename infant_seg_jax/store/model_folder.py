@@ -34,7 +34,7 @@ from infant_seg_jax.store.model_description import (
     read_description,
 )
 
-DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+MODEL_FILE, WEIGHTS = "model.json", "weights.safetensors"
 
 _SHOWN = 5
 """How many differences an error lists before it only counts the rest."""
@@ -61,7 +61,7 @@ class Model:
 
 def is_model_folder(path: Path) -> bool:
     """Whether `path` looks like a model folder, sound or not."""
-    return (Path(path) / DESCRIPTION).exists()
+    return (Path(path) / MODEL_FILE).exists()
 
 
 def write_model(folder: Path, model: Model, *, float16: bool = False) -> None:
@@ -102,7 +102,7 @@ def write_model(folder: Path, model: Model, *, float16: bool = False) -> None:
             model.reference,
         )
         values = sum(array.size for array in stored.values())
-        write_json(temporary / DESCRIPTION, describe(description, values))
+        write_json(temporary / MODEL_FILE, describe(description, values))
 
 
 def read_model(folder: Path, *, ours: bool = False) -> Model:
@@ -118,11 +118,11 @@ def read_model(folder: Path, *, ours: bool = False) -> Model:
             weights are not those that the description describes.
     """
     folder = Path(folder)
-    description, path = read_description(folder / DESCRIPTION), folder / WEIGHTS
+    description, path = read_description(folder / MODEL_FILE), folder / WEIGHTS
     stored = read_safetensors(path)
     if sha256(path) != description.sha256:
         raise InputError(
-            f"{path} is not the file that {DESCRIPTION} describes, as their SHA-256 differ: copy "
+            f"{path} is not the file that {MODEL_FILE} describes, as their SHA-256 differ: copy "
             "both files of the model again."
         )
     if not ours:

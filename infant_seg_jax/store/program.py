@@ -30,7 +30,7 @@ from infant_seg_jax.store.onnx_graph import OPSET, to_onnx
 
 JAX, ONNX = "jax", "onnx"
 PROGRAMS = {JAX: "network.stablehlo", ONNX: "network.onnx"}
-DESCRIPTION = "program.json"
+PROGRAM_FILE = "program.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 _BEFORE = (
@@ -102,7 +102,7 @@ def write_program(
         program = temporary / PROGRAMS[form]
         program.write_bytes(content)
         about = {"file": program.name, "sha256": sha256(program), **_forms(platforms)[form]}
-        write_json(temporary / DESCRIPTION, {**_describe(model, shape), "program": about})
+        write_json(temporary / PROGRAM_FILE, {**_describe(model, shape), "program": about})
 
 
 def export_network(

@@ -1,18 +1,28 @@
 """All augmentations together: by key alone, batch, jit and devices alike, brain only."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infant_seg_jax.augmentation import Augmentation, Drawn, apply, draw
-from infant_seg_jax.augmentation.pipeline import NAMES, RANGES
-from infant_seg_jax.config import Config, default_config
+from infant_seg_jax.augmentation import (
+    AUGMENTATIONS,
+    Drawn,
+    Draws,
+    apply,
+    degradation,
+    draw,
+    intensity,
+    spatial,
+)
+from infant_seg_jax.config import Config, default_config, sections
 from infant_seg_jax.data.labels import IGNORE
 
+NAMES = tuple(one.name for one in AUGMENTATIONS)
+RANGES = tuple(one.name for one in AUGMENTATIONS if one.in_every_patch)
 CHANNELS = 2
 SHAPE = (12, 10, 8)
 COUNT = 8
@@ -67,7 +77,7 @@ def is_key(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def leaves(drawn: Augmentation | Drawn) -> list[np.ndarray]:
+def leaves(drawn: Draws | Drawn) -> list[np.ndarray]:
     """What was drawn, as numbers; keys as the numbers that they hold."""
     return [
         np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -226,3 +236,11 @@ def test_drop_keeps_at_least_one_modality() -> None:
     present = np.asarray(found).any((1, 2, 3))
     assert (present.sum(1) == CHANNELS - 1).all() and present.any(0).all()
     assert draw(keys[0], config, 1, SHAPE) == {}  # The only one cannot be missing.
+
+
+def test_each_augmentation_is_declared_and_switched_by_a_key_of_its_own() -> None:
+    declared = {entry.name for entry in fields(sections.Augmentation)}
+    modules = (spatial, intensity, degradation)
+    implemented = [one.name for module in modules for one in module.AUGMENTATIONS]
+    assert sorted(implemented) == sorted(NAMES) and set(NAMES) <= declared
+    assert all(default_config().augmentation[name] == 0 for name in NAMES)

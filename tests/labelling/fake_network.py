@@ -34,5 +34,7 @@ def segment(volume: Volume, mask=None) -> Segmentation:
 
 
 def labeller(schema=None, overwrite=False, model="a", segment=segment, **settings) -> Labeller:
-    chosen = Settings(**{"mirror": False, "overlap": 0.25, "label_ids": OURS, **settings})
+    chosen = Settings(
+        **{"mirror": False, "refine": False, "overlap": 0.25, "label_ids": OURS, **settings}
+    )
     return Labeller(segment, (ModelIdentity(model, model * 64),), chosen, schema, overwrite)

@@ -47,7 +47,7 @@ def head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return structures, distances, census
 
 
-def still(drawn: example.Drawn) -> example.Drawn:
+def still(drawn: example.DrawnExample) -> example.DrawnExample:
     """The same example, neither moved nor deformed nor with wandering borders."""
     zero, one = jnp.zeros(3), jnp.ones(3)
 
@@ -62,11 +62,11 @@ def still(drawn: example.Drawn) -> example.Drawn:
     )
 
 
-def draw(seed: int = 0, /, **values: Any) -> example.Drawn:
+def draw(seed: int = 0, /, **values: Any) -> example.DrawnExample:
     return still(example.draw(jax.random.key(seed), config(**values), SHAPE, 1.0))
 
 
-def render(drawn: example.Drawn) -> tuple[np.ndarray, np.ndarray]:
+def render(drawn: example.DrawnExample) -> tuple[np.ndarray, np.ndarray]:
     found, labels = _apply(drawn, *map(jnp.asarray, head()))
     return np.asarray(found), np.asarray(labels)
 
@@ -198,4 +198,4 @@ def test_the_config_is_the_prior_and_the_quality() -> None:
     assert prior.further == ((5.0, 7.0),)
     assert prior.unordered == 0.2
     assert example.quality_of(section).noise == 0.5
-    assert example.quality_of(section).bias_mm == image.Quality().bias_mm
+    assert example.quality_of(section).bias_mm == image.GOOD.bias_mm

@@ -10,11 +10,11 @@ import pytest
 from scipy import ndimage
 
 from infant_seg_jax.rendering.contrast import Contrast, Prior
-from infant_seg_jax.rendering.image import Drawn, Quality, apply, draw, statistics
+from infant_seg_jax.rendering.image import GOOD, DrawnImage, Quality, apply, draw, statistics
 from infant_seg_jax.rendering.structures import Structure
 
 SHAPE = (20, 18, 16)
-CLEAN = Quality(maturation=0.0, partial_volume=0.0, bias=0.0, noise=0.0)
+CLEAN = replace(GOOD, maturation=0.0, partial_volume=0.0, bias=0.0, noise=0.0)
 PRIOR = Prior("T1w", 6.0, 6.0, texture=0.0)
 
 
@@ -28,7 +28,7 @@ def structures(seed: int = 0) -> Any:
 
 def drawn(
     quality: Quality = CLEAN, prior: Prior = PRIOR, seed: int = 1, channels: int = 2
-) -> Drawn:
+) -> DrawnImage:
     return draw(jax.random.key(seed), prior, quality, SHAPE, 1.0, channels)
 
 
@@ -39,7 +39,7 @@ def test_without_anything_else_the_image_is_the_means() -> None:
 
 
 def test_outside_is_exactly_zero_and_inside_is_not() -> None:
-    found = np.asarray(apply(drawn(Quality(), replace(PRIOR, texture=0.2)), structures()))
+    found = np.asarray(apply(drawn(GOOD, replace(PRIOR, texture=0.2)), structures()))
     outside = np.asarray(structures()) == Structure.OUTSIDE
     assert (found[outside] == 0).all()
     assert (found[~outside] > 0).all()
@@ -127,7 +127,7 @@ def test_a_batch_equals_its_images_one_by_one() -> None:
     labels = jnp.stack([structures(seed) for seed in range(3)])
 
     def one(key: jax.Array, labels: jax.Array) -> jax.Array:
-        return apply(draw(key, Prior(unordered=0.5), Quality(), SHAPE, 1.0), labels)
+        return apply(draw(key, Prior(unordered=0.5), GOOD, SHAPE, 1.0), labels)
 
     batch = jax.jit(jax.vmap(one))(keys, labels)
     for i in range(3):

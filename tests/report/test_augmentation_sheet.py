@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from infant_seg_jax.augmentation import Drawn, draw
+from infant_seg_jax.augmentation import AUGMENTATIONS, Drawn, draw
 from infant_seg_jax.augmentation.degradation import ThickSlices
-from infant_seg_jax.augmentation.pipeline import NAMES
 from infant_seg_jax.augmentation.spatial import AffineMotion
 from infant_seg_jax.config import default_config
 from infant_seg_jax.data.labels import IGNORE
@@ -17,6 +16,8 @@ from infant_seg_jax.report.augmentation_sheet import (
     painter,
     sheet_rows,
 )
+
+NAMES = tuple(one.name for one in AUGMENTATIONS)
 
 
 def chosen(values: object) -> Drawn:

@@ -15,13 +15,13 @@ from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.store.array_files import read_safetensors
 from infant_seg_jax.store.loading import BUNDLED, model_path, open_model, read_start
-from infant_seg_jax.store.model_folder import DESCRIPTION, WEIGHTS, check_shapes
+from infant_seg_jax.store.model_folder import MODEL_FILE, WEIGHTS, check_shapes
 
 
 def test_it_is_small_and_takes_any_contrast_with_or_without_a_skull() -> None:
     folder = model_path(BUNDLED)
     assert folder.name == "contrast_agnostic"
-    assert sum((folder / name).stat().st_size for name in (DESCRIPTION, WEIGHTS)) < 5e6
+    assert sum((folder / name).stat().st_size for name in (MODEL_FILE, WEIGHTS)) < 5e6
     arrays = read_safetensors(folder / WEIGHTS)
     assert {array.dtype for name, array in arrays.items() if name.endswith("/kernel")} == {
         np.dtype(np.float16)

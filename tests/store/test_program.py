@@ -21,7 +21,7 @@ from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store.model_folder import Model
-from infant_seg_jax.store.program import DESCRIPTION, JAX, ONNX, PROGRAMS, write_program
+from infant_seg_jax.store.program import JAX, ONNX, PROGRAM_FILE, PROGRAMS, write_program
 
 SHAPE = (2, 16, 24, 16, 2)
 
@@ -64,7 +64,7 @@ def test_the_program_computes_what_the_predictor_does_without_this_package(
 def test_the_description_fits_the_program(model: Model, tmp_path: Path) -> None:
     write_program(tmp_path / "out", model, batch_size=2, platforms=["cpu", "tpu"])
     path = tmp_path / "out" / PROGRAMS[JAX]
-    about = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    about = json.loads((tmp_path / "out" / PROGRAM_FILE).read_text())
     program = jax.export.deserialize(bytearray(path.read_bytes()))
     assert about["program"]["sha256"] == sha256(path)
     assert tuple(about["program"]["platforms"]) == program.platforms == ("cpu", "tpu")
@@ -90,7 +90,7 @@ def test_the_onnx_graph_computes_what_the_predictor_does(
         )
     model = replace(model, variables=_with_statistics(model.variables))
     write_program(tmp_path / "out", model, ONNX)
-    about = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    about = json.loads((tmp_path / "out" / PROGRAM_FILE).read_text())
     path = tmp_path / "out" / about["program"]["file"]
     assert about["program"]["sha256"] == sha256(path)
     session = onnxruntime.InferenceSession(path.read_bytes())

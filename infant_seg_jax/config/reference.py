@@ -1,0 +1,45 @@
+"""docs/config.md: every setting, as it is declared."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from infant_seg_jax.config.sections import Run
+from infant_seg_jax.config.settings import Setting
+
+_HEAD = """\
+# Settings of a training run
+
+Each is a key of a config (`configs/*.py`) and may be given to a command as `--config.KEY=VALUE`:
+`--config.optimizer.learning_rate=1e-3`, say. `python -m infant_seg_jax.config.reference` writes
+this page from [`sections.py`](../infant_seg_jax/config/sections.py).
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    run = Run()
+    plain = [entry for entry in fields(run) if not is_dataclass(getattr(run, entry.name))]
+    parts = [_HEAD, _table("The run", "", run, plain)]
+    for entry in fields(run):
+        section = getattr(run, entry.name)
+        if is_dataclass(section):
+            said = (section.__doc__ or "").replace("\n    ", "\n").strip()
+            parts.append(_table(f"`{entry.name}`", said, section, fields(section)))
+    return "\n".join(parts)
+
+
+def _table(title: str, said: str, section: Any, entries: Any) -> str:
+    rows = ["| key | default | what it is | allowed |", "|---|---|---|---|"]
+    for entry in entries:
+        setting: Setting = entry.metadata["setting"]
+        default = getattr(section, entry.name)
+        allowed = setting.allowed.words if setting.allowed else ""
+        shown = default if isinstance(default, str) else repr(default)
+        rows.append(
+            f"| `{entry.name}` | {f'`{shown}`' if shown else ''} | {setting.sentence} | {allowed} |"
+        )
+    return "\n".join([f"## {title}", *([f"\n{said}"] if said else []), "", *rows, ""])
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
