@@ -181,6 +181,7 @@ def _prepare_case(
     if case.mask and preparation.brain_masks:
         mask = read_mask(case.mask, volume)
     prepared = prepare_volume(volume, preparation, mask)
+    notices += prepared.notices
     np.save(folder / "image.npy", to_half(prepared.image))
     voxels = None
     if case.labels is not None:

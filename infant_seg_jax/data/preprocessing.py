@@ -23,6 +23,12 @@ from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 
 
+OUTLIER = 10.0
+"""As a multiple of how far the 1st and the 99th percentile lie from the median. Sound scans of
+infants and adults reach 8 at most; single voxels that overflowed in a conversion, over 100."""
+_MENTIONED, _HANDFUL = 1e-4, 5
+
+
 @dataclass(frozen=True)
 class Preparation:
     """The parameters of a preparation, recorded with everything that was prepared by it.
@@ -93,6 +99,7 @@ class PreparedVolume:
         crop_affine: voxel indices of the crop before it was resampled to RAS+ millimetres.
         crop_mask: what `mask` is, on the grid of the crop.
         extent: `"brain"` or `"head"`, what `mask` is of.
+        notices: what a person should know, a sentence each.
     """
 
     image: Float32[np.ndarray, "x y z c"]
@@ -102,6 +109,7 @@ class PreparedVolume:
     crop_affine: Affine
     crop_mask: Bool[np.ndarray, "X Y Z"]
     extent: str
+    notices: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -146,6 +154,14 @@ def prepare_volume(
     brain = crop_mask
     before = affine = crop_affine(volume.affine, box)
     _check_contrast(image, brain, volume)
+    image, outliers = limit_outliers(image, brain)
+    notices = ()
+    if outliers > max(_MENTIONED * np.count_nonzero(brain), _HANDFUL):
+        notices = (
+            f"{volume.path} has {outliers} voxels whose intensity is out of all proportion, over "
+            f"{OUTLIER:g} times as far from the median as the 1st or the 99th percentile, and that "
+            "is what they were limited to: look whether the scan is damaged.",
+        )
     if preparation.bias_correction:
         image = correct_bias(image, brain, volume.spacing, volume.path)
     if size := preparation.spacing_mm:
@@ -164,7 +180,7 @@ def prepare_volume(
             )
         _check_contrast(image, brain, volume)
     image = normalise(image, brain, preparation.clip_percentiles)
-    return PreparedVolume(image, brain, affine, box, before, crop_mask, extent)
+    return PreparedVolume(image, brain, affine, box, before, crop_mask, extent, notices)
 
 
 def _check_contrast(
@@ -178,6 +194,32 @@ def _check_contrast(
                 f"{volume.path} is constant over the brain{which}: all {inside.size} voxels are "
                 f"{inside[0]:g}, expected a scan and not a mask."
             )
+
+
+def limit_outliers(
+    image: Float32[np.ndarray, "x y z c"], mask: Bool[np.ndarray, "x y z"]
+) -> tuple[Float32[np.ndarray, "x y z c"], int]:
+    """Limit each channel to `OUTLIER` times the spread of its percentiles over the mask.
+
+    One voxel that overflowed can be bright enough to turn all others into one gray. An image without
+    such voxels is returned as it is, to the bit.
+
+    Returns:
+        The image, and how many of the mask's voxels were limited.
+    """
+    limited, count = image, 0
+    for channel in range(image.shape[-1]):
+        inside = image[..., channel][mask]
+        low, middle, high = (float(value) for value in np.percentile(inside, (1, 50, 99)))
+        if not low < middle < high:
+            continue
+        bounds = middle - OUTLIER * (middle - low), middle + OUTLIER * (high - middle)
+        beyond = int(np.count_nonzero((inside < bounds[0]) | (inside > bounds[1])))
+        if beyond:
+            limited = limited.copy() if limited is image else limited
+            limited[..., channel] = np.clip(image[..., channel], *bounds)
+            count += beyond
+    return limited, count
 
 
 def normalise(

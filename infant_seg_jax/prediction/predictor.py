@@ -190,7 +190,7 @@ def segment_with(
         )
     prepared = prepare_volume(volume, expects.preparation, mask)
     total: Float32[np.ndarray, "x y z k"] | None = None
-    agreements, unusual, notices = [], [], []
+    agreements, unusual, notices = [], [], list(prepared.notices)
     for predictor in predictors:
         found = predictor.predict(prepared.image)
         unusual += _mismatches(predictor, volume, prepared, found)

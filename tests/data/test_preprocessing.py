@@ -15,6 +15,7 @@ from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.preprocessing import (
     Preparation,
+    limit_outliers,
     normalise,
     preparation_from_record,
     prepare_labels,
@@ -374,4 +375,44 @@ def test_real_scan_with_wrapped_voxels(real_data):
 
     box = prepare_volume(volume, Preparation(), mask).box
 
-    assert change((0.1, 99.9)) < 0.01 < 0.1 < change((0.0, 100.0))
+    assert change((0.1, 99.9)) < 0.01 and change((0.0, 100.0)) < 0.01
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(3e3, 1e30), st.booleans())
+def test_a_voxel_out_of_all_proportion_changes_no_other(far: float, dark: bool) -> None:
+    shape = (60, 60, 60)
+    data = np.random.default_rng(0).gamma(4, 25, shape).astype(np.float32) + 1
+    data = (data * ball((30, 30, 30), 26.0, shape))[..., None]
+    hot = data.copy()
+    hot[30, 30, 30] = -far if dark else far
+    plain, prepared = (prepare_volume(volume_of(array), Preparation()) for array in (data, hot))
+    assert prepared.box == plain.box and not prepared.notices
+    others = np.ones(plain.shape, bool)
+    others[tuple(30 - side.start for side in plain.box)] = False
+    np.testing.assert_allclose(prepared.image[others], plain.image[others], atol=0.05)
+
+
+def test_an_image_without_such_voxels_is_left_as_it_is() -> None:
+    data = brain()
+    found, count = limit_outliers(data, ball())
+    assert found is data and count == 0
+    two = ball().astype(np.float32)[..., None] * np.where(np.indices(SHAPE)[0] % 2, 1, 2)[..., None]
+    assert limit_outliers(two.astype(np.float32), ball())[1] == 0  # of two values neither is far
+
+
+def test_many_such_voxels_are_mentioned() -> None:
+    data = brain(1)
+    data[12:16, 17:19, 13] = 1e6
+    (notice,) = prepare_volume(volume_of(data), Preparation()).notices
+    assert "has 8 voxels" in notice
+
+
+def test_of_real_infants_single_voxels_are_limited_and_none_is_mentioned(real_data: Path) -> None:
+    counts = []
+    for path in sorted(real_data.glob("infant_bids/sub-*/ses-*/anat/*_T?w.nii.gz")):
+        volume = read_image(path)
+        prepared = prepare_volume(volume, Preparation())
+        counts.append(limit_outliers(volume.data[prepared.box], prepared.mask)[1])
+        assert not prepared.notices
+    assert len(counts) == 10 and sum(counts) == 2 and max(counts) == 1

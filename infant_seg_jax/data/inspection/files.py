@@ -152,8 +152,8 @@ def _remarks_on_scan(
         count = int(np.count_nonzero(far))
         sentence = (
             f"{path} has {count} voxel{'s' * (count > 1)} up to {values.max():.6g} where 99.9% are "
-            f"at most {high:.6g}, as wrapped or broken voxels are, and they distort normalisation: "
-            "prepare it with --clip_percentiles=0,99.9."
+            f"at most {high:.6g}, as wrapped or broken voxels are: those furthest out are limited "
+            "when the scan is prepared or labelled, but look whether it is damaged."
         )
         remarks.append(Remark("intensities", sentence))
     odd = implausible_brain(inside.sum() * voxel_ml, age) if extent == BRAIN else ""

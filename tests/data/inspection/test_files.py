@@ -165,8 +165,8 @@ def test_wrapped_voxels(tmp_path: Path, phantom: Phantom) -> None:
     said = sentence_on("intensities", inspect_file(path))
     assert said == (
         f"{path} has 2 voxels up to 65500 where 99.9% are at most {usual:.6g}, as wrapped or "
-        "broken voxels are, and they distort normalisation: prepare it with "
-        "--clip_percentiles=0,99.9."
+        "broken voxels are: those furthest out are limited when the scan is prepared or labelled, "
+        "but look whether it is damaged."
     )
 
 
