@@ -22,7 +22,6 @@ from infant_seg_jax.data.resampling import (
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 
-
 OUTLIER = 10.0
 """As a multiple of how far the 1st and the 99th percentile lie from the median. Sound scans of
 infants and adults reach 8 at most; single voxels that overflowed in a conversion, over 100."""
@@ -201,8 +200,8 @@ def limit_outliers(
 ) -> tuple[Float32[np.ndarray, "x y z c"], int]:
     """Limit each channel to `OUTLIER` times the spread of its percentiles over the mask.
 
-    One voxel that overflowed can be bright enough to turn all others into one gray. An image without
-    such voxels is returned as it is, to the bit.
+    One voxel that overflowed can be bright enough to turn all others into one gray. An image
+    without such voxels is returned as it is, to the bit.
 
     Returns:
         The image, and how many of the mask's voxels were limited.
