@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
-from infant_seg_jax.data.prepared import ExpectedScans
+from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
@@ -150,7 +151,8 @@ class Predictor:
         Outside the crop around the brain all is background.
 
         Raises:
-            InputError: the scan has another number of modalities, is empty or constant.
+            InputError: the scan has another number of images than there are modalities, is empty
+                or constant.
         """
         return segment_with((self,), volume, mask)
 
@@ -177,29 +179,33 @@ def segment_with(
 ) -> Segmentation:
     """Label a scan by the averaged probabilities of networks with one preparation.
 
-    They are refined if all of the networks' are; the confidence is of what the networks said.
+    Networks of `ANY_MODALITY` predict each of several images by itself, and these are averaged,
+    too; intensity-based refinement then takes all images together. It takes place if all of the
+    networks have it; the confidence is of the probabilities before it.
 
     Raises:
         InputError: as `Predictor.segment`.
     """
-    expects = predictors[0].expects
-    if volume.data.shape[-1] != len(expects.modalities):
+    expects, channels = predictors[0].expects, volume.data.shape[-1]
+    one_by_one = expects.modalities == (ANY_MODALITY,)
+    if not one_by_one and channels != len(expects.modalities):
         raise InputError(
-            f"{volume.path} comes with {volume.data.shape[-1]} image(s), expected "
+            f"{volume.path} comes with {channels} image(s), expected "
             f"{len(expects.modalities)} ({', '.join(expects.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, expects.preparation, mask)
     total: Float32[np.ndarray, "x y z k"] | None = None
     agreements, unusual, notices = [], [], list(prepared.notices)
-    for predictor in predictors:
-        found = predictor.predict(prepared.image)
+    images = np.split(prepared.image, channels, axis=-1) if one_by_one else [prepared.image]
+    for predictor, image in product(predictors, images):
+        found = predictor.predict(image)
         unusual += _mismatches(predictor, volume, prepared, found)
         notices += [f"{volume.path}: {notice}" for notice in found.notices]
         agreements.append(found.agreement)
         total = found.probabilities if total is None else total + found.probabilities
     assert total is not None
-    if len(predictors) > 1:
-        total /= len(predictors)
+    if len(agreements) > 1:
+        total /= len(agreements)
     unusual = tuple(dict.fromkeys(unusual))
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)

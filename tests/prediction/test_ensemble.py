@@ -8,11 +8,13 @@ import pytest
 
 from infant_seg_jax.data.formats.grid import Grid
 from infant_seg_jax.data.phantom import render_phantom
+from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
-from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.data.volumes import Volume, spacing_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction.ensemble import Ensemble
 from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.prediction.refinement import refine
 from tests.untrained import expecting, untrained_predictor
 
 
@@ -71,3 +73,29 @@ def test_networks_must_have_been_trained_alike(predictors: list[Predictor]) -> N
         )
     with pytest.raises(InputError, match="An ensemble has no networks"):
         Ensemble([])
+
+
+def test_several_images_of_a_network_of_any_modality_are_averaged(volume: Volume) -> None:
+    predictor = expecting(untrained_predictor(), modalities=(ANY_MODALITY,))
+    other = np.flip(volume.data, 0) * (volume.data > 0) + (volume.data > 0)
+    both = replace(volume, data=np.concatenate([volume.data, other], axis=-1))
+    images = prepare_volume(both, Preparation()).image
+    alone = [predictor.probabilities(images[..., [channel]]) for channel in range(2)]
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+    found, swapped = (
+        predictor.segment(replace(both, data=data)) for data in (both.data, both.data[..., ::-1])
+    )
+    np.testing.assert_allclose(found.probabilities, np.mean(alone, axis=0), atol=1e-6)
+    np.testing.assert_allclose(swapped.probabilities, found.probabilities, atol=1e-6)
+    with pytest.raises(InputError):
+        expecting(predictor, modalities=("T1w",)).segment(both)
+
+
+def test_refinement_takes_all_images_together(volume: Volume) -> None:
+    predictor = replace(expecting(untrained_predictor(), modalities=(ANY_MODALITY,)), refine=True)
+    both = replace(volume, data=np.concatenate([volume.data, volume.data**2], axis=-1))
+    prepared = prepare_volume(both, Preparation())
+    alone = [predictor.probabilities(prepared.image[..., [channel]]) for channel in range(2)]
+    mean = np.mean(alone, axis=0, dtype=np.float32)
+    expected = refine(mean, prepared.image, prepared.mask, spacing_of(prepared.affine))
+    np.testing.assert_allclose(predictor.segment(both).probabilities, expected, atol=1e-4)
