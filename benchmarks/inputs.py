@@ -103,6 +103,7 @@ def make_anatomies(folder: str, shape: Sizes = (80, 96, 80)) -> Found:
     from infant_seg_jax.data.phantom import render_phantom
     from infant_seg_jax.data.schemas import TISSUE_SCHEMA
     from infant_seg_jax.data.volumes import write_label_map
+    from infant_seg_jax.rendering.anatomy import LabelMapFile
     from infant_seg_jax.rendering.preparing import prepare_anatomies
 
     spacing = _spacing(shape)
@@ -111,7 +112,7 @@ def make_anatomies(folder: str, shape: Sizes = (80, 96, 80)) -> Found:
     for seed, path in enumerate(paths):
         label_map = render_phantom(seed, shape=_sizes(shape), spacing=spacing).label_map
         write_label_map(path, label_map, grid)
-    maps = [(TISSUE_SCHEMA, path) for path in paths]
+    maps = [LabelMapFile(TISSUE_SCHEMA, path) for path in paths]
     prepare_anatomies(maps, Path(folder) / "set", spacing, held_out=["three"])
     return {}
 

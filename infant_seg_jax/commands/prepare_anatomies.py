@@ -1,24 +1,30 @@
 """turn label maps into anatomies that training renders its examples from.
 
 SCHEMA:LABELS are label maps of brains, or folders of them, each after what its values mean: the ids
-of freesurfer and synthseg, tissues, or a YAML or JSON file. Brains get heads around them, unless
-the label maps have them. Some are held out of training, and scans rendered of them at several ages
-and contrasts to validate on. If it is interrupted, the same command goes on where it was:
+of freesurfer, synthseg, bounti (one newborn) and fetal_atlas, tissues, or a YAML or JSON file.
+@SIZE,... behind it enlarges them, a fetus to a newborn or a newborn to several. Brains get heads
+around them, unless the label maps have them. Some are held out of training, and scans rendered of
+them at several ages and contrasts to validate on. If it is interrupted, the same command goes on
+where it was:
 
     infant-seg prepare-anatomies freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \\
+        bounti:NEWBORN@0.92,0.96,1,1.05 fetal_atlas:FETUS_OF_34_WEEKS@1.17 \\
         --held-out='2mo_*,7mo_*' --output=prepared/anatomies
     infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
 
-ARGUMENTS = "SCHEMA:LABELS..."
+if TYPE_CHECKING:
+    from infant_seg_jax.rendering.anatomy import LabelMapFile
+
+ARGUMENTS = "SCHEMA:LABELS[@SIZE,...]..."
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -67,21 +73,38 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
     )
 
 
-def find_label_maps(arguments: list[str]) -> list[tuple[LabelSchema, Path]]:
-    """The files that arguments such as `freesurfer:FOLDER` name, each with its schema.
+def find_label_maps(arguments: list[str]) -> "list[LabelMapFile]":
+    """The files that arguments such as `freesurfer:FOLDER` name, each with its schema and sizes.
 
     Raises:
         InputError: one is written otherwise, or names no schema or no file.
     """
     from infant_seg_jax.data.formats import find_volumes
+    from infant_seg_jax.rendering.anatomy import LabelMapFile
 
     found = []
     for argument in arguments:
-        schema, colon, path = argument.partition(":")
+        schema, colon, rest = argument.partition(":")
+        path, sizes = _split_sizes(rest)
         if not colon or not path:
             raise InputError(
                 f"{argument} does not say what its values mean, expected SCHEMA:LABELS as in "
                 "freesurfer:maps."
             )
-        found += [(find_schema(schema), file) for file in find_volumes([path])]
+        files = find_volumes([path])
+        found += [LabelMapFile(find_schema(schema), file, size) for file in files for size in sizes]
     return found
+
+
+def _split_sizes(text: str) -> tuple[str, list[float]]:
+    """A path and the sizes behind its last @, `[1.0]` where there are none."""
+    path, at, listed = text.rpartition("@")
+    if not at or Path(text).exists():
+        return text, [1.0]
+    try:
+        sizes = [float(size) for size in listed.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(0.5 <= size <= 2.0 for size in sizes):
+        raise InputError(f"{text} has the sizes {listed}, expected numbers from 0.5 to 2.")
+    return path, sizes

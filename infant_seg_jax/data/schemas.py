@@ -93,6 +93,25 @@ SYNTHSEG_SCHEMA = LabelSchema(
 aseg's ids, and those of SimNIBS's charm for the head around the brain (air, vessels, eyes, muscle,
 skin, spinal cord, bone, optic nerves). To FreeSurfer some of these numbers mean something else."""
 
+BOUNTI_SCHEMA = LabelSchema(
+    "bounti",
+    _table(
+        (BACKGROUND, (0,)),
+        (GM, (*range(1, 13), *range(31, 37))),  # the lobes' cortex; caudate, lentiform, thalamus
+        (WM, (*range(13, 26), 27)),  # the lobes' white matter, corpus callosum, brainstem
+        (CSF, range(37, 44)),  # around the brain, ventricles
+        (IGNORE, (26, 28, 29, 30)),  # what is left inside; a cerebellum drawn as one
+    ),
+)
+"""The 43 structures of Multi-BOUNTI's newborn (King's College London; Uus et al., 2023)."""
+
+FETAL_ATLAS_SCHEMA = LabelSchema(
+    "fetal_atlas",
+    _table((BACKGROUND, (0,)), (WM, (1, 7, 8)), (CSF, (2, 4)), (GM, (5, 6)), (IGNORE, (3,))),
+)
+"""The fetal atlas of Fidon et al. (Open Research Europe 1, 2021): white matter, ventricles,
+cerebellum, fluid, cortex, deep gray matter, brainstem, corpus callosum."""
+
 SCHEMAS = {
     schema.name: schema
     for schema in (
@@ -100,6 +119,10 @@ SCHEMAS = {
         *(DRAWEM87_SCHEMA, FREESURFER_SCHEMA, SYNTHSEG_SCHEMA),
     )
 }
+
+
+ANATOMY_SCHEMAS = {schema.name: schema for schema in (BOUNTI_SCHEMA, FETAL_ATLAS_SCHEMA)}
+"""Of label maps to render from; their values are too much like others' to be guessed."""
 
 
 def find_schema(name: str) -> LabelSchema:
@@ -111,12 +134,13 @@ def find_schema(name: str) -> LabelSchema:
     Raises:
         InputError: there is no such name or file, or the file holds something else.
     """
-    if name in SCHEMAS:
-        return SCHEMAS[name]
+    named = SCHEMAS | ANATOMY_SCHEMAS
+    if name in named:
+        return named[name]
     path = Path(name)
     if not path.is_file():
         raise InputError(
-            f"There is no label schema '{name}', expected one of {', '.join(SCHEMAS)}, or a YAML "
+            f"There is no label schema '{name}', expected one of {', '.join(named)}, or a YAML "
             "or JSON file that maps label ids to classes."
         )
     content = _read_mapping(path)

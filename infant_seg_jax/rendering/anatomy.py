@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from infant_seg_jax.data.cropping import crop_box
-from infant_seg_jax.data.formats import Affine, Grid
+from infant_seg_jax.data.formats import Affine, Grid, stem
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import read_label_map, spacing_of
 from infant_seg_jax.errors import InputError
@@ -27,6 +27,26 @@ DEEP_MM = 4.0
 """White matter further than this from gray matter myelinates early."""
 
 _GRAY = (Structure.CORTEX, Structure.DEEP_GRAY)
+
+
+@dataclass(frozen=True)
+class LabelMapFile:
+    """A label map to render from.
+
+    Attributes:
+        schema: what its values mean.
+        path: the file.
+        size: what the brain is enlarged by along each axis.
+    """
+
+    schema: LabelSchema
+    path: Path
+    size: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The file's, without its ending, and the size unless it is 1."""
+        return stem(self.path) + (f"_{self.size:g}" if self.size != 1 else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +68,11 @@ class Anatomy:
     grown: bool
 
 
-def read_anatomy(path: Path, schema: LabelSchema, head: bool = False) -> Anatomy:
+def read_anatomy(path: Path, schema: LabelSchema, head: bool = False, size: float = 1.0) -> Anatomy:
     """Read a label map; grow sulcal CSF where it has none, and tell deep white matter.
 
-    What it has around the brain is left out unless the `head` is wanted.
+    What it has around the brain is left out unless the `head` is wanted. All is enlarged by `size`
+    along each axis.
 
     Raises:
         InputError: as `data.volumes.read_label_map`, a value is not in the schema's table, or the
@@ -59,6 +80,7 @@ def read_anatomy(path: Path, schema: LabelSchema, head: bool = False) -> Anatomy
     """
     label_map = read_label_map(path)
     structures = to_structures(label_map.data, schema, str(path))
+    affine = label_map.affine @ np.diag([size, size, size, 1.0])
     if not head:
         structures[structures >= Structure.BONE] = Structure.OUTSIDE
     for structure, name in ((Structure.CORTEX, "gray"), (Structure.WHITE, "white")):
@@ -68,8 +90,8 @@ def read_anatomy(path: Path, schema: LabelSchema, head: bool = False) -> Anatomy
                 "map of a brain: name its schema with --schema."
             )
     return Anatomy(
-        complete(structures, spacing_of(label_map.affine)),
-        label_map.affine,
+        complete(structures, spacing_of(affine)),
+        affine,
         label_map.native,
         Path(path),
         not has_sulcal_csf(structures),

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infant_seg_jax.data.cropping import crop_affine, crop_box
-from infant_seg_jax.data.formats import Grid, stem
+from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, LabelSchema, count_classes
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preparing import prepare
@@ -35,7 +35,14 @@ from infant_seg_jax.rendering.anatomies import (
     affine_of,
     open_anatomies,
 )
-from infant_seg_jax.rendering.anatomy import Anatomy, distance_to, is_brain, is_near, read_anatomy
+from infant_seg_jax.rendering.anatomy import (
+    Anatomy,
+    LabelMapFile,
+    distance_to,
+    is_brain,
+    is_near,
+    read_anatomy,
+)
 from infant_seg_jax.rendering.cohort import BRIGHTNESS
 from infant_seg_jax.rendering.contrast import Prior
 from infant_seg_jax.rendering.heads import grow_head
@@ -72,7 +79,7 @@ HEAD_VIEW = View("T1w", 12.0, head=True)
 
 
 def prepare_anatomies(
-    label_maps: Sequence[tuple[LabelSchema, Path]],
+    label_maps: Sequence[LabelMapFile],
     output: Path,
     spacing_mm: float = 1.0,
     held_out: Sequence[str] = (),
@@ -86,7 +93,7 @@ def prepare_anatomies(
     give the same bytes.
 
     Args:
-        label_maps: each with its schema.
+        label_maps: what to prepare; of one file in several sizes each is an anatomy.
         output: is made, or holds the beginnings of the same set.
         spacing_mm: the voxel size of the set, and of the scans that its networks see.
         held_out: patterns of the names of those that are not to be trained on, or a fifth, drawn.
@@ -99,7 +106,7 @@ def prepare_anatomies(
             such as a set that was prepared with other parameters.
     """
     _check_names(label_maps)
-    names = [stem(path) for _, path in label_maps]
+    names = [label_map.name for label_map in label_maps]
     validation = _held_out(names, held_out, seed)
     training = [name for name in names if name not in validation]
     parameters = _parameters(label_maps, sorted(validation), spacing_mm, seed)
@@ -114,10 +121,10 @@ def prepare_anatomies(
     return open_anatomies(output)
 
 
-def _check_names(label_maps: Sequence[tuple[LabelSchema, Path]]) -> None:
-    paths = {stem(path): path for _, path in label_maps}
+def _check_names(label_maps: Sequence[LabelMapFile]) -> None:
+    paths = {label_map.name: label_map.path for label_map in label_maps}
     if len(paths) < len(label_maps):
-        names = [stem(path) for _, path in label_maps]
+        names = [label_map.name for label_map in label_maps]
         double = next(name for name in names if names.count(name) > 1)
         raise InputError(
             f"Two label maps have the name {double}, expected one of each: rename one."
@@ -130,7 +137,7 @@ def _check_names(label_maps: Sequence[tuple[LabelSchema, Path]]) -> None:
 
 
 def _parameters(
-    label_maps: Sequence[tuple[LabelSchema, Path]],
+    label_maps: Sequence[LabelMapFile],
     validation: Sequence[str],
     spacing_mm: float,
     seed: int,
@@ -144,10 +151,10 @@ def _parameters(
         "structures": [structure.name for structure in Structure],
         "class_names": list(CLASS_NAMES),
         "schemas": {
-            schema.name: {str(source): target for source, target in schema.table.items()}
-            for schema, _ in label_maps
+            one.schema.name: {str(source): target for source, target in one.schema.table.items()}
+            for one in label_maps
         },
-        "label_maps": [f"{schema.name}:{stem(path)}" for schema, path in label_maps],
+        "label_maps": [f"{one.schema.name}:{one.name}" for one in label_maps],
         "held_out": list(validation),
     }
 
@@ -158,7 +165,7 @@ def _views_of(validation: Sequence[str]) -> dict[str, tuple[View, ...]]:
 
 
 def _finish_anatomy(
-    label_map: tuple[LabelSchema, Path],
+    label_map: LabelMapFile,
     *,
     output: Path,
     spacing_mm: float,
@@ -166,12 +173,11 @@ def _finish_anatomy(
     views: Mapping[str, Sequence[View]],
 ) -> Entry:
     """The anatomy's entry in the manifest; it and scans of it are written unless they are there."""
-    schema, path = label_map
-    name = stem(path)
+    name, path, schema = label_map.name, label_map.path, label_map.schema
     identity = {"id": name, "sources": {path.name: sha256(path)}, "schema": schema.name}
 
     def write(folder: Path) -> dict[str, Any]:
-        anatomy = read_anatomy(path, schema, head=True)
+        anatomy = read_anatomy(path, schema, head=True, size=label_map.size)
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
         structures, distances = to_arrays(anatomy, spacing_mm, random)
         np.save(folder / "structures.npy", structures)

@@ -6,7 +6,12 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, WM, LabelSchema
-from infant_seg_jax.data.schemas import FREESURFER_SCHEMA, SYNTHSEG_SCHEMA
+from infant_seg_jax.data.schemas import (
+    BOUNTI_SCHEMA,
+    FETAL_ATLAS_SCHEMA,
+    FREESURFER_SCHEMA,
+    SYNTHSEG_SCHEMA,
+)
 
 
 class Structure(IntEnum):
@@ -69,7 +74,15 @@ _HEAD = {
     **dict.fromkeys((507, 508, 509, 512, 530), Structure.MUSCLE),
     **dict.fromkeys((502, 514), Structure.VESSELS),
 }
+_BY_BOUNTI_ID = {
+    **dict.fromkeys(range(39, 44), Structure.VENTRICLES),
+    **dict.fromkeys(range(31, 37), Structure.DEEP_GRAY),
+    27: Structure.BRAINSTEM,
+}
+_BY_FETAL_ID = {2: Structure.VENTRICLES, 6: Structure.DEEP_GRAY, 7: Structure.BRAINSTEM}
 _BY_ID = {
+    BOUNTI_SCHEMA.name: _BY_BOUNTI_ID,
+    FETAL_ATLAS_SCHEMA.name: _BY_FETAL_ID,
     FREESURFER_SCHEMA.name: _BY_ASEG_ID,
     SYNTHSEG_SCHEMA.name: _BY_ASEG_ID | _CHOROID_PLEXUS | _HEAD,
 }
@@ -78,7 +91,7 @@ _BY_ID = {
 def to_structures(
     label_map: Integer[np.ndarray, "x y z"], schema: LabelSchema, where: str
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Translate a label map; ids of `freesurfer` and `synthseg` tell deep gray from cortex, say.
+    """Translate a label map, of whose ids those in `_BY_ID` tell deep gray from cortex, say.
 
     Those of `synthseg` tell what is around the brain, too. Of other schemas the tissues are all
     that is known. `where` is named in the error.

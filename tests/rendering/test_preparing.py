@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,14 +15,14 @@ import pytest
 from scipy.spatial import KDTree
 
 from infant_seg_jax.__main__ import main
+from infant_seg_jax.commands.prepare_anatomies import find_label_maps
 from infant_seg_jax.data.formats import Grid
-from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.data.schemas import IBSR_SCHEMA, TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, open_anatomies
-from infant_seg_jax.rendering.anatomy import Anatomy, is_brain
+from infant_seg_jax.rendering.anatomy import Anatomy, LabelMapFile, is_brain, read_anatomy
 from infant_seg_jax.rendering.preparing import (
     MARGIN_MM,
     SURFACE_MM,
@@ -46,8 +47,8 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def listed(maps: Path) -> list[tuple[LabelSchema, Path]]:
-    return [(TISSUE_SCHEMA, path) for path in sorted(maps.iterdir())]
+def listed(maps: Path) -> list[LabelMapFile]:
+    return [LabelMapFile(TISSUE_SCHEMA, path) for path in sorted(maps.iterdir())]
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +156,23 @@ def test_other_parameters_are_refused(
     if unfinished:
         (folder / "manifest.json").rename(folder / "unfinished.json")
     before = files_in(folder)
+    first, *rest = listed(maps)
+    renamed = [replace(one, schema=IBSR_SCHEMA) for one in listed(maps)]
+    resized = [replace(first, size=1.1), *rest]
     others = [
         ("spacing_mm", listed(maps), 5.0, "t[a-h]*", 0),
         ("held_out", listed(maps), SPACING, "two", 0),
         ("seed", listed(maps), SPACING, "t[a-h]*", 1),
-        ("label_maps", [(IBSR_SCHEMA, p) for _, p in listed(maps)], SPACING, "t[a-h]*", 0),
+        (
+            "label_maps",
+            [replace(one, schema=IBSR_SCHEMA) for one in listed(maps)],
+            SPACING,
+            "t[a-h]*",
+            0,
+        ),
         ("label_maps", listed(maps)[:-1], SPACING, "three", 0),
     ]
+    others.append(("label_maps", resized, SPACING, "t[a-h]*", 0))
     for key, label_maps, spacing, held_out, seed in others:
         with pytest.raises(InputError, match=rf"was prepared otherwise \(.*{key}: [^;]*, not "):
             prepare_anatomies(label_maps, folder, spacing, [held_out], seed)
@@ -251,7 +262,7 @@ def test_names_are_told_apart_and_patterns_fit(maps: Path, tmp_path: Path) -> No
     with pytest.raises(InputError, match="Two label maps have the name one"):
         prepare_anatomies(twice, tmp_path / "out")
     for name in ("held_out", "scans"):
-        taken = [*listed(maps), (TISSUE_SCHEMA, maps / f"{name}.nii.gz")]
+        taken = [*listed(maps), LabelMapFile(TISSUE_SCHEMA, maps / f"{name}.nii.gz")]
         with pytest.raises(
             InputError, match=f"{name}.nii.gz has the name of a folder of every set"
         ):
@@ -309,3 +320,25 @@ def test_other_folders_and_arrays_are_refused(anatomies: Path, tmp_path: Path) -
     (folder / "splits.json").write_text('[{"train": [], "validation": [], "test": []}]')
     with pytest.raises(InputError, match="has no anatomy to train on"):
         open_anatomies(folder)
+
+
+def test_sizes_follow_a_path(maps: Path) -> None:
+    one = maps / "one.nii.gz"
+    found = find_label_maps([f"tissues:{one}@0.9,1,1.2", f"tissues:{maps / 'two.nii.gz'}"])
+    assert [(label_map.name, label_map.size) for label_map in found] == [
+        *(("one_0.9", 0.9), ("one", 1.0), ("one_1.2", 1.2), ("two", 1.0))
+    ]
+    for wrong in ("9", "", "1,x", "0.1"):
+        with pytest.raises(InputError):
+            find_label_maps([f"tissues:{one}@{wrong}"])
+
+
+def test_an_enlarged_anatomy_is_its_label_map_in_larger_voxels(maps: Path, tmp_path: Path) -> None:
+    path = maps / "one.nii.gz"
+    image = nib.load(path)
+    affine = image.affine @ np.diag([1.25, 1.25, 1.25, 1.0])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "larger.nii.gz")
+    expected = read_anatomy(tmp_path / "larger.nii.gz", TISSUE_SCHEMA)
+    found = read_anatomy(path, TISSUE_SCHEMA, size=1.25)
+    np.testing.assert_array_equal(found.structures, expected.structures)
+    np.testing.assert_allclose(found.affine, expected.affine)

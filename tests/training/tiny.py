@@ -10,6 +10,7 @@ from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.rendering.anatomies import AnatomySet
+from infant_seg_jax.rendering.anatomy import LabelMapFile
 from infant_seg_jax.rendering.preparing import prepare_anatomies
 
 
@@ -48,5 +49,5 @@ def tiny_anatomies(folder: Path, shape: tuple[int, int, int], count: int) -> Ana
         path = folder / "maps" / f"map{seed}.nii.gz"
         labels = render_phantom(seed, shape=shape, spacing=4.0).label_map
         write_label_map(path, labels, Grid(shape, np.diag([4.0, 4.0, 4.0, 1.0])))
-        label_maps.append((TISSUE_SCHEMA, path))
+        label_maps.append(LabelMapFile(TISSUE_SCHEMA, path))
     return prepare_anatomies(label_maps, folder / "set", 4.0, held_out=[f"map{count - 1}"])
