@@ -163,13 +163,7 @@ def test_other_parameters_are_refused(
         ("spacing_mm", listed(maps), 5.0, "t[a-h]*", 0),
         ("held_out", listed(maps), SPACING, "two", 0),
         ("seed", listed(maps), SPACING, "t[a-h]*", 1),
-        (
-            "label_maps",
-            [replace(one, schema=IBSR_SCHEMA) for one in listed(maps)],
-            SPACING,
-            "t[a-h]*",
-            0,
-        ),
+        ("label_maps", renamed, SPACING, "t[a-h]*", 0),
         ("label_maps", listed(maps)[:-1], SPACING, "three", 0),
     ]
     others.append(("label_maps", resized, SPACING, "t[a-h]*", 0))
