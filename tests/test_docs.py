@@ -14,10 +14,12 @@ PAGES = sorted(
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page, as links name them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    """The headings of a page and other places with a name, as links name them."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-    return {heading.strip().replace(" ", "-") for heading in plain}
+    named = re.findall(r'<a id="([^"]+)">', text)
+    return {*(heading.strip().replace(" ", "-") for heading in plain), *named}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
