@@ -85,8 +85,9 @@ def define_flags(values: flags.FlagValues) -> None:
         "modalities",
         [],
         "Of a BIDS tree: which images to label, as in T2w, if not those that the network names. "
-        "Without this flag, a network of any modality labels a session's T1w, or else its T2w, and "
-        "a session that lacks the one modality of a network has the same labelled, and is flagged.",
+        "Without this flag, a network of any modality uses a session's T1w and T2w together if "
+        "they are on one grid, else the T1w, or else the T2w; where a session lacks the one "
+        "modality of a network, its T1w or T2w is labelled, and is flagged.",
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -2,12 +2,15 @@
 
 A session's images are chosen by the network's modalities. Every image of a network with one
 modality is a scan of its own; of several modalities, those go together whose names have the same
-entities (`run-1`, `acq-fast`), or the only ones there are.
+entities (`run-1`, `acq-fast`), or the only ones there are. A network of any modality is given a T1w
+and a T2w together where they are on one grid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from infant_seg_jax.data.bids.derivatives import (
     MASKS,
@@ -18,12 +21,16 @@ from infant_seg_jax.data.bids.derivatives import (
 )
 from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION
-from infant_seg_jax.data.formats import stem
+from infant_seg_jax.data.formats import read_layout, stem
+from infant_seg_jax.data.formats.grid import corner_shifts
 from infant_seg_jax.data.prepared import ANY_MODALITY
+from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.scans import Inputs, Scan
 
 _MASKS = replace(MASKS, flag="mask")
+
+_SAME_VOXEL = 0.01
 
 OTHERS = ("T1w", "T2w")
 """What is labelled in a session without a network's one modality: the first of these that it has,
@@ -75,15 +82,17 @@ def find_bids(
         output: the derivative's folder.
         modalities: those of the network.
         chosen: which images to take for them, as `T1w`; empty for the modalities themselves, and,
-            in sessions without the network's only one, for their T1w or T2w. `ANY_MODALITY` is no
-            image's name, so that a network of it has each session's T1w, or else T2w.
+            in sessions without the network's only one, for their T1w or T2w. A network of
+            `ANY_MODALITY` is given each session's T1w and T2w together if they are on one grid,
+            else the T1w, or the T2w where there is no other; or all that are chosen.
         masks: as for `prepare`: the folder of a derivative that holds brain masks, or a pattern
             below `tree`; with `{}` in it, a path, `{}` being the scan's name without its ending.
 
     Raises:
         InputError: no session has what is wanted, or there are no such masks.
     """
-    if chosen and len(chosen) != len(modalities):
+    any_modality = tuple(modalities) == (ANY_MODALITY,)
+    if chosen and len(chosen) != len(modalities) and not any_modality:
         raise InputError(
             f"--modalities names {len(chosen)} image(s), expected one for each that the network "
             f"knows ({', '.join(modalities)})."
@@ -135,7 +144,9 @@ def find_bids(
 def _groups(session: Session, modalities: Sequence[str], chosen: Sequence[str]) -> Iterator[_Group]:
     own = [file for file in session.volumes() if session.owns(file)]
     images = [[f for f in own if _alike(f.suffix, name)] for name in chosen or modalities]
-    if len(modalities) == 1:
+    if tuple(modalities) == (ANY_MODALITY,) and not chosen:
+        yield from _with_partners(session, [[f for f in own if f.suffix == x] for x in OTHERS])
+    elif len(images) == 1:
         files = images[0]
         if not files and not chosen:
             others = ([f for f in own if f.suffix == other] for other in OTHERS)
@@ -158,6 +169,40 @@ def _groups(session: Session, modalities: Sequence[str], chosen: Sequence[str]) 
             yield _Group(session, tuple(files[key] for files in by_name), len(together) == 1)
 
 
+def _with_partners(session: Session, kinds: Sequence[Sequence[BidsFile]]) -> Iterator[_Group]:
+    """Each image of the first kind there is, with those of the others that go with it.
+
+    They go with it if they have the same entities, or each is the only one, and lie on its grid.
+    """
+    first, *others = [files for files in kinds if files] or [()]
+    for file in first:
+        found = (
+            next(
+                (
+                    other
+                    for other in files
+                    if other.entities == file.entities or len(first) == len(files) == 1
+                ),
+                None,
+            )
+            for files in others
+        )
+        partners = [other for other in found if other and _on_one_grid(file.path, other.path)]
+        yield _Group(session, (file, *partners), len(first) == 1)
+
+
+def _on_one_grid(one: Path, other: Path) -> bool:
+    """Whether two volumes have the same shape and, to a hundredth of a voxel, the same affine."""
+    try:
+        first, second = (read_layout(path).grid for path in (one, other))
+    except InputError:
+        return False  # Whoever reads it says why.
+    if first.shape != second.shape:
+        return False
+    shifts = np.linalg.norm(corner_shifts(second.affine, first.affine, first.shape), axis=1)
+    return bool(shifts.max() < _SAME_VOXEL * min(spacing_of(first.affine)))
+
+
 def _scan(group: _Group, output: Path, modalities: Sequence[str], chosen: Sequence[str]) -> Scan:
     first, *others = group.files
     shared = {
@@ -167,7 +212,7 @@ def _scan(group: _Group, output: Path, modalities: Sequence[str], chosen: Sequen
     }
     notices = tuple(
         f"{file.path} is a {file.suffix}, but the network was trained on {name}: expect errors."
-        for file, name in zip(group.files, modalities, strict=True)
+        for file, name in zip(group.files, modalities, strict=False)
         if name != ANY_MODALITY and not _alike(file.suffix, name)
     )
     session = group.session.within(output)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from infant_seg_jax.data.prepared import ANY_MODALITY
@@ -156,3 +158,42 @@ def test_a_network_of_any_modality_takes_t1w_or_else_t2w(tmp_path: Path) -> None
 
     chosen = find_bids(tmp_path, out, [ANY_MODALITY], ["PDw"])
     assert [(scan.images[0].name, scan.notices) for scan in chosen.scans] == [("sub-3_PDw.nii", ())]
+
+
+def test_a_network_of_any_modality_takes_both_where_they_are_on_one_grid(tmp_path: Path) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+
+    def write(name: str, shape: tuple[int, int, int] = (4, 5, 6), shift: float = 0.0) -> None:
+        affine = np.diag([2.0, 2.0, 2.0, 1.0])
+        affine[0, 3] = shift
+        path = tree / name.split("_")[0] / "anat" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.ones(shape, np.float32), affine), path)
+
+    for name in ("sub-1_T1w", "sub-2_T1w", "sub-3_T1w", "sub-4_run-1_T1w", "sub-4_run-2_T1w"):
+        write(name)
+    write("sub-1_desc-registered_T2w", shift=0.01)  # half a hundredth of a voxel
+    write("sub-2_T2w", shift=0.1)
+    write("sub-3_T2w", shape=(4, 5, 7))
+    write("sub-4_run-2_T2w")
+    found = {
+        scan.label_map.name: [image.name for image in scan.images]
+        for scan in find_bids(tree, out, [ANY_MODALITY]).scans
+    }
+    assert found == {
+        "sub-1_desc-infantseg_dseg.nii.gz": [
+            "sub-1_T1w.nii.gz",
+            "sub-1_desc-registered_T2w.nii.gz",
+        ],
+        "sub-2_desc-infantseg_dseg.nii.gz": ["sub-2_T1w.nii.gz"],
+        "sub-3_desc-infantseg_dseg.nii.gz": ["sub-3_T1w.nii.gz"],
+        "sub-4_run-1_desc-infantseg_dseg.nii.gz": ["sub-4_run-1_T1w.nii.gz"],
+        "sub-4_run-2_desc-infantseg_dseg.nii.gz": [
+            "sub-4_run-2_T1w.nii.gz",
+            "sub-4_run-2_T2w.nii.gz",
+        ],
+    }
+    chosen = find_bids(tree, out, [ANY_MODALITY], ["T2w", "T1w"]).scans
+    assert {len(scan.images) for scan in chosen} == {2} and len(chosen) == 4
+    alone = find_bids(tree, out, [ANY_MODALITY], ["T2w"]).scans
+    assert {len(scan.images) for scan in alone} == {1} and len(alone) == 4
