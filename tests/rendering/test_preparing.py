@@ -20,6 +20,7 @@ from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.data.schemas import IBSR_SCHEMA, TISSUE_SCHEMA
+from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, open_anatomies
 from infant_seg_jax.rendering.anatomy import Anatomy, LabelMapFile, is_brain, read_anatomy
@@ -329,9 +330,9 @@ def test_sizes_follow_a_path(maps: Path) -> None:
 
 def test_an_enlarged_anatomy_is_its_label_map_in_larger_voxels(maps: Path, tmp_path: Path) -> None:
     path = maps / "one.nii.gz"
-    image = nib.load(path)
-    affine = image.affine @ np.diag([1.25, 1.25, 1.25, 1.0])
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "larger.nii.gz")
+    label_map = read_label_map(path)
+    affine = label_map.affine @ np.diag([1.25, 1.25, 1.25, 1.0])
+    nib.save(nib.Nifti1Image(label_map.data, affine), tmp_path / "larger.nii.gz")
     expected = read_anatomy(tmp_path / "larger.nii.gz", TISSUE_SCHEMA)
     found = read_anatomy(path, TISSUE_SCHEMA, size=1.25)
     np.testing.assert_array_equal(found.structures, expected.structures)
