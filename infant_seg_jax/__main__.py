@@ -18,9 +18,10 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from infant_seg_jax.config import check_overrides
+from infant_seg_jax.config import check_overrides, expand_paths
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.huge_pages import restart_with_huge_pages
+from infant_seg_jax.paths import expand
 from infant_seg_jax.progress import quiet
 
 PROGRAM = "infant-seg"
@@ -91,6 +92,12 @@ def _with_underscores(argument: str) -> str:
     return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
+def _with_expanded_config(argument: str) -> str:
+    """`--config=~/mine.py` with the home folder, for the flag is not one of ours."""
+    flag, equals, value = argument.partition("=")
+    return f"{flag}={expand(value)}" if flag == "--config" and equals else argument
+
+
 def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
     wanted = getattr(command, "ARGUMENTS", "")
 
@@ -102,9 +109,10 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             check_overrides(argv)
             command.define_flags(values)
             _define_quiet(values)
-            arguments = values(argv)[1:]
+            argv = [_with_expanded_config(argument) for argument in argv]
+            arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
-                _ = values.config.keys  # A config that failed to load says so only when used.
+                expand_paths(values.config)  # One that failed to load says so here.
         except InputError as error:
             _fail(str(error), USAGE_STATUS)
         except flags.Error as error:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
+from infant_seg_jax.paths import expand
 
 if TYPE_CHECKING:
     Config: TypeAlias = Any
@@ -33,6 +34,8 @@ CHOICES = {
     "init.batch_norm": ("update", "freeze", "reset"),
 }
 """The keys whose value is one of a few names."""
+
+_PATHS = ("data.path", "rendering.path", "init.checkpoint")
 
 _CHANCES = (
     *("flip", "affine", "elastic", "gamma", "inversion", "bias_field", "gaussian_noise"),
@@ -235,6 +238,16 @@ def update_config(
                 f"{path} sets {prefix}.{key} to {value!r}, expected a value like {default!r}."
             )
         config[key] = type(default)(value)  # A whole number may stand for a float.
+
+
+def expand_paths(config: Config) -> None:
+    """Have the home folder stand for a `~` at the start of a config's paths, in place.
+
+    Raises:
+        InputError: as `expand`.
+    """
+    found = flatten(config)
+    config.update_from_flattened_dict({key: expand(found[key]) for key in _PATHS if key in found})
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from absl import flags
 
 from infant_seg_jax.commands.train import define_config_and_workdir
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import expand
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -66,7 +67,7 @@ def _start(text: str) -> tuple[str, str]:
             f"--starts has '{text}', expected NAME:PATH as in adult:runs/adult, with a name of "
             "letters, digits, - and _."
         )
-    return name, path
+    return name, expand(path)
 
 
 def _count(text: str) -> int:

@@ -22,6 +22,7 @@ from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema, parse_changes
 from infant_seg_jax.data.sources import SOURCES, Dataset, Query
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path
 from infant_seg_jax.progress import say
 
 
@@ -36,8 +37,8 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
-    flags.DEFINE_string("input", None, "The dataset's folder.", required=True, flag_values=values)
-    flags.DEFINE_string(
+    define_path("input", None, "The dataset's folder.", required=True, flag_values=values)
+    define_path(
         "output",
         None,
         "A new folder for the prepared set, or one that the same command has begun.",
@@ -53,19 +54,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "For the source folder: patterns, one per modality, with * for the case's name.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "labels",
         "",
         "For folder and bids: a pattern of the label maps, or the derivative that holds them.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "masks",
         "",
         "For folder and bids: a pattern of the brain masks, or the derivative that holds them.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "schema",
         "",
         f"What the label values mean, if not what the source says: {', '.join(SCHEMAS)}, or a YAML "

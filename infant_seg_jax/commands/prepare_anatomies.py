@@ -17,6 +17,7 @@ from absl import flags
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path, expand
 
 ARGUMENTS = "SCHEMA:LABELS..."
 
@@ -38,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("seed", 0, "Draws that, and heads.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string(
+    define_path(
         "output",
         None,
         "A new folder for the anatomies, or one that the same command has begun.",
@@ -83,5 +84,5 @@ def find_label_maps(arguments: list[str]) -> list[tuple[LabelSchema, Path]]:
                 f"{argument} does not say what its values mean, expected SCHEMA:LABELS as in "
                 "freesurfer:maps."
             )
-        found += [(find_schema(schema), file) for file in find_volumes([path])]
+        found += [(find_schema(schema), file) for file in find_volumes([expand(path)])]
     return found
