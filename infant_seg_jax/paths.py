@@ -1,6 +1,7 @@
-"""Paths as a person gives them, in flags and arguments."""
+"""Paths as a person gives them: a `~` at their start, commas between them or within them."""
 
 import os
+from collections.abc import Callable
 
 from absl import flags
 
@@ -40,3 +41,21 @@ def define_path(
 class _PathParser(flags.ArgumentParser[str]):
     def parse(self, argument: str) -> str:
         return expand(argument)
+
+
+def split_at_commas(text: str, is_one: Callable[[str], bool] | None = None) -> list[str]:
+    """The names that commas join in a text, though a name may have commas in it.
+
+    Args:
+        text: as in `T1w.nii.gz,T2w.nii.gz`; none if it is empty.
+        is_one: whether a text is a name, which is not split then; by default, whether there is a
+            file or folder of that name.
+    """
+    is_one = is_one or (lambda name: os.path.exists(os.path.expanduser(name)))
+    pieces, names = text.split(",") if text else [], []
+    while pieces:
+        starts = (",".join(pieces[:count]) for count in range(len(pieces), 0, -1))
+        name = next(filter(is_one, starts), pieces[0].strip())
+        names.append(name)
+        del pieces[: name.count(",") + 1]
+    return names

@@ -1,4 +1,4 @@
-"""Paths as people write them: the home folder as `~`."""
+"""Paths as people write them: the home folder as `~`, several with commas between them."""
 
 from importlib import import_module
 from pathlib import Path
@@ -8,9 +8,9 @@ from absl import flags
 
 from infant_seg_jax.__main__ import COMMANDS, main
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.paths import expand
+from infant_seg_jax.paths import expand, split_at_commas
 
-NO_PATHS = {"case", "coordinator", "map", "max_memory", "split", "which"}
+NO_PATHS = {"case", "coordinator", "held_out", "map", "max_memory", "split", "starts", "which"}
 """All flags of the commands that are any text but a path."""
 
 
@@ -72,3 +72,44 @@ def test_arguments_and_configs_may_begin_with_a_tilde(
             main(arguments)
         assert f"{home}/{where}" in capsys.readouterr().err
     assert not list(Path.cwd().iterdir())
+
+
+def test_names_that_commas_join_are_split_but_not_at_their_own(home: Path) -> None:
+    (Path("Doe, Jane")).mkdir()
+    for name in ("T1.nii", "Doe, Jane/T1.nii", "Doe, Jane/T2.nii", "a,b.nii", "a", " c.nii"):
+        Path(name).touch()
+    (home / "T2.nii").touch()
+    for names in (
+        ["T1.nii"],
+        ["a,b.nii"],
+        ["Doe, Jane/T1.nii", "Doe, Jane/T2.nii"],
+        ["T1.nii", "a,b.nii", "a", "Doe, Jane"],
+        [" c.nii", "~/T2.nii"],
+        ["nowhere.nii", "T1.nii"],
+    ):
+        assert split_at_commas(",".join(names)) == names
+    assert split_at_commas("T1.nii, nowhere.nii") == ["T1.nii", "nowhere.nii"]
+    assert split_at_commas("") == []
+    assert split_at_commas("x:a,b,y:c", lambda name: name == "x:a,b") == ["x:a,b", "y:c"]
+
+
+def test_patterns_and_starts_may_have_commas_in_them(home: Path) -> None:
+    prepare, transfer, anatomies = (
+        import_module(f"infant_seg_jax.commands.{name}")
+        for name in ("prepare", "compare_transfer", "prepare_anatomies")
+    )
+    for name in ("1", "2"):
+        folder = home / "Doe, Jane" / name
+        folder.mkdir(parents=True)
+        for modality in ("T1w", "T2w"):
+            (folder / f"{modality}.nii.gz").touch()
+    values = flags.FlagValues()
+    prepare.define_flags(values)
+    patterns = "--images=Doe, Jane/*/T1w,Doe, Jane/*/T2w.nii.gz"
+    values(["", "--source=folder", "--input=~", "--modalities=a,b", patterns, "--output=o"])
+    assert [case.case_id for case in prepare.find_dataset(values).cases] == ["1", "2"]
+
+    names = ["adult:~/Doe, Jane", "any:bundled"]
+    assert split_at_commas(",".join(names), transfer.is_start) == names
+    label_maps = [Path("Doe, J.nii"), Path("2mo_1.nii")]
+    assert anatomies.held_out_patterns("Doe,*,2mo_*", label_maps) == ["Doe,*", "2mo_*"]

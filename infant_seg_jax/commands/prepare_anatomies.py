@@ -10,6 +10,8 @@ and contrasts to validate on. If it is interrupted, the same command goes on whe
     infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
 """
 
+import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -17,7 +19,7 @@ from absl import flags
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.paths import define_path, expand
+from infant_seg_jax.paths import define_path, expand, split_at_commas
 
 ARGUMENTS = "SCHEMA:LABELS..."
 
@@ -31,9 +33,9 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=10.0,
         flag_values=values,
     )
-    flags.DEFINE_list(
+    flags.DEFINE_string(
         "held_out",
-        [],
+        "",
         "Patterns of the names of label maps that are not to be trained on; without any a fifth "
         "of them is drawn.",
         flag_values=values,
@@ -57,8 +59,9 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
 
     use_compilation_cache()
     output = Path(values.output)
+    held_out = held_out_patterns(values.held_out, [path for _, path in label_maps])
     found = prepare_anatomies(
-        label_maps, output, values.spacing_mm, held_out=values.held_out, seed=values.seed
+        label_maps, output, values.spacing_mm, held_out=held_out, seed=values.seed
     )
     count = len(found.training)
     print(f"Prepared {len(label_maps)} anatomies, {count} of them to train on.")
@@ -66,6 +69,14 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
         "Next: infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/agnostic "
         f"--config.rendering.path={output} --config.data.path={output / HELD_OUT}"
     )
+
+
+def held_out_patterns(text: str, label_maps: Sequence[Path]) -> list[str]:
+    """The patterns that commas join, though the names of label maps may have commas in them."""
+    from infant_seg_jax.data.formats import stem
+
+    names = list(map(stem, label_maps))
+    return split_at_commas(text, lambda pattern: bool(fnmatch.filter(names, pattern)))
 
 
 def find_label_maps(arguments: list[str]) -> list[tuple[LabelSchema, Path]]:
