@@ -5,6 +5,7 @@ arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
 `run(values, arguments)`.
 """
 
+import io
 import os
 import platform
 import re
@@ -51,6 +52,9 @@ USAGE_STATUS = 2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, 1 for what a person gave us, or 2 for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Whatever names of files it cannot encode.
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             _start(arguments)

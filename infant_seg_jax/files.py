@@ -1,11 +1,14 @@
 """Files that are either whole or absent: write aside, then rename."""
 
+import csv
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,10 +91,36 @@ def _aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, made `legible`, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(legible(text), encoding="utf-8", newline="")
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[Any]], delimiter: str = ",") -> None:
+    """Write rows of cells as CSV, or with another delimiter, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all.
+
+    What is not ASCII is escaped, bytes of a file's name that are no text, too, so that a name is
+    read as it was written.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def legible(name: str) -> str:
+    """A name as text that can be written anywhere: bytes that are no UTF-8 as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_named(text: str) -> str:
+    """The name that `legible` made a text of."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
 
 
 def read_json(path: Path) -> Any:

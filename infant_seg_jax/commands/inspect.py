@@ -12,7 +12,6 @@ is changed. The exit status is 1 if a file cannot be read.
     infant-seg inspect --schema=drawem9 --output=report.json DHCP
 """
 
-import io
 import sys
 import textwrap
 from collections import Counter
@@ -61,8 +60,6 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     schema = find_schema(values.schema) if values.schema else None
     inspection = inspect_paths([Path(argument) for argument in arguments], schema)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names in bytes that are no text
     console = Console(highlight=False)
     for file in inspection.files:
         _print_file(console, file)

@@ -19,6 +19,7 @@ from jaxtyping import Shaped
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import legible
 from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
 from infant_seg_jax.report.page import environment, template_text
 from infant_seg_jax.report.slices import gray_window
@@ -98,7 +99,7 @@ def viewer_files(
     }
     page = environment().get_template("viewer.html")
     text = page.render(title=str(scan), config=json.dumps(config))
-    files[""] = Served("text/html; charset=utf-8", text.encode("utf-8", errors="backslashreplace"))
+    files[""] = Served("text/html; charset=utf-8", legible(text).encode())
     return files
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from infant_seg_jax.files import atomic_path
+from infant_seg_jax.files import write_text
 from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.trackers import start_tracker
 
@@ -32,9 +32,7 @@ class MetricsLog:
             return
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= from_step]
-        with atomic_path(path) as temporary:
-            text = "".join(json.dumps(line) + "\n" for line in kept)
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._trackers = [start_tracker(name, workdir) for name in trackers]
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step)
