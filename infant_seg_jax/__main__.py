@@ -116,7 +116,8 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             argv = [_with_expanded_config(argument) for argument in argv]
             arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
-                expand_paths(values.config)  # One that failed to load says so here.
+                _ = values.config.keys  # A config that failed to load says so only when used.
+                expand_paths(values.config)
         except InputError as error:
             _fail(str(error), USAGE_STATUS)
         except flags.Error as error:
