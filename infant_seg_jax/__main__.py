@@ -21,6 +21,7 @@ from absl import app, flags, logging
 
 from infant_seg_jax.config import check_overrides, expand_paths
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import FULL
 from infant_seg_jax.huge_pages import restart_with_huge_pages
 from infant_seg_jax.paths import expand
 from infant_seg_jax.progress import quiet
@@ -60,9 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _start(arguments)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
+            raise
         # What is still unwritten goes nowhere (Python's documentation of SIGPIPE).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno in FULL:
+            _fail(f"the disk that is written to is full ({error}): make room on it.", 1)
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: write aside, then rename."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -15,6 +16,10 @@ from typing import Any
 
 from infant_seg_jax.errors import InputError
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""The numbers of errors that say that a disk, or what of it one may use, is full."""
+
+_ASIDE = ".writing-"
 _MAX_JSON = 2**26
 
 
@@ -26,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     format by them.
 
     Raises:
-        InputError: the folder cannot be created or written to.
+        InputError: the folder cannot be created or written to, or its disk is full.
     """
     path = Path(path)
     with _aside(path) as aside:
@@ -41,7 +46,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: `path` exists already and is not an empty folder, or its parent cannot be
-            written to.
+            written to, or its disk is full.
     """
     path = Path(path)
     check_is_new(path)
@@ -71,10 +76,29 @@ def check_is_new(path: Path) -> None:
         raise InputError(f"{path} exists already and is not an empty folder: name another output.")
 
 
+@contextmanager
+def errors_of_writing(folder: Path) -> Iterator[None]:
+    """Have errors of writing to files in a folder be InputErrors.
+
+    Raises:
+        InputError: something cannot be written there.
+        OSError: of a file that lies elsewhere, which is only read then.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and not Path(error.filename).is_relative_to(folder):
+            raise
+        raise _cannot_write(folder, error) from error
+
+
 def _cannot_write(folder: Path, error: OSError) -> InputError:
+    remedy = "make room on its disk, or name another output folder"
+    full = error.errno in {*FULL, None}  # NumPy's, of an array written in part, has no number.
+    folder = Path(*(part for part in folder.parts if not part.startswith(_ASIDE)))
     return InputError(
-        f"Cannot write to the folder {folder} ({error.strerror}): "
-        "name an output folder that you may write to."
+        f"Cannot write to the folder {folder} ({error.strerror or error}): "
+        f"{remedy if full else 'name an output folder that you may write to'}."
     )
 
 
@@ -82,11 +106,12 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 def _aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=path.parent))
     except OSError as error:
         raise _cannot_write(path.parent, error) from error
     try:
-        yield aside
+        with errors_of_writing(path.parent):
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

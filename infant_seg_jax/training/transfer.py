@@ -178,7 +178,7 @@ def parse_multipliers(init: Config) -> list[tuple[float, str]]:
 def write_table(path: Path, rows: Sequence[PartStart]) -> None:
     """Write how each parameter starts as tab-separated values."""
     header = [field.name for field in fields(PartStart)]
-    write_rows(path, [header, *map(astuple, rows)], delimiter="\t")
+    write_rows(path, [header, *(astuple(row) for row in rows)], delimiter="\t")
 
 
 def summary(rows: Sequence[PartStart]) -> str:

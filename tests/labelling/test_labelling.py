@@ -232,7 +232,8 @@ def test_one_bad_scan_stops_no_other(scans, tmp_path):
     assert [outcome.failed for outcome in outcomes] == [False, True, False, True, True]
     assert f"{scans / 'b.nii.gz'} cannot be read" in outcomes[1].what
     assert outcomes[3].what == f"{scans / 'd.nii.gz'} is too bright."
-    assert outcomes[4].what.startswith(f"{scans / 'e.nii.gz'} could not be labelled (")
+    assert outcomes[4].what.startswith(f"Cannot write to the folder {out} (Is a directory): ")
+    assert not [path for path in out.glob("e_*") if path.is_file()]
     assert sorted(path.name for path in out.glob("*_dseg.nii.gz")) == [
         "a_dseg.nii.gz",
         "c_dseg.nii.gz",
