@@ -69,6 +69,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno in FULL:
             _fail(f"the disk that is written to is full ({error}): make room on it.", 1)
         sys.exit(1)
+    except Exception:
+        if _has_device():
+            raise
+        _fail(
+            f"JAX finds no device of the platform {os.environ.get('JAX_PLATFORMS')} here: unset "
+            "JAX_PLATFORMS, or install what JAX needs for it, as launch/install.sh does.",
+            1,
+        )
+
+
+def _has_device() -> bool:
+    """Whether JAX, if it was loaded, has a device to compute on; it says so in many ways."""
+    try:
+        return "jax" not in sys.modules or bool(sys.modules["jax"].devices())
+    except Exception:
+        return False
 
 
 def _start(arguments: Sequence[str] | None) -> None:

@@ -7,10 +7,12 @@ and the volumes that were named.
 
 import json
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -109,9 +111,17 @@ def start_server(files: Mapping[str, Served]) -> tuple[ThreadingHTTPServer, str]
     It serves as long as its `serve_forever` runs.
     """
     token = secrets.token_urlsafe(24)
-    server = ThreadingHTTPServer((_HOST, 0), _handler(files, token))
-    server.daemon_threads = True
+    server = _Server((_HOST, 0), _handler(files, token))
     return server, f"http://{_HOST}:{server.server_port}/{token}/"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where a browser has left before it had all that it asked for."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(files: Mapping[str, Served], token: str) -> type[BaseHTTPRequestHandler]:
