@@ -5,6 +5,7 @@ arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
 `run(values, arguments)`.
 """
 
+import io
 import os
 import platform
 import re
@@ -18,9 +19,11 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from infant_seg_jax.config import check_overrides
+from infant_seg_jax.config import check_overrides, expand_paths
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import FULL
 from infant_seg_jax.huge_pages import restart_with_huge_pages
+from infant_seg_jax.paths import expand
 from infant_seg_jax.progress import quiet
 
 PROGRAM = "infant-seg"
@@ -50,15 +53,38 @@ USAGE_STATUS = 2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, 1 for what a person gave us, or 2 for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Whatever names of files it cannot encode.
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             _start(arguments)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
+            raise
         # What is still unwritten goes nowhere (Python's documentation of SIGPIPE).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno in FULL:
+            _fail(f"the disk that is written to is full ({error}): make room on it.", 1)
         sys.exit(1)
+    except Exception:
+        if _has_device():
+            raise
+        _fail(
+            f"JAX finds no device of the platform {os.environ.get('JAX_PLATFORMS')} here: unset "
+            "JAX_PLATFORMS, or install what JAX needs for it, as launch/install.sh does.",
+            1,
+        )
+
+
+def _has_device() -> bool:
+    """Whether JAX, if it was loaded, has a device to compute on; it says so in many ways."""
+    try:
+        return "jax" not in sys.modules or bool(sys.modules["jax"].devices())
+    except Exception:
+        return False
 
 
 def _start(arguments: Sequence[str] | None) -> None:
@@ -91,6 +117,12 @@ def _with_underscores(argument: str) -> str:
     return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
+def _with_expanded_config(argument: str) -> str:
+    """`--config=~/mine.py` with the home folder, for the flag is not one of ours."""
+    flag, equals, value = argument.partition("=")
+    return f"{flag}={expand(value)}" if flag == "--config" and equals else argument
+
+
 def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
     wanted = getattr(command, "ARGUMENTS", "")
 
@@ -102,9 +134,11 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             check_overrides(argv)
             command.define_flags(values)
             _define_quiet(values)
-            arguments = values(argv)[1:]
+            argv = [_with_expanded_config(argument) for argument in argv]
+            arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
+                expand_paths(values.config)
         except InputError as error:
             _fail(str(error), USAGE_STATUS)
         except flags.Error as error:

@@ -7,6 +7,7 @@ written to the cache of compiled programs: it is compiled in every process, in a
 
 import contextlib
 import os
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ ONEDNN_VARIABLE = "INFANT_SEG_ONEDNN"
 _SINCE = (0, 11, 0)
 ONEDNN_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_onednn_custom_call": True}
 _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
+_LEAST_ROOM = 2**20
+"""Bytes; with less, a disk counts as full."""
 _ZLIB = b"\x78"
 _cache_lock = threading.Lock()
 
@@ -101,11 +104,24 @@ def _uncached() -> Iterator[None]:
 
 
 def use_compilation_cache() -> None:
-    """Keep what XLA compiles in the user's cache folder, unless JAX was told of another."""
+    """Keep what XLA compiles in the user's cache folder, unless JAX was told of another.
+
+    Where there is none that can be written to, nothing is kept, and a line says so.
+    """
     if jax.config.values.get("jax_compilation_cache_dir"):
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "infant_seg_jax" / "compiled"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "infant_seg_jax" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_LEAST_ROOM))
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder.
+        note(
+            f"Programs are compiled anew in every run, as they cannot be kept ({error}): "
+            "XDG_CACHE_HOME may name a folder for them."
+        )
+        return
     remove_broken_entries(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # By default only what takes a second to compile is kept, and a prediction is of many programs

@@ -1,17 +1,25 @@
 """Files that are either whole or absent: write aside, then rename."""
 
+import csv
+import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infant_seg_jax.errors import InputError
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""The numbers of errors that say that a disk, or what of it one may use, is full."""
+
+_ASIDE = ".writing-"
 _MAX_JSON = 2**26
 
 
@@ -23,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     format by them.
 
     Raises:
-        InputError: the folder cannot be created or written to.
+        InputError: the folder cannot be created or written to, or its disk is full.
     """
     path = Path(path)
     with _aside(path) as aside:
@@ -38,7 +46,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: `path` exists already and is not an empty folder, or its parent cannot be
-            written to.
+            written to, or its disk is full.
     """
     path = Path(path)
     check_is_new(path)
@@ -68,10 +76,29 @@ def check_is_new(path: Path) -> None:
         raise InputError(f"{path} exists already and is not an empty folder: name another output.")
 
 
+@contextmanager
+def errors_of_writing(folder: Path) -> Iterator[None]:
+    """Have errors of writing to files in a folder be InputErrors.
+
+    Raises:
+        InputError: something cannot be written there.
+        OSError: of a file that lies elsewhere, which is only read then.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and not Path(error.filename).is_relative_to(folder):
+            raise
+        raise _cannot_write(folder, error) from error
+
+
 def _cannot_write(folder: Path, error: OSError) -> InputError:
+    remedy = "make room on its disk, or name another output folder"
+    full = error.errno in {*FULL, None}  # NumPy's, of an array written in part, has no number.
+    folder = Path(*(part for part in folder.parts if not part.startswith(_ASIDE)))
     return InputError(
-        f"Cannot write to the folder {folder} ({error.strerror}): "
-        "name an output folder that you may write to."
+        f"Cannot write to the folder {folder} ({error.strerror or error}): "
+        f"{remedy if full else 'name an output folder that you may write to'}."
     )
 
 
@@ -79,19 +106,46 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 def _aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=path.parent))
     except OSError as error:
         raise _cannot_write(path.parent, error) from error
     try:
-        yield aside
+        with errors_of_writing(path.parent):
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, made `legible`, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(legible(text), encoding="utf-8", newline="")
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[Any]], delimiter: str = ",") -> None:
+    """Write rows of cells as CSV, or with another delimiter, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all.
+
+    What is not ASCII is escaped, bytes of a file's name that are no text, too, so that a name is
+    read as it was written.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def legible(name: str) -> str:
+    """A name as text that can be written anywhere: bytes that are no UTF-8 as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_named(text: str) -> str:
+    """The name that `legible` made a text of."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
 
 
 def read_json(path: Path) -> Any:

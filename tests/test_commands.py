@@ -71,6 +71,29 @@ def test_output_that_nobody_reads_is_no_traceback(unbuffered: str) -> None:
     assert (result.returncode, result.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("arguments", [["--version", "--verbose"], ["predict"]])
+def test_a_platform_that_is_not_there_is_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    """JAX raises AssertionErrors, too, where the plugin of a platform is not installed."""
+    scan = tmp_path / "scan.nii"
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), scan)
+    if arguments == ["predict"]:
+        arguments = ["predict", f"--input={scan}", f"--output={tmp_path / 'out'}"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": str(tmp_path)}
+    for platform in ("cuda", "nonsense"):
+        result = subprocess.run(
+            [sys.executable, "-m", "infant_seg_jax", *arguments],
+            cwd=REPOSITORY,
+            env=environment | {"JAX_PLATFORMS": platform},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1
+        (said,) = result.stderr.splitlines()
+        assert f"JAX finds no device of the platform {platform} here" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])

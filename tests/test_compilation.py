@@ -38,6 +38,33 @@ def test_another_process_finds_even_what_compiles_at_once(tmp_path: Path) -> Non
     assert said == [["cache_misses"], ["cache_hits"]]
 
 
+NO_HOME = """
+import pathlib, warnings
+def home(): raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = home
+warnings.simplefilter("error")
+"""
+
+
+@pytest.mark.parametrize("unusable", ["no home", "a file in its way", "no room"])
+def test_without_a_folder_for_the_cache_all_goes_on(tmp_path: Path, unusable: str) -> None:
+    (tmp_path / "file").touch()
+    cache = {"no home": "", "a file in its way": f"{tmp_path}/file", "no room": str(tmp_path)}
+    full = "import os, tempfile; tempfile.TemporaryFile = lambda **_: open('/dev/full', 'wb')"
+    before = {"no home": NO_HOME, "no room": full}.get(unusable, "")
+    said = subprocess.run(
+        [sys.executable, "-c", f"{before}\n{COMPILE}"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": cache[unusable]},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert len(said.stderr.splitlines()) == 1
+    assert "XDG_CACHE_HOME may name a folder" in said.stderr
+    assert not said.stdout.split()  # neither a miss nor a hit
+
+
 COMPILE_WITH_ONEDNN = """
 import warnings
 from functools import partial

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.data.labels import CSF, GM, WM
+from infant_seg_jax.evaluation.score_files import read_scores
 from infant_seg_jax.metrics.measures import METRICS
 from tests.data.volume_files import save
 
+REPOSITORY = Path(__file__).parents[1]
 SUBJECTS = 5
 
 
@@ -62,6 +65,30 @@ def evaluate(data: Path, name: str) -> list[str]:
         f"--output={data / 'scores' / name}",
         "--noreport",
     ]
+
+
+def test_names_that_cannot_be_encoded_are_written_with_backslashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "maps").mkdir()
+    for name in (b"ok_dseg.nii.gz", b"caf\xe9_dseg.nii.gz"):
+        save(tmp_path / "maps" / os.fsdecode(name), label_map())
+    both = f"--prediction={tmp_path / 'maps'}", f"--truth={tmp_path / 'maps'}"
+    run(capsys, "evaluate", *both, f"--output={tmp_path / 'scores'}")
+    found = read_scores(tmp_path / "scores")
+    assert sorted(found.subjects) == [r"caf\udce9", "ok"]
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert page.count("The picture is without the scan") == 0 and r"caf\udce9" in page
+    run(capsys, "compare", tmp_path / "scores", tmp_path / "scores")
+    said = subprocess.run(
+        [sys.executable, "-m", "infant_seg_jax", "evaluate", *both, "--output=Zoë", "--noreport"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert rb"Written to Zo\xeb/metrics.csv" in said.stdout
 
 
 def test_evaluate_prints_a_table_and_writes_it(

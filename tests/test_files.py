@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 
@@ -76,6 +77,37 @@ def test_folder_that_cannot_be_written_to_is_named(tmp_path, atomic):
     with pytest.raises(InputError, match=f"Cannot write to the folder {tmp_path / 'file'} "):
         with atomic(tmp_path / "file" / "out"):
             pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_folder])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
+        (OSError("1000 requested and 10 written"), "1000 requested and 10 written"),  # NumPy's
+    ],
+)
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, atomic, error, reason):
+    said = f"Cannot write to the folder {tmp_path} .{reason}.: make room on its disk"
+    with pytest.raises(InputError, match=said):
+        with atomic(tmp_path / "out") as aside:
+            if atomic is atomic_folder:  # of which each file is written in the same way
+                (aside / "first").write_text("f")
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_a_folder_to_be_is_not_named_by_where_it_is_written_meanwhile(tmp_path):
+    with pytest.raises(InputError, match=f"Cannot write to the folder {tmp_path / 'set'} .No sp"):
+        with atomic_folder(tmp_path / "set") as folder, atomic_path(folder / "a.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_read_meanwhile_is_not_what_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        with atomic_path(tmp_path / "out"):
+            open(tmp_path.parent / "elsewhere")
 
 
 def test_json_goes_round(tmp_path):

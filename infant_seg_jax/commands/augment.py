@@ -15,12 +15,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path
 
 _PICTURES = (".png", ".pdf", ".svg")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("data", None, "A prepared set.", required=True, flag_values=values)
+    define_path("data", None, "A prepared set.", required=True, flag_values=values)
     flags.DEFINE_string(
         "case", "", "Which case; the first with labels if none.", flag_values=values
     )
@@ -31,7 +32,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "overrides its values.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "output",
         None,
         f"The picture to write ({', '.join(_PICTURES)}).",

@@ -24,6 +24,7 @@ from infant_seg_jax.evaluation.score_files import read_scores, to_json
 from infant_seg_jax.evaluation.score_table import in_words
 from infant_seg_jax.files import write_json
 from infant_seg_jax.metrics.measures import METRICS
+from infant_seg_jax.paths import define_path
 
 ARGUMENTS = "A B"
 
@@ -42,9 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=0,
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "output", "", "A JSON file for all that is found, for scripts.", flag_values=values
-    )
+    define_path("output", "", "A JSON file for all that is found, for scripts.", flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:

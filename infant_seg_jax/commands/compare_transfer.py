@@ -15,6 +15,7 @@ bundled model:
         --subjects=2 --workdir=runs/starts
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from absl import flags
 
 from infant_seg_jax.commands.train import define_config_and_workdir
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import expand, split_at_commas
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -32,9 +34,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seeds", 1, "Runs of each kind, with as many seeds.", lower_bound=1, flag_values=values
     )
-    flags.DEFINE_list(
+    flags.DEFINE_string(
         "starts",
-        [],
+        "",
         "Networks to start from instead of config.init.checkpoint, as in adult:runs/adult.",
         flag_values=values,
     )
@@ -42,7 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     counts = [_count(text) for text in values.subjects]
-    starts = dict(_start(text) for text in values.starts)
+    starts = dict(_start(text) for text in split_at_commas(values.starts, is_start))
 
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.cpu_devices import use_cores_as_devices
@@ -59,6 +61,11 @@ def run(values: flags.FlagValues) -> None:
     print(f"Written to {workdir / 'comparison.json'} and {workdir / 'comparison.png'}.")
 
 
+def is_start(text: str) -> bool:
+    """Whether a text names one network that is there, whatever commas its path has."""
+    return os.path.exists(os.path.expanduser(text.partition(":")[2]))
+
+
 def _start(text: str) -> tuple[str, str]:
     name, _, path = text.partition(":")
     if not path or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -66,7 +73,7 @@ def _start(text: str) -> tuple[str, str]:
             f"--starts has '{text}', expected NAME:PATH as in adult:runs/adult, with a name of "
             "letters, digits, - and _."
         )
-    return name, path
+    return name, expand(path)
 
 
 def _count(text: str) -> int:

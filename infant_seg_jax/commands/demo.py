@@ -11,9 +11,11 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.paths import define_path
+
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("output", "demo", "A new folder for everything.", flag_values=values)
+    define_path("output", "demo", "A new folder for everything.", flag_values=values)
     flags.DEFINE_bool("report", True, "Draw OUTPUT/report.html.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "Draws the phantoms and the networks.", flag_values=values)
 

@@ -31,32 +31,33 @@ from absl import flags
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
+from infant_seg_jax.paths import define_path
 
 if TYPE_CHECKING:
     from infant_seg_jax.evaluation.gathering import Evaluation
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("prediction", None, "A folder of label maps, or one.", flag_values=values)
-    flags.DEFINE_string("truth", None, "The folder of their truths, or one.", flag_values=values)
-    flags.DEFINE_string(
+    define_path("prediction", None, "A folder of label maps, or one.", flag_values=values)
+    define_path("truth", None, "The folder of their truths, or one.", flag_values=values)
+    define_path(
         "images",
         None,
         "The folder of their scans, or one, for the pictures of the report.",
         flag_values=values,
     )
     for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
-        flags.DEFINE_string(
+        define_path(
             name,
             TISSUE_SCHEMA.name,
             f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
             "JSON file with lines such as '7: GM'.",
             flag_values=values,
         )
-    flags.DEFINE_string(
+    define_path(
         "checkpoint", None, "The folder of a training run or of a model.", flag_values=values
     )
-    flags.DEFINE_string("data", None, "A prepared set.", flag_values=values)
+    define_path("data", None, "A prepared set.", flag_values=values)
     flags.DEFINE_string(
         "split", "validation", "Which of its splits: train, validation, test.", flag_values=values
     )
@@ -75,7 +76,7 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=0.0,
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "output",
         None,
         "The folder for metrics.csv and metrics.json.",

@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from infant_seg_jax.commands.augment import check_picture
+from infant_seg_jax.paths import define_path
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -24,7 +25,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.mark_flag_as_required("config", values)
-    flags.DEFINE_string("output", None, "The picture to write.", required=True, flag_values=values)
+    define_path("output", None, "The picture to write.", required=True, flag_values=values)
     flags.DEFINE_integer(
         "count", 16, "How many examples.", lower_bound=1, upper_bound=200, flag_values=values
     )

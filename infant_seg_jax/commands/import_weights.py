@@ -24,12 +24,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from infant_seg_jax.commands.export_model import define_float16, report
+from infant_seg_jax.paths import define_path
 
 ARGUMENTS = "STATE_DICT OUT"
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
+    define_path(
         "like",
         "",
         "The --workdir of a run, or a model folder, whose modalities, preparation and windows to "

@@ -12,7 +12,6 @@ is changed. The exit status is 1 if a file cannot be read.
     infant-seg inspect --schema=drawem9 --output=report.json DHCP
 """
 
-import io
 import sys
 import textwrap
 from collections import Counter
@@ -37,6 +36,7 @@ from infant_seg_jax.data.inspection.reports import as_json
 from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUES, name_of_class
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.files import write_json
+from infant_seg_jax.paths import define_path
 
 ARGUMENTS = "PATH..."
 
@@ -47,23 +47,19 @@ _ORDER = (*CLASS_NAMES[1:], name_of_class(IGNORE), CLASS_NAMES[0], "")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
+    define_path(
         "schema",
         "",
         f"What label values mean: {', '.join(SCHEMAS)}, or a YAML or JSON file with lines such as "
         "'7: GM'. By default, of each label map the schema that fits it best.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "output", "", "A JSON file for all that is found, for scripts.", flag_values=values
-    )
+    define_path("output", "", "A JSON file for all that is found, for scripts.", flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     schema = find_schema(values.schema) if values.schema else None
     inspection = inspect_paths([Path(argument) for argument in arguments], schema)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names in bytes that are no text
     console = Console(highlight=False)
     for file in inspection.files:
         _print_file(console, file)

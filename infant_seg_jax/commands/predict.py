@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path
 from infant_seg_jax.progress import note, progress, say
 
 if TYPE_CHECKING:
@@ -55,26 +56,26 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_multi_string(
+    define_path(
         "checkpoint",
         ["bundled"],
         "The folder of a training run or of an exported model, or 'bundled' for the model "
         "in this package; may be repeated, for the mean of several networks, as of the folds of "
         "one training.",
+        repeated=True,
         flag_values=values,
     )
-    flags.DEFINE_multi_string(
+    define_path(
         "input",
         None,
         "A scan, a folder of scans, nnU-Net's imagesTs or a BIDS tree; may be repeated, but for a "
         "tree. The modalities of one subject are joined by commas.",
         required=True,
+        repeated=True,
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "output", None, "The folder for the label maps.", required=True, flag_values=values
-    )
-    flags.DEFINE_string(
+    define_path("output", None, "The folder for the label maps.", required=True, flag_values=values)
+    define_path(
         "mask",
         "",
         "The scan's brain mask; {} in it stands for the scan's name without its ending. Of a BIDS "
@@ -90,7 +91,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "modality of a network, its T1w or T2w is labelled, and is flagged.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "schema",
         "",
         f"Write the label values of this schema ({', '.join(SCHEMAS)}, or a YAML or JSON file) "

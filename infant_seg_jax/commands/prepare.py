@@ -12,6 +12,8 @@ If it is interrupted, the same command goes on where it was.
         --labels='mask/seg_*.nii.gz' --output=prepared/mine
 """
 
+import glob
+import os
 from pathlib import Path
 
 from absl import flags
@@ -22,6 +24,7 @@ from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema, parse_changes
 from infant_seg_jax.data.sources import SOURCES, Dataset, Query
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path, expand, split_at_commas
 from infant_seg_jax.progress import say
 
 
@@ -36,8 +39,8 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
-    flags.DEFINE_string("input", None, "The dataset's folder.", required=True, flag_values=values)
-    flags.DEFINE_string(
+    define_path("input", None, "The dataset's folder.", required=True, flag_values=values)
+    define_path(
         "output",
         None,
         "A new folder for the prepared set, or one that the same command has begun.",
@@ -47,25 +50,25 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "modalities", [], "Which images of a session, in order, as in T1w,T2w.", flag_values=values
     )
-    flags.DEFINE_list(
+    define_path(
         "images",
-        [],
+        "",
         "For the source folder: patterns, one per modality, with * for the case's name.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "labels",
         "",
         "For folder and bids: a pattern of the label maps, or the derivative that holds them.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "masks",
         "",
         "For folder and bids: a pattern of the brain masks, or the derivative that holds them.",
         flag_values=values,
     )
-    flags.DEFINE_string(
+    define_path(
         "schema",
         "",
         f"What the label values mean, if not what the source says: {', '.join(SCHEMAS)}, or a YAML "
@@ -163,9 +166,14 @@ def run(values: flags.FlagValues) -> None:
 
 def find_dataset(values: flags.FlagValues) -> Dataset:
     """The cases that the flags ask for."""
+
+    def is_pattern(text: str) -> bool:
+        pattern = f"{os.path.expanduser(text)}*"  # A pattern need not have an ending.
+        return bool(glob.glob(pattern, root_dir=values.input, recursive=True))
+
     query = Query(
         modalities=tuple(values.modalities),
-        images=tuple(values.images),
+        images=tuple(map(expand, split_at_commas(values.images, is_pattern))),
         labels=values.labels,
         masks=values.masks,
         schema=find_schema(values.schema) if values.schema else None,

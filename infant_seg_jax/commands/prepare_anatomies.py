@@ -13,6 +13,8 @@ where it was:
     infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
 """
 
+import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from absl import flags
 
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path, expand, split_at_commas
 
 if TYPE_CHECKING:
     from infant_seg_jax.rendering.anatomy import LabelMapFile
@@ -36,15 +39,15 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=10.0,
         flag_values=values,
     )
-    flags.DEFINE_list(
+    flags.DEFINE_string(
         "held_out",
-        [],
+        "",
         "Patterns of the names of label maps that are not to be trained on; without any a fifth "
         "of them is drawn.",
         flag_values=values,
     )
     flags.DEFINE_integer("seed", 0, "Draws that, and heads.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string(
+    define_path(
         "output",
         None,
         "A new folder for the anatomies, or one that the same command has begun.",
@@ -62,8 +65,9 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
 
     use_compilation_cache()
     output = Path(values.output)
+    held_out = held_out_patterns(values.held_out, [label_map.name for label_map in label_maps])
     found = prepare_anatomies(
-        label_maps, output, values.spacing_mm, held_out=values.held_out, seed=values.seed
+        label_maps, output, values.spacing_mm, held_out=held_out, seed=values.seed
     )
     count = len(found.training)
     print(f"Prepared {len(label_maps)} anatomies, {count} of them to train on.")
@@ -71,6 +75,11 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
         "Next: infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/agnostic "
         f"--config.rendering.path={output} --config.data.path={output / HELD_OUT}"
     )
+
+
+def held_out_patterns(text: str, names: Sequence[str]) -> list[str]:
+    """The patterns that commas join, though the names of label maps may have commas in them."""
+    return split_at_commas(text, lambda pattern: bool(fnmatch.filter(names, pattern)))
 
 
 def find_label_maps(arguments: list[str]) -> "list[LabelMapFile]":
@@ -91,7 +100,7 @@ def find_label_maps(arguments: list[str]) -> "list[LabelMapFile]":
                 f"{argument} does not say what its values mean, expected SCHEMA:LABELS as in "
                 "freesurfer:maps."
             )
-        files = find_volumes([path])
+        files = find_volumes([expand(path)])
         found += [LabelMapFile(find_schema(schema), file, size) for file in files for size in sizes]
     return found
 

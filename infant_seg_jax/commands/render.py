@@ -18,12 +18,13 @@ from absl import flags
 
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path
 
 ARGUMENTS = "LABELS..."
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
+    define_path(
         "schema",
         TISSUE_SCHEMA.name,
         f"What the label maps' values mean: {', '.join(SCHEMAS)}, or a YAML or JSON file. Those of "
@@ -52,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("seed", 0, "Draws the scans.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("output", None, "The folder to make.", required=True, flag_values=values)
+    define_path("output", None, "The folder to make.", required=True, flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> None:

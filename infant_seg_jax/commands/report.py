@@ -18,11 +18,13 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.paths import define_path
+
 ARGUMENTS = "PATH..."
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
+    define_path(
         "output", "", "The page; by default report.html in the first PATH.", flag_values=values
     )
     flags.DEFINE_bool(

@@ -14,6 +14,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from infant_seg_jax.paths import define_path
+
 
 def define_config_and_workdir(values: flags.FlagValues) -> None:
     """The two flags of everything that trains."""
@@ -24,7 +26,7 @@ def define_config_and_workdir(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.mark_flag_as_required("config", values)
-    flags.DEFINE_string(
+    define_path(
         "workdir",
         None,
         "The run's folder: checkpoints, metrics, config.",

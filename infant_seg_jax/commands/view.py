@@ -17,13 +17,14 @@ from absl import flags
 
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
+from infant_seg_jax.paths import define_path
 from infant_seg_jax.progress import note
 
 ARGUMENTS = "SCAN..."
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
+    define_path(
         "schema",
         TISSUE_SCHEMA.name,
         f"What the values of the label maps mean: {', '.join(SCHEMAS)}, or a YAML or JSON file "

@@ -14,6 +14,7 @@ from infant_seg_jax.config.settings import (
     Allowed,
     at_least,
     one_of,
+    path_setting,
     setting,
 )
 
@@ -49,7 +50,7 @@ DROPS = Allowed(
 class Data:
     """The scans to train on."""
 
-    path: str = setting("prepared/ibsr", "A folder that `infant-seg prepare` wrote.")
+    path: str = path_setting("prepared/ibsr", "A folder that `infant-seg prepare` wrote.")
     fold: int = setting(0, "Which fold of its splits.json.", at_least(0))
     train_subjects: int = setting(
         0, "Use the first so many of the training subjects; 0: all.", at_least(0)
@@ -124,7 +125,7 @@ class Augmentation:
 class Rendering:
     """Examples rendered from anatomies, beside the real ones or in their place."""
 
-    path: str = setting("", "A folder that `infant-seg prepare-anatomies` wrote.")
+    path: str = path_setting("", "A folder that `infant-seg prepare-anatomies` wrote.")
     fraction: float = setting(
         0.0, "Chance that an example is rendered; with 1 no real one is read.", CHANCE
     )
@@ -271,7 +272,7 @@ class Inference:
 class Init:
     """Where a run starts; a pattern is a part of a parameter's path, with * for anything."""
 
-    checkpoint: str = setting("", "A run folder or a model folder; empty: from scratch.")
+    checkpoint: str = path_setting("", "A run folder or a model folder; empty: from scratch.")
     which: str = setting("best", "Of a run: or the latest, or the number of a step.", CHECKPOINT)
     weights: str = setting(
         "raw", 'Of a run: "averaged" is the moving average that it kept.', one_of("raw", "averaged")

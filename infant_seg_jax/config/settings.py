@@ -28,15 +28,22 @@ class Setting:
     Attributes:
         sentence: what it is, with its unit.
         allowed: which values it may have; None: all of the default's type.
+        is_path: whether it is a path, in which a `~` at the start is the home folder.
     """
 
     sentence: str
-    allowed: Allowed | None
+    allowed: Allowed | None = None
+    is_path: bool = False
 
 
 def setting(default: Any, sentence: str, allowed: Allowed | None = None) -> Any:
     """A field of a section, which is a frozen dataclass."""
     return field(default=default, metadata={"setting": Setting(sentence, allowed)})
+
+
+def path_setting(default: str, sentence: str) -> Any:
+    """As `setting`, of a path."""
+    return field(default=default, metadata={"setting": Setting(sentence, is_path=True)})
 
 
 def at_least(least: int) -> Allowed:

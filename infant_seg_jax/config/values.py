@@ -13,6 +13,7 @@ from infant_seg_jax.config.sections import RESIDUAL_UNET, Run
 from infant_seg_jax.config.settings import settings_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
+from infant_seg_jax.paths import expand
 
 if TYPE_CHECKING:
     Config: TypeAlias = Any
@@ -94,6 +95,17 @@ def update_config(
                 f"{path} sets {prefix}.{key} to {value!r}, expected a value like {default!r}."
             )
         config[key] = type(default)(value)  # A whole number may stand for a float.
+
+
+def expand_paths(config: Config) -> None:
+    """Have the home folder stand for a `~` at the start of a config's paths, in place.
+
+    Raises:
+        InputError: as `expand`.
+    """
+    found = flatten(config)
+    paths = [key for key, setting, _ in settings_of(Run()) if setting.is_path and key in found]
+    config.update_from_flattened_dict({key: expand(found[key]) for key in paths})
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from infant_seg_jax.data.bids.names import parse_entities
 from infant_seg_jax.data.formats.names import stem
+from infant_seg_jax.files import legible
 
 _IMAGES_OF_NNUNET = re.compile(r"images(?:Tr|Ts|Va)")
 _CHANNEL = re.compile(r"_\d{4}")
@@ -23,11 +24,11 @@ def subject_of(path: Path) -> str:
     `ibsr_01` of `IBSR_01_segTRI_ana.nii.gz`; upper and lower case are alike. A file whose name says
     nothing else, `T1.nii.gz`, has its folder's.
     """
-    name = stem(path)
+    name = legible(stem(path))
     if name.startswith("sub-"):
         entities = parse_entities(name)
         return "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
     if _IMAGES_OF_NNUNET.fullmatch(path.parent.name) and _CHANNEL.fullmatch(name[-5:]):
         name = name[:-5]
     words = [word for word in re.split(r"[ _.-]+", name.lower()) if word not in _WHAT]
-    return "_".join(filter(None, words)) or path.absolute().parent.name.lower()
+    return "_".join(filter(None, words)) or legible(path.absolute().parent.name.lower())

@@ -1,6 +1,5 @@
 """Dice per subject and tissue: as a table to read, as CSV and as JSON."""
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from infant_seg_jax.data.labels import TISSUES
-from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.files import write_json, write_rows
 from infant_seg_jax.metrics.overlap import mean_dice
 
 COLUMNS = (*TISSUES, "mean")
@@ -51,13 +50,8 @@ class DiceTable:
 
 def write_dice(folder: Path, table: DiceTable) -> None:
     """Write `dice.csv` (a row per subject) and `dice.json` (subjects and summary; NaN is null)."""
-    with (
-        atomic_path(folder / "dice.csv") as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["subject", *COLUMNS])
-        writer.writerows([subject, *map(_number, row)] for subject, row in table.rows())
+    rows = [[subject, *map(_number, row)] for subject, row in table.rows()]
+    write_rows(folder / "dice.csv", [["subject", *COLUMNS], *rows])
     write_json(
         folder / "dice.json",
         {

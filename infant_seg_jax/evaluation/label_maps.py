@@ -13,6 +13,7 @@ from infant_seg_jax.data.subjects import subject_of
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.gathering import Evaluation, gather
+from infant_seg_jax.files import legible
 from infant_seg_jax.metrics.measures import TOLERANCE_MM, measure
 from infant_seg_jax.progress import say
 
@@ -171,7 +172,7 @@ def _subject(path: Path, folder: Path) -> str:
     """
     if path.parent != folder or subject_of(Path("/") / path.name):
         return subject_of(path)
-    return re.split(r"[ _.-]", stem(path))[0]
+    return legible(re.split(r"[ _.-]", stem(path))[0])
 
 
 def _words(path: Path) -> set[str]:

@@ -97,4 +97,4 @@ def _measure_case(
 
 
 def _predict(predictor: Predictor, case: PreparedCase) -> np.ndarray:
-    return predictor.label_map(case.image())
+    return predictor.label_map(case.image(), case.case_id)

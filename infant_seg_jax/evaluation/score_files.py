@@ -11,7 +11,7 @@ from typing import Any
 from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable
-from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.files import write_json, write_rows
 from infant_seg_jax.metrics.measures import METRICS
 
 CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
@@ -27,16 +27,12 @@ def write_scores(folder: Path, table: ScoreTable, about: Mapping[str, Any]) -> N
     empty, and what is infinite is `inf`. The JSON has `about`, the summary and the same values, as
     `to_json` writes them.
     """
-    with (
-        atomic_path(folder / CSV_NAME) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*_KEYS, *table.metrics, _TOLERANCE])
-        for subject, tissues in table.subjects.items():
-            for tissue in TISSUES:
-                values = [_number(tissues[tissue][metric]) for metric in table.metrics]
-                writer.writerow([subject, tissue, *values, table.tolerance])
+    rows = [
+        [subject, tissue, *(_number(tissues[tissue][m]) for m in table.metrics), table.tolerance]
+        for subject, tissues in table.subjects.items()
+        for tissue in TISSUES
+    ]
+    write_rows(folder / CSV_NAME, [[*_KEYS, *table.metrics, _TOLERANCE], *rows])
     content = {
         **about,
         _TOLERANCE: table.tolerance,

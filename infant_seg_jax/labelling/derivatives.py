@@ -12,7 +12,7 @@ from typing import Any
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
 from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_path, read_json, write_json
+from infant_seg_jax.files import read_json, write_json, write_text
 from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
 
 LABEL_TABLE = "dseg.tsv"
@@ -63,7 +63,7 @@ def start_output(
         )
     if dataset is not None:
         _start_derivative(output, dataset)
-    _write_text(table, rows)
+    write_text(table, rows)
 
 
 def label_table(label_ids: Mapping[str, int]) -> str:
@@ -101,7 +101,7 @@ def _start_derivative(output: Path, dataset: Path) -> None:
     readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
     for file, text in (("README.md", readme), (".bidsignore", _NOT_BIDS)):
         if not (output / file).exists():
-            _write_text(output / file, text)
+            write_text(output / file, text)
 
 
 def _check_ours(path: Path, link: str, dataset: Path) -> None:
@@ -137,8 +137,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")[: 2**20]
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

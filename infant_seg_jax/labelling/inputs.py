@@ -9,6 +9,7 @@ from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
 from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.paths import expand, split_at_commas
 
 _NO_SCANS = ("_dseg", "_probseg", "_mask")
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>[0-9]{4})")
@@ -22,10 +23,10 @@ def check_inputs(inputs: Sequence[str]) -> None:
         InputError: a file or folder is missing.
     """
     for name in inputs:
-        for part in [name] if Path(name).is_dir() else name.split(","):
-            if not Path(part).exists():
+        for path in _paths(name):
+            if not path.exists():
                 raise InputError(
-                    f"There is no scan {part}: name a file that holds one or a folder."
+                    f"There is no scan {path}: name a file that holds one or a folder."
                 )
 
 
@@ -92,7 +93,7 @@ def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str 
         found = (
             _scans_in(Path(name), output, modalities)
             if Path(name).is_dir()
-            else [_scan(tuple(map(Path, name.split(","))), output)]
+            else [_scan(_paths(name), output)]
         )
         for scan in found:
             if scan.label_map in scans:
@@ -102,6 +103,11 @@ def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str 
                 )
             scans[scan.label_map] = scan
     return Inputs(tuple(_with_mask(scan, masks) for scan in scans.values()))
+
+
+def _paths(name: str) -> tuple[Path, ...]:
+    """What a person named, one file or folder or, joined by commas, several."""
+    return tuple(Path(expand(part)) for part in split_at_commas(name))
 
 
 def _with_mask(scan: Scan, pattern: str) -> Scan:

@@ -1,12 +1,13 @@
 """Many scans labelled, one after another: what is read of each, made of it, and written."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Integer, UInt8
 
 from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema
@@ -170,7 +171,23 @@ class Labeller:
             **record,
         )
         written = self.schema.to_ids(label_map) if self.schema else label_map
-        _remove_earlier(scan)
+        if scan.label_map.exists():
+            _remove(scan)
+        try:
+            self._write_files(scan, written, found, sidecar)
+        except Exception:
+            _remove(scan, probabilities=found.probability is not None)
+            raise
+        return Outcome(scan, WRITTEN, record[VOLUMES], found.notices)
+
+    def _write_files(
+        self,
+        scan: Scan,
+        label_map: Integer[np.ndarray, "x y z"],
+        found: "_Found",
+        sidecar: dict[str, Any],
+    ) -> None:
+        native = found.native
         if found.probability is not None:
             for tissue in TISSUES:
                 path = scan.probability_map(tissue)
@@ -180,8 +197,7 @@ class Labeller:
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
                 write_json(sidecar_of(path), about | kept)
         write_json(scan.sidecar, sidecar)
-        write_label_map(scan.label_map, written, native)
-        return Outcome(scan, WRITTEN, record[VOLUMES], found.notices)
+        write_label_map(scan.label_map, label_map, native)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,16 +243,13 @@ def write_probabilities(
     write_volume(path, stored.reshape(shape), native, None if slope is None else float(slope))
 
 
-def _remove_earlier(scan: Scan) -> None:
-    """Remove what was found of a scan before, the label map first, since it says that all is there.
-
-    The maps of probabilities may be ones that are no longer wanted.
-    """
-    if scan.label_map.exists():
-        scan.label_map.unlink()
-        for path in map(scan.probability_map, TISSUES):
-            path.unlink(missing_ok=True)
-            sidecar_of(path).unlink(missing_ok=True)
+def _remove(scan: Scan, probabilities: bool = True) -> None:
+    """Remove what was found of a scan, the label map first, since it says that all is there."""
+    maps = map(scan.probability_map, TISSUES) if probabilities else ()
+    for path in (scan.label_map, *maps):
+        for file in (path, sidecar_of(path)):
+            with suppress(IsADirectoryError):  # which is not ours
+                file.unlink(missing_ok=True)
 
 
 def _sentence(scan: Scan, error: Exception) -> str:

@@ -15,7 +15,7 @@ from infant_seg_jax.data.bids.names import parse_entities
 from infant_seg_jax.data.formats import Grid, stem, times, volumes_below
 from infant_seg_jax.data.labels import TISSUES, count_classes
 from infant_seg_jax.data.volumes import spacing_of
-from infant_seg_jax.files import atomic_path, write_json
+from infant_seg_jax.files import write_json, write_text
 from infant_seg_jax.labelling.provenance import read_sidecar
 from infant_seg_jax.labelling.scans import sidecar_of
 
@@ -103,8 +103,7 @@ def write_table(folder: Path) -> int:
         and (row := _row(label_map, folder, sidecar)) is not None
     ]
     lines = ["\t".join(COLUMNS), *("\t".join(row) for row in rows)]
-    with atomic_path(folder / TABLE) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / TABLE, "\n".join(lines) + "\n")
     write_json((folder / TABLE).with_suffix(".json"), COLUMNS)
     return len(rows)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -83,6 +84,7 @@ class Predictor:
         windows_only: whether volumes are predicted by windows even where there is the memory to
             predict them at once.
         reference: what was measured on scans like its training's, by which others are flagged.
+        name: what it is called in messages: where it was loaded from.
     """
 
     model: Network
@@ -96,6 +98,7 @@ class Predictor:
     max_memory: int | None = None
     windows_only: bool = False
     reference: ReferenceStatistics = NOTHING_KNOWN
+    name: str = "the network"
 
     @classmethod
     def from_config(
@@ -122,18 +125,35 @@ class Predictor:
         """Class probabilities of a prepared (normalised, cropped) image."""
         return self.predict(image).probabilities
 
-    def label_map(self, image: Float[np.ndarray, "x y z c"]) -> UInt8[np.ndarray, "x y z"]:
-        """The most probable class of each voxel of a prepared image."""
-        return most_probable(self.probabilities(image))
+    def label_map(
+        self, image: Float[np.ndarray, "x y z c"], of: Path | str = "The image"
+    ) -> UInt8[np.ndarray, "x y z"]:
+        """The most probable class of each voxel of a prepared image; otherwise as `predict`."""
+        return most_probable(self.predict(image, of).probabilities)
 
-    def predict(self, image: Float[np.ndarray, "x y z c"]) -> Prediction:
-        """Class probabilities of a prepared image, and what there is to say of them."""
+    def predict(
+        self, image: Float[np.ndarray, "x y z c"], of: Path | str = "The image"
+    ) -> Prediction:
+        """Class probabilities of a prepared image, and what there is to say of them.
+
+        Args:
+            image: as `prepare_volume` makes it.
+            of: what it is called in errors: its scan.
+
+        Raises:
+            InputError: the network's numbers overflow, so that its probabilities are none.
+        """
         model, (x, y, z, channels) = self.model, image.shape
         windows = WindowPlan(self.window, self.overlap, self.batch_size)
         # The maps of the scan stay while its mirror image is predicted.
         free = available_memory(self.max_memory) - self.mirror * map_bytes(model, (x, y, z))
         first = make_plan(model, (x, y, z), channels, free, windows, only=self.windows_only)
         plain, plan = execute_or_shrink(model, self.variables, image, first, windows)
+        if not np.isfinite(plain.sum()):
+            raise InputError(
+                f"{of} cannot be labelled by {self.name}, whose probabilities are not finite: its "
+                "weights are far too large or damaged, so take another checkpoint or another model."
+            )
         entropy, agreed = mean_entropy(plain, np.asarray(image.any(axis=-1))), float("nan")
         if self.mirror:
             flipped, plan = execute_or_shrink(model, self.variables, image[::-1], plan, windows)
@@ -152,7 +172,7 @@ class Predictor:
 
         Raises:
             InputError: the scan has another number of images than there are modalities, is empty
-                or constant.
+                or constant, or as `predict`.
         """
         return segment_with((self,), volume, mask)
 
@@ -198,7 +218,7 @@ def segment_with(
     agreements, unusual, notices = [], [], list(prepared.notices)
     images = np.split(prepared.image, channels, axis=-1) if one_by_one else [prepared.image]
     for predictor, image in product(predictors, images):
-        found = predictor.predict(image)
+        found = predictor.predict(image, volume.path)
         unusual += _mismatches(predictor, volume, prepared, found)
         notices += [f"{volume.path}: {notice}" for notice in found.notices]
         agreements.append(found.agreement)
@@ -214,6 +234,11 @@ def segment_with(
         label_map = uncrop(most_probable(total), prepared.box, volume.shape)
     else:
         label_map = whole_label_map(total, prepared, volume.shape)
+    if not label_map.any():
+        notices.append(
+            f"{volume.path} was found to have no tissue at all: look at it, and whether the "
+            "network is meant for such scans."
+        )
     return Segmentation(
         label_map,
         tuple(dict.fromkeys((*unusual, *notices))),

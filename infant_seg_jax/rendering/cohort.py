@@ -18,7 +18,7 @@ from infant_seg_jax.data.formats import stem
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import spacing_of, write_label_map, write_volume
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_folder
+from infant_seg_jax.files import atomic_folder, legible
 from infant_seg_jax.progress import progress
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomy import Anatomy, read_anatomy
@@ -56,7 +56,7 @@ def render(
     """
     x, y, z = anatomy.structures.shape
     spacing = float(np.cbrt(np.prod(spacing_of(anatomy.affine))))
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stem(anatomy.path).encode()))
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(legible(stem(anatomy.path)).encode()))
     moving, drawing = jax.random.split(key)
     structures = jax.numpy.asarray(anatomy.structures)
     if deformation is not None:

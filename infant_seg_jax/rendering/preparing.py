@@ -24,7 +24,7 @@ from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.data.volumes import spacing_of, write_label_map, write_volume
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import sha256
+from infant_seg_jax.files import legible, sha256
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomies import (
     FORMAT,
@@ -178,7 +178,7 @@ def _finish_anatomy(
 
     def write(folder: Path) -> dict[str, Any]:
         anatomy = read_anatomy(path, schema, head=True, size=label_map.size)
-        random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        random = np.random.default_rng([seed, zlib.crc32(legible(name).encode())])
         structures, distances = to_arrays(anatomy, spacing_mm, random)
         np.save(folder / "structures.npy", structures)
         np.save(folder / "distances.npy", distances)
@@ -280,7 +280,7 @@ def _write_views(
     grid = Grid((x, y, z), affine_of((x, y, z), spacing))
     for number, view in enumerate(views):
         prior = Prior(view.modality, view.months, view.months)
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) + number)
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(legible(name).encode()) + number)
         drawn = image.draw(key, prior, image.GOOD, (x, y, z), spacing)
         shown = np.ones_like(structures, bool) if view.head else is_brain(structures)
         scan = _apply(drawn, structures, shown)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.files import atomic_path
+from infant_seg_jax.files import atomic_path, legible
 from infant_seg_jax.progress import progress
 from infant_seg_jax.rendering.anatomies import AnatomySet
 from infant_seg_jax.report.augmentation_sheet import draw_legend, painter
@@ -71,4 +71,4 @@ def _draw(panels: Any, image: np.ndarray, labels: np.ndarray, name: str) -> None
     paint = painter(image, (1.0, 1.0, 1.0))
     paint(panels[0], image, np.zeros_like(labels))
     paint(panels[1], image, labels)
-    panels[0].set_title(name, fontsize=6, loc="left")
+    panels[0].set_title(legible(name), fontsize=6, loc="left")

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.files import atomic_path
+from infant_seg_jax.files import write_text
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.slices import WRONG_COLOUR
 
@@ -100,9 +100,7 @@ def write_page(
             made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         )
     )
-    with atomic_path(path) as temporary:
-        # Names of files that are no text are shown with what stands for each such byte.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_text(path, text)
     return path
 
 

@@ -19,7 +19,7 @@ from infant_seg_jax.data.labels import (
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import read_json
+from infant_seg_jax.files import as_named, read_json
 from infant_seg_jax.labelling.scans import sidecar_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
@@ -194,7 +194,7 @@ def _charts(rows: Sequence[ScanRow]) -> tuple[tuple[Markup, ...], tuple[str, ...
 def _card(
     folder: Path, row: ScanRow, rows: Sequence[ScanRow], viewer: EmbeddedViewer | None
 ) -> ScanCard:
-    path = folder / row.label_map
+    path = folder / as_named(row.label_map)
     sidecar = sidecar_of(path)
     notices: tuple[str, ...] = ()
     schema = TISSUE_SCHEMA

@@ -7,10 +7,12 @@ and the volumes that were named.
 
 import json
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,6 +21,7 @@ from jaxtyping import Shaped
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import legible
 from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
 from infant_seg_jax.report.page import environment, template_text
 from infant_seg_jax.report.slices import gray_window
@@ -98,7 +101,7 @@ def viewer_files(
     }
     page = environment().get_template("viewer.html")
     text = page.render(title=str(scan), config=json.dumps(config))
-    files[""] = Served("text/html; charset=utf-8", text.encode("utf-8", errors="backslashreplace"))
+    files[""] = Served("text/html; charset=utf-8", legible(text).encode())
     return files
 
 
@@ -108,9 +111,17 @@ def start_server(files: Mapping[str, Served]) -> tuple[ThreadingHTTPServer, str]
     It serves as long as its `serve_forever` runs.
     """
     token = secrets.token_urlsafe(24)
-    server = ThreadingHTTPServer((_HOST, 0), _handler(files, token))
-    server.daemon_threads = True
+    server = _Server((_HOST, 0), _handler(files, token))
     return server, f"http://{_HOST}:{server.server_port}/{token}/"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where a browser has left before it had all that it asked for."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(files: Mapping[str, Served], token: str) -> type[BaseHTTPRequestHandler]:

@@ -4,7 +4,10 @@ Separate, so that prediction and fine-tuning never read an optimiser. Restoring 
 shapes that are expected; nothing is padded, cut or converted to fit.
 """
 
+import errno
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +30,8 @@ ITEMS = ("params", "batch_stats", "opt_state", "average")
 MAX_VALUES = 2**28
 """More parameters than this, 1 GiB of them, are no network of ours."""
 
+_BYTES_ABOUT = 2**13
+"""What Orbax writes about an array, at most, in whole blocks of a disk."""
 _UNSCORED = -1.0
 
 
@@ -78,7 +83,15 @@ def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) ->
             if not metrics:
                 return
             manager.delete(step)
+        _check_room(Path(manager.directory), trees)
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+
+
+def _check_room(folder: Path, trees: Any) -> None:
+    """Before Orbax begins, whose threads print tracebacks where a disk becomes full meanwhile."""
+    needed = sum(leaf.nbytes + _BYTES_ABOUT for leaf in jax.tree.leaves(trees))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def exist(workdir: Path) -> bool:

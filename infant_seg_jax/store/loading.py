@@ -1,6 +1,7 @@
 """A trained network from wherever it lies: a run folder, a model folder, or this package."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
     Args, Raises: as `open_model`.
     """
     model = open_model(path, which, weights)
-    return Predictor.from_config(model.config, model.variables, model.expects, model.reference)
+    found = Predictor.from_config(model.config, model.variables, model.expects, model.reference)
+    return replace(found, name=str(path))
 
 
 def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Model:

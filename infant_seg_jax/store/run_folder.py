@@ -98,7 +98,7 @@ def start_run(
             "record_version": RECORD_VERSION,
             **asdict(prepared.expected_scans),
             "subjects": {name: [c.case_id for c in cases] for name, cases in subjects.items()},
-            "data": _describe_data(prepared, training or validation),
+            "data": _describe_data(prepared, training or validation or prepared.cases),
             **({} if anatomies is None else {"anatomies": _describe_anatomies(anatomies)}),
             "versions": {"python": platform.python_version()}
             | {library: version(library) for library in _LIBRARIES},
@@ -109,8 +109,8 @@ def start_run(
     )
 
 
-def _describe_data(prepared: PreparedSet, training: Sequence[PreparedCase]) -> dict[str, Any]:
-    sizes = np.array([case.spacing for case in training])
+def _describe_data(prepared: PreparedSet, cases: Sequence[PreparedCase]) -> dict[str, Any]:
+    sizes = np.array([case.spacing for case in cases])
     return {
         "path": str(prepared.folder),
         "source": prepared.source,

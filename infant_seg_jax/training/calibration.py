@@ -45,7 +45,7 @@ def measure_statistics(predictor: Predictor, cases: Sequence[PreparedCase]) -> R
     with progress("calibrating", len(cases), unit="scan") as bar:
         for case in cases:
             image = case.image()
-            found = replace(predictor, mirror=True).predict(image)
+            found = replace(predictor, mirror=True).predict(image, case.case_id)
             entropies.append(found.entropy)
             agreements.append(found.agreement)
             volumes.append(volume_ml(np.asarray(image.any(axis=-1)), case.affine))

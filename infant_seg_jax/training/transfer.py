@@ -4,7 +4,6 @@ Nothing is padded or cut to fit. What differs without an explanation in the conf
 lists every such parameter with both shapes.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from fnmatch import fnmatchcase
@@ -18,7 +17,7 @@ import optax
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_path
+from infant_seg_jax.files import write_rows
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path, map_with_path
 from infant_seg_jax.training.optimizers import make_optimizer
@@ -178,10 +177,8 @@ def parse_multipliers(init: Config) -> list[tuple[float, str]]:
 
 def write_table(path: Path, rows: Sequence[PartStart]) -> None:
     """Write how each parameter starts as tab-separated values."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t")
-        writer.writerow([field.name for field in fields(PartStart)])
-        writer.writerows(astuple(row) for row in rows)
+    header = [field.name for field in fields(PartStart)]
+    write_rows(path, [header, *(astuple(row) for row in rows)], delimiter="\t")
 
 
 def summary(rows: Sequence[PartStart]) -> str:

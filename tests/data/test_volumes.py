@@ -1,6 +1,7 @@
 import itertools
 import math
-from pathlib import Path
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -163,14 +164,43 @@ def test_form_codes_and_geometry_survive_bit_for_bit(tmp_path, codes):
 def test_written_file_is_whole_or_absent(tmp_path, monkeypatch):
     volume = read_image(save(tmp_path / "scan.nii.gz", ramp()))
 
-    def fail(image, path):
-        Path(path).write_bytes(b"half")
+    def fail(image, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nib, "save", fail)
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", fail)
     with pytest.raises(KeyboardInterrupt):
         write_label_map(tmp_path / "out" / "labels.nii.gz", ramp(dtype=np.uint8), volume.native)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+WRITE_TO_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.volumes import write_volume
+from infant_seg_jax.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, 2**12))
+noise = np.random.default_rng(0).random((32, 32, 32), np.float32)
+try:
+    write_volume(Path(sys.argv[1]), noise, Grid(noise.shape, np.eye(4)))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("name", ["map.nii.gz", "map.nii"])
+def test_a_volume_on_a_full_disk_is_one_sentence(tmp_path, name):
+    """Files may not grow beyond 4 kB, which fails as a full disk does: in the middle."""
+    said = subprocess.run(
+        [sys.executable, "-c", WRITE_TO_A_FULL_DISK, tmp_path / name],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert said.stdout.startswith(f"Cannot write to the folder {tmp_path} (File too large): ")
+    assert not said.stderr and not list(tmp_path.iterdir())
 
 
 def test_array_that_does_not_fit_is_not_written(tmp_path):

@@ -25,7 +25,7 @@ class Oracle(Predictor):
 
     answers: dict[bytes, np.ndarray] = field(default_factory=dict)
 
-    def label_map(self, image: np.ndarray) -> np.ndarray:
+    def label_map(self, image: np.ndarray, of: Path | str = "") -> np.ndarray:
         return np.roll(self.answers[image.tobytes()], 1, axis=0)
 
 
@@ -74,7 +74,7 @@ def test_bad_case_does_not_stop_the_others(prepared: PreparedSet, predictor: Ora
     answers = iter(predictor.answers)
     original = Oracle.label_map
 
-    def fail_once(self: Oracle, image: np.ndarray) -> np.ndarray:
+    def fail_once(self: Oracle, image: np.ndarray, of: str) -> np.ndarray:
         if image.tobytes() == bad:
             raise InputError("The scan is bad.")
         return original(self, image)

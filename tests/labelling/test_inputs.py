@@ -54,6 +54,17 @@ def test_modalities_are_joined_by_commas(tmp_path: Path) -> None:
     assert scan.label_map.name == "one_dseg.nii.gz"
 
 
+def test_names_may_have_commas_in_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a,b.nii.gz", "Doe, Jane/T1w.nii", "Doe, Jane/T2w.nii")
+    (scan,) = find_inputs([str(tmp_path / "a,b.nii.gz")], tmp_path / "out", ["T1w"]).scans
+    assert scan.label_map.name == "a,b_dseg.nii.gz"
+    one, other = (tmp_path / "Doe, Jane" / name for name in ("T1w.nii", "T2w.nii"))
+    (scan,) = find_inputs([f"{one},{other}"], tmp_path / "out", ["T1w", "T2w"]).scans
+    assert scan.images == (one, other)
+    with pytest.raises(InputError, match="There is no scan nowhere.nii: "):
+        check_inputs([f"{one},nowhere.nii"])
+
+
 def test_masks_are_found_by_the_names_of_scans(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1_T1w.nii.gz")
     scan = str(tmp_path / "sub-1_T1w.nii.gz")

@@ -1,6 +1,7 @@
 """What is written of scans, and what becomes of them when the same is asked for again."""
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from infant_seg_jax.labelling.derivatives import label_table
 from infant_seg_jax.labelling.inputs import find_inputs
 from infant_seg_jax.labelling.labelling import Outcome
 from infant_seg_jax.labelling.provenance import label_ids
+from infant_seg_jax.report.prediction_page import prediction_page
 from tests.data.volume_files import (
     GEOMETRY,
     ORIENTATIONS,
@@ -230,7 +232,8 @@ def test_one_bad_scan_stops_no_other(scans, tmp_path):
     assert [outcome.failed for outcome in outcomes] == [False, True, False, True, True]
     assert f"{scans / 'b.nii.gz'} cannot be read" in outcomes[1].what
     assert outcomes[3].what == f"{scans / 'd.nii.gz'} is too bright."
-    assert outcomes[4].what.startswith(f"{scans / 'e.nii.gz'} could not be labelled (")
+    assert outcomes[4].what.startswith(f"Cannot write to the folder {out} (Is a directory): ")
+    assert not [path for path in out.glob("e_*") if path.is_file()]
     assert sorted(path.name for path in out.glob("*_dseg.nii.gz")) == [
         "a_dseg.nii.gz",
         "c_dseg.nii.gz",
@@ -305,6 +308,23 @@ def test_other_peoples_label_maps_have_no_row_and_damaged_json_stops_nothing(sca
     (out / "b_dseg.json").write_text(json.dumps(content))
     label(scans, out)
     assert [row["label_map"][0] for row in rows(out)] == ["a", "c"]
+
+
+def test_names_that_are_no_text_are_labelled_and_told(tmp_path):
+    name = os.fsdecode(b"caf\xe9.nii.gz")
+    save(tmp_path / "in" / name, ramp())
+    save(tmp_path / "in" / "ok.nii.gz", ramp())
+    assert whats(label(tmp_path / "in", tmp_path / "out")) == ["written", "written"]
+    assert whats(label(tmp_path / "in", tmp_path / "out")) == ["skipped", "skipped"]
+    assert [row["label_map"] for row in rows(tmp_path / "out")] == [
+        r"caf\udce9_dseg.nii.gz",
+        "ok_dseg.nii.gz",
+    ]
+    page = prediction_page(tmp_path / "out", "out")
+    assert {card.row.label_map: card.picture is not None for card in page.cards} == {
+        r"caf\udce9_dseg.nii.gz": True,
+        "ok_dseg.nii.gz": True,
+    }
 
 
 def test_what_values_mean_is_read_back(tmp_path):

@@ -19,6 +19,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
 from infant_seg_jax.prediction import execution
 from infant_seg_jax.prediction import predictor as predictor_module
+from infant_seg_jax.prediction.ensemble import Ensemble
 from infant_seg_jax.prediction.execution import execute, execute_or_shrink
 from infant_seg_jax.prediction.planning import WholePlan, WindowPlan, plan_bytes
 from infant_seg_jax.prediction.predictor import Prediction, Predictor
@@ -237,6 +238,35 @@ def test_running_out_of_memory_is_said(
         "voxels: it takes longer; close other programs, or allow less memory to save the attempt."
     )
     np.testing.assert_array_equal(found.label_map, expected.label_map)
+
+
+def test_a_network_that_overflows_labels_nothing(predictor: Predictor, tmp_path: Path) -> None:
+    phantom = render_phantom(2, shape=(32, 36, 32))
+    volume = read_image(save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine))
+    huge = jax.tree.map(lambda leaf: np.full_like(leaf, 3e38), predictor.variables)
+    overflowing = replace(predictor, variables=huge, name="models/broken")
+    said = f"^{volume.path} cannot be labelled by models/broken, whose probabilities are not finite"
+    for one in (overflowing, replace(overflowing, windows_only=True)):
+        with pytest.raises(InputError, match=said):
+            one.segment(volume)
+    with pytest.raises(InputError, match=said):
+        Ensemble([predictor, overflowing]).segment(volume)
+    with pytest.raises(InputError, match="^sub-1 cannot be labelled"):
+        overflowing.label_map(prepare_volume(volume, Preparation()).image, "sub-1")
+
+
+def test_a_scan_without_any_tissue_is_flagged(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phantom = render_phantom(2, shape=(32, 36, 32))
+    volume = read_image(save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine))
+    shape = prepare_volume(volume, Preparation()).shape
+    nothing = np.zeros((*shape, 4), np.float32)
+    nothing[..., 0] = 1
+    found = Prediction(nothing, 0.0, float("nan"), ())
+    monkeypatch.setattr(Predictor, "predict", lambda *_: found)
+    (notice,) = predictor.segment(volume).notices
+    assert f"{volume.path} was found to have no tissue at all" in notice
 
 
 def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_cases_are_measured_as_scans_are(tmp_path: Path) -> None:
 def test_what_has_no_value_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that finds no tissue agrees with nothing; what is written can be read."""
 
-    def find_nothing(predictor: Predictor, image: np.ndarray) -> Prediction:
+    def find_nothing(predictor: Predictor, image: np.ndarray, *_: object) -> Prediction:
         return Prediction(np.ones((*image.shape[:3], 4), np.float32), 0.5, math.nan, ())
 
     monkeypatch.setattr(Predictor, "predict", find_nothing)

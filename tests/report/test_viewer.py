@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -81,6 +83,27 @@ def test_server_does_not_answer_to_other_names(address: str) -> None:
     path, port = urlsplit(address).path, urlsplit(address).port
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1:1"):
         assert get(address, path, host)[0] == 404
+
+
+def test_a_browser_that_leaves_in_the_middle_is_no_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    large = {"scan.nii": Served("application/octet-stream", bytes(2**26))}
+    server, address = start_server(large)
+    server.daemon_threads = False  # so that closing it waits for them
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    parts = urlsplit(address)
+    assert parts.port is not None
+    browser = socket.create_connection((parts.hostname or "", parts.port))
+    browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    browser.sendall(f"GET {parts.path}scan.nii HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    assert browser.recv(1000).startswith(b"HTTP/1.0 200")
+    browser.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert capfd.readouterr().err == ""
 
 
 def test_two_servers_have_two_ports_and_two_tokens(address: str) -> None:

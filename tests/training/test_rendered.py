@@ -1,6 +1,7 @@
 """Training on rendered examples: alone, beside real ones, on several devices; or not at all."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 
 from infant_seg_jax.config import Config, check_config
 from infant_seg_jax.data.patches import PatchBatch
+from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.rendering.patches import mixed_batch
-from infant_seg_jax.store.run_folder import read_metrics
+from infant_seg_jax.report.report import write_report
+from infant_seg_jax.store.loading import open_model, open_predictor
+from infant_seg_jax.store.model_folder import write_model
+from infant_seg_jax.store.run_folder import read_metrics, start_run
 from infant_seg_jax.store.state import new_state
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.optimizers import make_optimizer
@@ -48,6 +53,39 @@ def test_a_run_on_rendered_examples_needs_no_scan(anatomies: AnatomySet, tmp_pat
     assert record["subjects"]["train"] == []
     assert record["anatomies"]["train"] == ["map0", "map1"]
     assert record["extents"] == ["brain", "head"]
+
+
+def set_without_training_and_validation(anatomies: AnatomySet, data: Path) -> None:
+    """One that is kept for a test, and tells a training alone what scans are to be like."""
+    shutil.copytree(anatomies.folder / "held_out", data)
+    cases = [case.case_id for case in open_prepared(data).cases]
+    splits = [{"train": [], "validation": [], "test": cases}]
+    (data / "splits.json").write_text(json.dumps(splits))
+
+
+def test_a_run_without_any_scan_is_recorded(anatomies: AnatomySet, tmp_path: Path) -> None:
+    set_without_training_and_validation(anatomies, tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    config = rendering_config(anatomies, 1.0)
+    start_run(tmp_path / "run", config, prepared, (), (), anatomies, resuming=False)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["subjects"] == {"train": [], "validation": []}
+    assert record["data"]["smallest_voxel_mm"] == pytest.approx([4, 4, 4])
+
+
+@pytest.mark.slow
+def test_a_run_on_rendered_examples_needs_no_scan_to_validate_on(
+    anatomies: AnatomySet, tmp_path: Path
+) -> None:
+    set_without_training_and_validation(anatomies, tmp_path / "data")
+    config, run = rendering_config(anatomies, 1.0), tmp_path / "run"
+    config.data.path = str(tmp_path / "data")
+    train_and_evaluate(config, run)
+    assert json.loads((run / "run.json").read_text())["subjects"] == {"train": [], "validation": []}
+    exported = tmp_path / "model"
+    write_model(exported, open_model(run))
+    assert open_predictor(exported).expects == open_predictor(run).expects
+    assert write_report([run]).is_file()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, crowded, short of room or fed damaged checkpoints."""
 
+import errno
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -24,6 +26,7 @@ from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training import loop
 from infant_seg_jax.training.interruption import alone_in
 from infant_seg_jax.training.loop import train_and_evaluate
+from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.validation import Scores
 from tests.training.tiny import tiny_config, tiny_flags
 
@@ -173,11 +176,35 @@ def test_full_disk_is_one_sentence_and_earlier_checkpoints_stay(
     process = start(config, workdir, "trap '' XFSZ; ulimit -f 9")
     _, said = process.communicate()
     assert process.returncode == 1, said
-    # Orbax's threads complain as well, but there is a sentence.
+    # Orbax's threads may complain as well, but there is a sentence.
     assert "make room or choose another --workdir; earlier checkpoints are" in said
     assert not checkpoints.exist(workdir)
     train_and_evaluate(config, workdir)
     assert_same_end(workdir, whole)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_one_sentence(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = SimpleNamespace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(InputError, match=r"checkpoints could not be written \(No space left on"):
+        train_and_evaluate(surviving_config(prepared), tmp_path / "run")
+    assert not [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.is_dir()]
+
+
+def test_a_log_on_a_full_disk_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=f"Cannot write to the folder {tmp_path} .No space left"):
+        with MetricsLog(tmp_path, 0) as log:
+            log.write(1, {"loss": 0.5})
+            monkeypatch.setattr(os, "fsync", no_space)  # as TensorBoard's events are
+            log.write(2, {"loss": 0.5})
+
+
+def no_space(file: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_loss_that_is_not_finite_names_step_subjects_and_checkpoint(

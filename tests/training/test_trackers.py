@@ -1,12 +1,15 @@
 """Trackers get the run's numbers through their libraries' own calls; stand-ins record them."""
 
 import json
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.store.run_folder import read_metrics
@@ -34,6 +37,36 @@ def stand_in(name: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> No
         "mlflow": ("set_experiment", "start_run", "log_dict", "log_metrics", "end_run"),
     }[name]
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(**{m: record(m) for m in methods}))
+
+
+def events_in(folder: Path) -> list[tuple[int, str, float, int]]:
+    """Step, tag and value of each number in the event files, and step and status of each start."""
+    found = []
+    for path in folder.glob("events.out.tfevents.*"):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            assert event.wall_time > 0
+            status = event.session_log.status
+            found += [
+                (event.step, value.tag, value.simple_value, 0) for value in event.summary.value
+            ]
+            found += [(event.step, "", 0.0, status)] if status else []
+            at += 16 + length
+    return found
+
+
+def test_tensorboard_finds_what_its_own_writer_would_have_written(
+    workdir: Path, tmp_path: Path
+) -> None:
+    with MetricsLog(workdir, 7) as log, SummaryWriter(str(tmp_path / "x"), purge_step=7) as theirs:
+        for step in (8, 9):
+            log.write(step, {"loss": 0.5 * step, "mean_dice": 0.25, "score": float("nan")})
+            theirs.add_scalar("loss", 0.5 * step, step)
+            theirs.add_scalar("mean_dice", 0.25, step)
+    found = events_in(workdir / "tensorboard")
+    assert found == events_in(tmp_path / "x") and len(found) == 5
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

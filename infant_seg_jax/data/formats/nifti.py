@@ -3,6 +3,7 @@
 https://nifti.nimh.nih.gov/nifti-1 and https://nifti.nimh.nih.gov/nifti-2
 """
 
+from gzip import GzipFile
 from pathlib import Path
 
 import nibabel as nib
@@ -99,8 +100,10 @@ def write_nifti(
         image.header["pixdim"] = grid.header["pixdim"]
     if slope is not None:
         image.header.set_slope_inter(slope, 0)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+    packed = path.name.lower().endswith(".gz")
+    with atomic_path(path) as temporary, temporary.open("wb") as plain:
+        with GzipFile("", "wb", 1, plain, mtime=0) if packed else plain as file:
+            image.to_stream(file)
 
 
 def _header(block: bytes, path: Path, pair: bool) -> nib.Nifti1Header:
