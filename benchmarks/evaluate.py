@@ -61,15 +61,15 @@ def run_transforms(prediction: str, truth: str) -> Found:
     import numpy as np
     from scipy import ndimage
 
-    from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES
+    from infant_seg_jax.data.labels import TISSUE_CLASSES
 
     def measure() -> Values:
         images = [nib.Nifti1Image.from_filename(path) for path in (prediction, truth)]
         maps = [np.squeeze(np.asanyarray(image.dataobj)) for image in images]
         spacing = [float(size) for size in images[1].header.get_zooms()[:3]]
         found: Values = {}
-        for tissue in TISSUES:
-            masks = [label_map == CLASS_NAMES.index(tissue) for label_map in maps]
+        for tissue, index in TISSUE_CLASSES.foreground.items():
+            masks = [label_map == index for label_map in maps]
             surfaces = [mask ^ ndimage.binary_erosion(mask) for mask in masks]
             away = [
                 np.asarray(ndimage.distance_transform_edt(~s, sampling=spacing)) for s in surfaces

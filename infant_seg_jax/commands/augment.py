@@ -66,7 +66,13 @@ def run(values: flags.FlagValues) -> None:
         )
     use_compilation_cache()
     augmentation_sheet(
-        output, cases[wanted], prepared.modalities, config.augmentation, values.draws, values.seed
+        output,
+        cases[wanted],
+        prepared.modalities,
+        config.augmentation,
+        values.draws,
+        values.seed,
+        prepared.classes,
     )
     print(f"The sheet of {wanted} is {output}.")
 

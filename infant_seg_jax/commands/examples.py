@@ -48,5 +48,7 @@ def run(values: flags.FlagValues) -> None:
     rendering = config.rendering
     anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
     cases = training_cases(prepared, config)
-    example_sheet(output, cases, len(prepared.modalities), anatomies, config, values.count)
+    example_sheet(
+        output, cases, len(prepared.modalities), anatomies, config, values.count, prepared.classes
+    )
     print(f"The sheet of {values.count} examples is {output}.")

@@ -9,9 +9,10 @@ Save theirs with
                torch.load("theirs.pth", "cpu", weights_only=True).items()}, "theirs.safetensors")
 
 The network's sizes are read off the weights; its classes have to be background, CSF, GM and WM, in
-this order. How its training scans were prepared is not in the weights: say it, or what you leave
-out is as in the model or run that --like names, or else the default. OUT is a new model folder, as
-`infant-seg export-model` writes it; predict, evaluate and --config.init.checkpoint take it.
+this order, or those of the model that --like names. How its training scans were prepared is not in
+the weights: say it, or what you leave out is as in the model or run that --like names, or else the
+default. OUT is a new model folder, as `infant-seg export-model` writes it; predict, evaluate and
+--config.init.checkpoint take it.
 
     infant-seg import-weights --modalities=T1w,T2w theirs.safetensors models/theirs
     infant-seg import-weights --like=runs/adult theirs.npz models/theirs

@@ -33,7 +33,7 @@ from infant_seg_jax.data.inspection import (
     inspect_paths,
 )
 from infant_seg_jax.data.inspection.reports import as_json
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUES, name_of_class
+from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.files import write_json
 from infant_seg_jax.paths import define_path
@@ -43,7 +43,7 @@ ARGUMENTS = "PATH..."
 _WIDTH = 80
 _MOST_ALIKE = 5
 _MOST_GRIDS = 20
-_ORDER = (*CLASS_NAMES[1:], name_of_class(IGNORE), CLASS_NAMES[0], "")
+_ORDER = (*TISSUES, "ignore", "background", "")
 
 
 def define_flags(values: flags.FlagValues) -> None:

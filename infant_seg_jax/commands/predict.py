@@ -1,8 +1,9 @@
 """label scans, with the bundled model or with one of your own.
 
-Each scan gets a label map (0 background, 1 CSF, 2 gray matter, 3 white matter) with its own shape,
-affine and orientation. tissue_volumes.tsv has the volume of each tissue in ml and how sure the
-network is, dseg.tsv what the values mean, and a JSON beside each label map how it was made.
+Each scan gets a label map with its own shape, affine and orientation: 0 background, 1 CSF, 2 gray
+matter, 3 white matter, or the finer classes that a network of your own has learnt. The volume of
+each in ml, and how sure the network is, are in tissue_volumes.tsv, what the values mean in
+dseg.tsv, and how a label map was made in the JSON beside it.
 
     infant-seg predict --input=scan.nii.gz --output=labels
     infant-seg predict --checkpoint=runs/infant --input=scans --output=labels --mirror
@@ -37,13 +38,13 @@ from typing import TYPE_CHECKING
 from absl import flags
 from tqdm import tqdm
 
-from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path
 from infant_seg_jax.progress import note, progress, say
 
 if TYPE_CHECKING:
-    from infant_seg_jax.data.labels import LabelSchema
+    from infant_seg_jax.data.labels import ClassSet, LabelSchema
     from infant_seg_jax.labelling.labelling import Labeller, Outcome
     from infant_seg_jax.labelling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
@@ -178,7 +179,6 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.labelling.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
-    schema = _schema(values)
     check_inputs(values.input)
     use_compilation_cache()
     note_slow_convolutions()
@@ -188,7 +188,7 @@ def run(values: flags.FlagValues) -> None:
     inputs = find_inputs(values.input, output, modalities, values.modalities, values.mask)
     for sentence in (*inputs.notices, *inputs.failures):
         say(sentence)
-    labeller = _labeller(values, predictors, schema)
+    labeller = _labeller(values, predictors)
     with _stopped_by_sigterm():
         _label(labeller, inputs, output, values.report)
 
@@ -207,12 +207,31 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def _schema(values: flags.FlagValues) -> "LabelSchema | None":
+def _schema(values: flags.FlagValues, classes: "ClassSet") -> "LabelSchema":
+    """What to write of a network's classes: their own values, another schema's, or tissues.
+
+    Raises:
+        InputError: there is no such schema, or it has no value for a class.
+    """
+    from infant_seg_jax.data.labels import IGNORE, LabelSchema
+
     if values.schema == _SOURCE:
         from infant_seg_jax.store.loading import source_schema
 
         return source_schema(Path(values.checkpoint[0]))
-    return find_schema(values.schema) if values.schema else None
+    if not values.schema:
+        return LabelSchema.of(classes)
+    try:
+        return find_schema(values.schema, classes)
+    except InputError:
+        schema = find_schema(values.schema)
+    mixed = [one.name for one in classes.classes if one.tissue == IGNORE]
+    if mixed and IGNORE not in schema.table.values():
+        raise InputError(
+            f"The schema '{schema.name}' has no value for {' and '.join(mixed)}, which are of no "
+            "single tissue, expected one for 'ignore': write it into a file for --schema."
+        )
+    return schema
 
 
 def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":
@@ -229,14 +248,13 @@ def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predi
     ]
 
 
-def _labeller(
-    values: flags.FlagValues, predictors: "list[Predictor]", schema: "LabelSchema | None"
-) -> "Labeller":
+def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Labeller":
     from infant_seg_jax.labelling.labelling import Labeller
     from infant_seg_jax.labelling.provenance import Settings, identify, label_ids
     from infant_seg_jax.prediction.ensemble import Ensemble
     from infant_seg_jax.store.loading import model_path
 
+    schema = _schema(values, predictors[0].expects.classes)
     segmenter = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
     identities = tuple(
         identify(predictor, model_path(path))
@@ -245,7 +263,7 @@ def _labeller(
     settings = Settings(
         mirror=values.mirror,
         overlap=predictors[0].overlap,
-        label_ids=label_ids(schema or TISSUE_SCHEMA),
+        label_ids=label_ids(schema),
         remove_islands_ml=values.remove_islands,
         probabilities=values.probabilities or "",
         masked=bool(values.mask),

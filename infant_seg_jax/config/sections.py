@@ -27,11 +27,11 @@ def _are_ages(ages: Sequence[float]) -> bool:
 
 
 def _are_weights(weights: Sequence[float]) -> bool:
-    return len(weights) == 4 and min(weights) >= 0 and 0 < sum(weights) < math.inf
+    return len(weights) > 1 and min(weights) >= 0 and 0 < sum(weights) < math.inf
 
 
 AGES = Allowed("ages in months: from, to, of one range or several", _are_ages)
-CLASS_WEIGHTS = Allowed("four numbers of at least 0, not all of them 0", _are_weights)
+CLASS_WEIGHTS = Allowed("two or more numbers of at least 0, not all of them 0", _are_weights)
 LAYERS = Allowed(
     "one or more blocks of at least one layer", lambda layers: min(layers, default=0) >= 1
 )
@@ -217,7 +217,9 @@ class Loss:
         one_of("cross_entropy", "dice", "cross_entropy_dice", "focal"),
     )
     class_weights: tuple[float, ...] = setting(
-        (1.0, 1.0, 1.0, 1.0), "Of background, CSF, GM, WM.", CLASS_WEIGHTS
+        (1.0, 1.0, 1.0, 1.0),
+        "Of each class: background, CSF, GM, WM, or others; equal ones suit any classes.",
+        CLASS_WEIGHTS,
     )
     focal_gamma: float = setting(2.0, "Of the focal loss.", at_least(0))
     deep_supervision: float = setting(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Shaped, UInt8
 
 from infant_seg_jax.data.formats.grid import times
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
+from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
 
@@ -106,10 +106,10 @@ def _random_patch(
     fits, what = _in_brain, "the brain that is not ignored"
     if balanced and random.random() < balanced:
         voxels = case.voxels or {}
-        classes = [index for index, name in enumerate(CLASS_NAMES) if voxels.get(name)]
+        classes = [index for index, count in enumerate(voxels.values()) if count]
         if classes:
             chosen = classes[int(random.integers(len(classes)))]
-            fits, what = partial(_of_class, chosen), CLASS_NAMES[chosen]
+            fits, what = partial(_of_class, chosen), list(voxels)[chosen]
     image, labels = case.stored_image(), case.labels()
     centre = draw_voxel(image, labels, fits, random)
     if centre is None:

@@ -12,7 +12,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from infant_seg_jax.data.ages import Age
+from infant_seg_jax.data.class_sets import classes_in, to_record
 from infant_seg_jax.data.cropping import Box
 from infant_seg_jax.data.formats.grid import Affine, Shape
-from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.preprocessing import Preparation, preparation_from_record
 from infant_seg_jax.data.splits import SPLITS, Fold, check_folds, read_folds
 from infant_seg_jax.data.volumes import spacing_of
@@ -32,7 +33,8 @@ from infant_seg_jax.files import read_json
 ANY_MODALITY = "any"
 """What a set calls images of which each has a contrast of its own, and so a network of such."""
 
-FORMAT = 2
+FORMAT, CLASSES_FORMAT = 2, 3
+"""Of sets with tissues, and with other classes, which version 0.1 would take for tissues."""
 MANIFEST, SPLITS_FILE = "manifest.json", "splits.json"
 
 
@@ -52,7 +54,7 @@ class PreparedCase:
         native_shape, native_affine: the grid of the scan's own file.
         sources: the files it came from (relative to the input folder, if they lay below it), each
             with its SHA-256.
-        voxels: labelled voxels by class name; None without labels.
+        voxels: labelled voxels by the names of all classes, in their order; None without labels.
     """
 
     case_id: str
@@ -105,17 +107,42 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class ExpectedScans:
-    """What a network's training scans were, and so what it expects of another scan.
+    """What a network's training scans and labels were, and so what it makes of another scan.
 
     Attributes:
         modalities: the images of a subject, in this order.
         preparation: what the scans went through.
         extents: what they showed: `"brain"`, `"head"` or both.
+        classes: what their labels told apart.
     """
 
     modalities: tuple[str, ...]
     preparation: Preparation
     extents: tuple[str, ...]
+    classes: ClassSet = TISSUE_CLASSES
+
+    def record(self) -> dict[str, Any]:
+        """JSON that `expected_scans_from_record` reads."""
+        return {
+            "classes": to_record(self.classes),
+            "modalities": self.modalities,
+            "preparation": asdict(self.preparation),
+            "extents": self.extents,
+        }
+
+
+def expected_scans_from_record(record: Mapping[str, Any]) -> ExpectedScans:
+    """What a record of a run or a model has of its scans; tissues where it has no classes.
+
+    Raises:
+        KeyError, TypeError, ValueError: it holds something else.
+    """
+    return ExpectedScans(
+        _strings(record["modalities"]),
+        preparation_from_record(record["preparation"]),
+        _strings(record["extents"]),
+        classes_in(record),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +163,14 @@ class PreparedSet:
         return tuple(sorted({case.extent for case in self.cases}))
 
     @property
+    def classes(self) -> ClassSet:
+        """What the labels tell apart."""
+        return self.schema.classes
+
+    @property
     def expected_scans(self) -> ExpectedScans:
         """What a network that trains on this set expects of a scan."""
-        return ExpectedScans(self.modalities, self.preparation, self.extents)
+        return ExpectedScans(self.modalities, self.preparation, self.extents, self.classes)
 
     def split(self, name: str, fold: int = 0) -> tuple[PreparedCase, ...]:
         """The cases of `train`, `validation` or `test` in one fold, in the order of `cases`.
@@ -171,7 +203,7 @@ def open_prepared(folder: Path) -> PreparedSet:
         )
     manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    if found not in (FORMAT, CLASSES_FORMAT):
         raise InputError(
             f"{path} has the format {found!r}, expected {FORMAT}: prepare the set again with this "
             "version of the software."
@@ -179,14 +211,17 @@ def open_prepared(folder: Path) -> PreparedSet:
     folds = read_folds(folder / SPLITS_FILE)
     try:
         table = {int(key): int(value) for key, value in manifest["schema"]["table"].items()}
+        classes = classes_in(manifest)
         modalities = tuple(str(name) for name in manifest["modalities"])
         prepared = PreparedSet(
             folder=folder,
             source=str(manifest["source"]),
-            schema=LabelSchema(str(manifest["schema"]["name"]), table),
+            schema=LabelSchema(str(manifest["schema"]["name"]), table, classes),
             modalities=modalities,
             preparation=preparation_from_record(manifest["preparation"]),
-            cases=tuple(_parse_case(entry, folder, len(modalities)) for entry in manifest["cases"]),
+            cases=tuple(
+                _parse_case(entry, folder, len(modalities), classes) for entry in manifest["cases"]
+            ),
             folds=folds,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -206,7 +241,7 @@ def open_prepared(folder: Path) -> PreparedSet:
     return prepared
 
 
-def _parse_case(entry: Any, folder: Path, channels: int) -> PreparedCase:
+def _parse_case(entry: Any, folder: Path, channels: int, classes: ClassSet) -> PreparedCase:
     labels, voxels, age = entry["labels"], entry["voxels"], entry["age"]
     x, y, z = (slice(int(start), int(stop)) for start, stop in entry["box"])
     return PreparedCase(
@@ -223,8 +258,14 @@ def _parse_case(entry: Any, folder: Path, channels: int) -> PreparedCase:
         native_shape=_parse_shape(entry["native_shape"]),
         native_affine=_parse_affine(entry["native_affine"]),
         sources={str(path): str(digest) for path, digest in entry["sources"].items()},
-        voxels=voxels and {str(name): int(count) for name, count in voxels.items()},
+        voxels=voxels and {name: int(voxels.get(name, 0)) for name in classes.names},
     )
+
+
+def _strings(content: Any) -> tuple[str, ...]:
+    if not isinstance(content, list) or not all(isinstance(part, str) for part in content):
+        raise ValueError(f"expected a list of names, not {content!r}")
+    return tuple(content)
 
 
 def _parse_shape(sizes: Any) -> Shape:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from infant_seg_jax.data.bias import check_bias_library
+from infant_seg_jax.data.class_sets import classes_record
 from infant_seg_jax.data.foreground import HEAD
 from infant_seg_jax.data.formats.names import parts
-from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema, count_classes
-from infant_seg_jax.data.prepared import FORMAT, PreparedSet, open_prepared
+from infant_seg_jax.data.labels import TISSUE_CLASSES, LabelSchema, count_classes
+from infant_seg_jax.data.prepared import CLASSES_FORMAT, FORMAT, PreparedSet, open_prepared
 from infant_seg_jax.data.preprocessing import (
     Preparation,
     prepare_labels,
@@ -93,12 +94,14 @@ def _parameters(
 ) -> dict[str, Any]:
     """All that decides what a set holds, but the voxels of its inputs."""
     table = {str(source): target for source, target in dataset.schema.table.items()}
+    classes = dataset.schema.classes
     return {
-        "format": FORMAT,
+        "format": FORMAT if classes == TISSUE_CLASSES else CLASSES_FORMAT,
         "software": versions(_LIBRARIES),
         "source": dataset.source,
         "schema": {"name": dataset.schema.name, "table": table},
-        "class_names": list(CLASS_NAMES),
+        "class_names": list(classes.names),
+        **classes_record(classes),
         "modalities": list(dataset.modalities),
         "preparation": asdict(preparation)
         | {"clip_percentiles": list(preparation.clip_percentiles)},  # as JSON gives it back
@@ -190,11 +193,13 @@ def _prepare_case(
         check_same_grid(label_map, volume)
         classes = schema.to_classes(label_map.data, case.labels)
         labels = prepare_labels(classes, prepared)
-        voxels = count_classes(labels)
-        if not any(voxels[name] for name in TISSUES):
+        voxels = count_classes(labels, schema.classes)
+        foreground = list(schema.classes.foreground)
+        if not any(voxels[name] for name in foreground):
             raise InputError(
                 f"{case.labels} labels no tissue within the brain of {case.images[0]}, expected "
-                f"CSF, GM or WM by the schema '{schema.name}': {schema.describe()}."
+                f"{', '.join(foreground[:-1])} or {foreground[-1]} by the schema '{schema.name}': "
+                f"{schema.describe()}."
             )
         np.save(folder / "labels.npy", labels)
     return {

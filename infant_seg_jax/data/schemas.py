@@ -7,21 +7,23 @@ from typing import Any
 
 import yaml
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import (
     BACKGROUND,
     CSF,
     GM,
     IGNORE,
+    TISSUE_CLASSES,
     WM,
+    ClassSet,
     LabelSchema,
     class_of_name,
 )
 from infant_seg_jax.errors import InputError
 
 _MAX_BYTES, _MAX_ID = 2**20, 2**31 - 1
-_CLASSES = "background, CSF, GM, WM or ignore"
 
-TISSUE_SCHEMA = LabelSchema("tissues", {0: BACKGROUND, 1: CSF, 2: GM, 3: WM})
+TISSUE_SCHEMA = LabelSchema.of(TISSUE_CLASSES)
 """Our own ids, which IBSR's three-tissue segmentation shares."""
 
 IBSR_SCHEMA = LabelSchema("ibsr", TISSUE_SCHEMA.table)
@@ -29,13 +31,19 @@ IBSR_SCHEMA = LabelSchema("ibsr", TISSUE_SCHEMA.table)
 ISEG_SCHEMA = LabelSchema("iseg", {0: BACKGROUND, 10: CSF, 150: GM, 250: WM})
 """iSeg-2017 and iSeg-2019 (Wang et al., IEEE TMI 38, 2019)."""
 
-DRAWEM9_SCHEMA = LabelSchema(
+
+def _table(*rows: tuple[int, Iterable[int]]) -> dict[int, int]:
+    return {source: target for target, sources in rows for source in sources}
+
+
+_DRAWEM9_CLASSES_SCHEMA = LabelSchema(
     "drawem9",
-    {
-        **{0: BACKGROUND, 1: CSF, 2: GM, 3: WM, 4: BACKGROUND, 5: CSF},
-        **{6: IGNORE, 7: GM, 8: IGNORE, 9: GM},
-    },
+    dict(sorted({**LabelSchema.of(DRAWEM9_CLASSES).table, 4: BACKGROUND}.items())),
+    DRAWEM9_CLASSES,
 )
+"""DrawEM's 4 is what is outside the brain, too."""
+
+DRAWEM9_SCHEMA = _DRAWEM9_CLASSES_SCHEMA.of_tissues()
 """The nine tissues of dHCP's DrawEM (Makropoulos et al., NeuroImage 173, 2018): CSF, cortical GM,
 WM, background, ventricles, cerebellum, deep GM, brainstem, hippocampus and amygdala. Cerebellum and
 brainstem are not split into GM and WM there, so they are ignored."""
@@ -45,23 +53,26 @@ DRAWEM9_CORE_SCHEMA = LabelSchema(
 )
 """DrawEM's CSF (1), cortical GM (2), WM (3) and deep GM (7) alone; all else is background."""
 
+_index = DRAWEM9_CLASSES.names.index
 
-def _table(*rows: tuple[int, Iterable[int]]) -> dict[int, int]:
-    return {source: target for target, sources in rows for source in sources}
-
-
-DRAWEM87_SCHEMA = LabelSchema(
+_DRAWEM87_CLASSES_SCHEMA = LabelSchema(
     "drawem87",
     _table(
         (BACKGROUND, (0, 84)),  # outside the skull
-        (CSF, (83, 49, 50)),  # and the lateral ventricles
-        (GM, (*range(5, 17), *range(20, 40))),  # the lobes' cortex
-        # Hippocampus, amygdala, deep GM; 85, "intracranial background", is deep GM to DrawEM too.
-        (GM, (*range(1, 5), *range(40, 48), 85, 86, 87)),
-        (WM, (*range(51, 83), 48)),  # the lobes' WM, and the corpus callosum
-        (IGNORE, (17, 18, 19)),  # cerebellum, brainstem
+        (_index("CSF"), (83,)),
+        (_index("VENT"), (49, 50)),
+        (_index("CGM"), (*range(5, 17), *range(20, 40))),
+        (_index("HA"), range(1, 5)),
+        # 85, "intracranial background", is deep GM to DrawEM too.
+        (_index("SGM"), (*range(40, 48), 85, 86, 87)),
+        (_index("WM"), (*range(51, 83), 48)),  # the lobes', and the corpus callosum
+        (_index("CBM"), (17, 18)),
+        (_index("BS"), (19,)),
     ),
+    DRAWEM9_CLASSES,
 )
+
+DRAWEM87_SCHEMA = _DRAWEM87_CLASSES_SCHEMA.of_tissues()
 """The 87 regions of dHCP's DrawEM (Gousias et al., NeuroImage 62, 2012, with tissues split)."""
 
 FREESURFER_SCHEMA = LabelSchema(
@@ -119,24 +130,36 @@ SCHEMAS = {
         *(DRAWEM87_SCHEMA, FREESURFER_SCHEMA, SYNTHSEG_SCHEMA),
     )
 }
-
+_FINER_SCHEMAS = (_DRAWEM9_CLASSES_SCHEMA, _DRAWEM87_CLASSES_SCHEMA)
+"""Of those with names, what they are to classes other than tissues."""
 
 ANATOMY_SCHEMAS = {schema.name: schema for schema in (BOUNTI_SCHEMA, FETAL_ATLAS_SCHEMA)}
 """Of label maps to render from; their values are too much like others' to be guessed."""
 
 
-def find_schema(name: str) -> LabelSchema:
+def find_schema(name: str, classes: ClassSet = TISSUE_CLASSES) -> LabelSchema:
     """A schema by its name, or from a YAML or JSON file.
 
     The file maps ids to classes, `{0: background, 7: GM, 9: ignore}`, right away or below the key
     `table`, beside which `name` names the schema (the file's name does otherwise).
 
+    Args:
+        name: of the schema, of a class set for its own values, or of the file.
+        classes: what it is to tell apart.
+
     Raises:
-        InputError: there is no such name or file, or the file holds something else.
+        InputError: there is no such name or file, the file holds something else, or it tells other
+            classes apart.
     """
     named = SCHEMAS | ANATOMY_SCHEMAS
+    for schema in (*named.values(), *_FINER_SCHEMAS, LabelSchema.of(classes)):
+        if (schema.name, schema.classes) == (name, classes):
+            return schema
     if name in named:
-        return named[name]
+        raise InputError(
+            f"The schema '{name}' tells tissues apart, expected one of {classes}: give a file with "
+            f"lines such as '7: {classes.names[-1]}'."
+        )
     path = Path(name)
     if not path.is_file():
         raise InputError(
@@ -148,12 +171,11 @@ def find_schema(name: str) -> LabelSchema:
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path} has no table, expected lines such as '7: GM' below 'table:'.")
     given = content.get("name")
-    return LabelSchema(
-        given if isinstance(given, str) else path.stem, _meanings(table.items(), path)
-    )
+    meanings = _meanings(table.items(), path, classes)
+    return LabelSchema(given if isinstance(given, str) else path.stem, meanings, classes)
 
 
-def parse_changes(text: str) -> dict[int, int]:
+def parse_changes(text: str, classes: ClassSet = TISSUE_CLASSES) -> dict[int, int]:
     """Changes to a schema as written on a command line, `6:GM,8:WM`.
 
     Raises:
@@ -163,30 +185,34 @@ def parse_changes(text: str) -> dict[int, int]:
     for part, colon, _ in parts:
         if not colon:
             raise InputError(f"'{part}' changes no label, expected ID:CLASS as in 6:GM.")
-    return _meanings(((source, target) for source, _, target in parts), f"'{text}'")
+    return _meanings(((source, target) for source, _, target in parts), f"'{text}'", classes)
 
 
-def schema_of_names(name: str, labels: dict[int, str], path: Path) -> LabelSchema:
+def schema_of_names(
+    name: str, labels: dict[int, str], path: Path, classes: ClassSet = TISSUE_CLASSES
+) -> LabelSchema:
     """The schema of a dataset that names its labels itself.
 
     Args:
         name: names the schema.
         labels: the name of each id.
         path: where they were read.
+        classes: what the names are to mean.
 
     Raises:
         InputError: a name is none that we know; the sentence lists them.
     """
-    table = {index: class_of_name(label) for index, label in labels.items()}
+    table = {index: class_of_name(label, classes) for index, label in labels.items()}
     unknown = [f"{index} {labels[index]}" for index, target in table.items() if target is None]
     if unknown:
+        what = "any tissue" if classes == TISSUE_CLASSES else "any class"
         raise InputError(
-            f"{path} names labels that could be any tissue ({', '.join(unknown[:10])}), expected "
-            f"names such as {_CLASSES}: say what they mean with --schema=FILE, a file with lines "
-            "such as '7: GM'."
+            f"{path} names labels that could be {what} ({', '.join(unknown[:10])}), expected "
+            f"names such as {classes} or ignore: say what they mean with --schema=FILE, a file "
+            "with lines such as '7: GM'."
         )
     return LabelSchema(
-        name, {index: target for index, target in table.items() if target is not None}
+        name, {index: target for index, target in table.items() if target is not None}, classes
     )
 
 
@@ -231,7 +257,9 @@ def _without_doubles(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return content
 
 
-def _meanings(entries: Iterable[tuple[Any, Any]], where: Path | str) -> dict[int, int]:
+def _meanings(
+    entries: Iterable[tuple[Any, Any]], where: Path | str, classes: ClassSet
+) -> dict[int, int]:
     """Ids and classes as a person wrote them."""
     table: dict[int, int] = {}
     for key, value in entries:
@@ -246,11 +274,11 @@ def _meanings(entries: Iterable[tuple[Any, Any]], where: Path | str) -> dict[int
             )
         if index in table:
             raise InputError(f"{where} gives the label id {index} twice, expected one class each.")
-        target = class_of_name(value) if isinstance(value, str) else None
+        target = class_of_name(value, classes) if isinstance(value, str) else None
         if target is None:
             raise InputError(
-                f"{where} says that {index} is '{_brief(value)}', expected {_CLASSES} (or a name "
-                "for one)."
+                f"{where} says that {index} is '{_brief(value)}', expected "
+                f"{classes} or ignore (or a name for one)."
             )
         table[index] = target
     return table

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.subjects import subject_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.score_table import ROWS, ScoreTable
+from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.metrics.measures import METRICS
 from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
 
@@ -84,8 +83,14 @@ def match_subjects(a: ScoreTable, b: ScoreTable, path_a: Path, path_b: Path) -> 
     Names are compared as `subject_of` reads them: `IBSR_01` is `ibsr-01`.
 
     Raises:
-        InputError: there is none in common, or two subjects of one table read alike.
+        InputError: there is none in common, two subjects of one table read alike, or the tables are
+            of other classes.
     """
+    if a.classes.names != b.classes.names:
+        raise InputError(
+            f"{path_a} has scores of {a.classes}, {path_b} of {b.classes}, expected the same "
+            "classes: evaluate both with one --classes."
+        )
     names_a, names_b = _by_key(a, path_a), _by_key(b, path_b)
     common = [key for key in names_a if key in names_b]
     if not common:
@@ -122,8 +127,10 @@ def compare(matched: Matched, metric: str) -> Comparison:
             f"{matched.path_a} has the surface Dice at {tolerances[0]:g} mm and {matched.path_b} "
             f"at {tolerances[1]:g} mm: evaluate both with one --tolerance."
         )
-    rows = {row: _compare_row(matched, metric, row) for row in ROWS}
-    counted = [tissue for tissue in TISSUES if rows[tissue].difference.subjects]
+    rows = {row: _compare_row(matched, metric, row) for row in matched.a.rows}
+    counted = [
+        tissue for tissue in matched.a.classes.foreground if rows[tissue].difference.subjects
+    ]
     found = [
         SubjectDifference(subject, tissue, x, y, 0.0 if x == y else x - y)
         for tissue in counted

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from infant_seg_jax.data.labels import ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.progress import progress, say
@@ -24,13 +25,16 @@ class Evaluation:
 
 
 def gather(
-    subjects: Mapping[str, Callable[[], dict[str, dict[str, float]]]], tolerance: float
+    subjects: Mapping[str, Callable[[], dict[str, dict[str, float]]]],
+    tolerance: float,
+    classes: ClassSet,
 ) -> Evaluation:
     """Call each subject's measurement in turn, with a progress bar; say at once what fails.
 
     Args:
         subjects: by subject, what measures it as `measure` does, or raises an InputError.
         tolerance: that of their surface Dice, in mm.
+        classes: what is measured.
     """
     scores, failures = {}, {}
     with progress("evaluating", len(subjects), unit="scan") as bar:
@@ -41,4 +45,4 @@ def gather(
                 failures[subject] = str(error)
                 say(str(error))
             bar.update()
-    return Evaluation(ScoreTable(scores, tolerance), failures)
+    return Evaluation(ScoreTable(scores, tolerance, classes), failures)

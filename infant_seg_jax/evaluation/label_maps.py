@@ -107,7 +107,7 @@ def measure_label_maps(
     Args:
         prediction, truth: folders, or one file each, as `find_pairs` takes them.
         schema: what the truths' values mean.
-        prediction_schema: what the predictions' values mean.
+        prediction_schema: what the predictions' values mean, to the same classes.
         tolerance: of the surface Dice, in mm.
 
     Raises:
@@ -122,11 +122,14 @@ def measure_label_maps(
             schema.to_classes(true.data, true_path),
             true.spacing,
             tolerance,
+            schema.classes,
         )
 
     found = find_pairs(prediction, truth)
     evaluation = gather(
-        {subject: partial(measure_pair, *pair) for subject, pair in found.pairs.items()}, tolerance
+        {subject: partial(measure_pair, *pair) for subject, pair in found.pairs.items()},
+        tolerance,
+        schema.classes,
     )
     lacking = {
         subject: f"{truth} has no label map of {subject}, expected one to measure {path} by."

@@ -1,12 +1,15 @@
 """How good a run's predictions of a prepared set are."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
 from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.errors import InputError
@@ -27,6 +30,7 @@ def measure_run(
     which: str = "best",
     tolerance: float = TOLERANCE_MM,
     keep: Callable[[str], Path] | None = None,
+    classes: ClassSet | None = None,
 ) -> Evaluation:
     """Predict the labelled cases of a split and measure all there is to measure.
 
@@ -37,15 +41,18 @@ def measure_run(
         which: the run's checkpoint, `"best"` or `"latest"`.
         tolerance: of the surface Dice, in mm.
         keep: where to write what was predicted of a case; nowhere unless given.
+        classes: what to measure; None: those of the run if the set has the same, else tissues.
 
     Raises:
         InputError: the run or the prepared set cannot be used, the split has no labelled case, or
-            the set was prepared for other modalities or with other parameters than the run's.
+            the set was prepared for other modalities or with other parameters than the run's, or
+            not both tell the classes apart that are wanted.
     """
-    predictor, cases = _open(run, data, split, fold, which)
+    task = _open(run, data, split, fold, which, classes)
     return gather(
-        {case.case_id: partial(_measure_case, predictor, case, tolerance, keep) for case in cases},
+        {case.case_id: partial(_measure_case, task, case, tolerance, keep) for case in task.cases},
         tolerance,
+        task.classes,
     )
 
 
@@ -53,22 +60,47 @@ def evaluate_run(
     run: Path, data: Path, split: str = "validation", fold: int = 0, which: str = "best"
 ) -> DiceTable:
     """As `measure_run`, but the Dice alone, and a case that cannot be used is an error."""
-    return score_cases(*_open(run, data, split, fold, which))
+    return _score(_open(run, data, split, fold, which))
 
 
 def score_cases(predictor: Predictor, cases: Sequence[PreparedCase]) -> DiceTable:
-    """Dice of each case, predicted whole, with a progress bar."""
+    """Dice of each case of the network's own classes, predicted whole, with a progress bar."""
+    classes = predictor.expects.classes
+    return _score(_Task(predictor, cases, classes, classes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A network, cases with labels of some classes, and the classes to measure."""
+
+    predictor: Predictor
+    cases: Sequence[PreparedCase]
+    labelled: ClassSet
+    classes: ClassSet
+
+    def predicted(self, case: PreparedCase) -> UInt8[np.ndarray, "x y z"]:
+        """What the network makes of a case."""
+        found = self.predictor.label_map(case.image(), case.case_id)
+        return self.predictor.expects.classes.convert(found, self.classes)
+
+    def true(self, case: PreparedCase) -> UInt8[np.ndarray, "x y z"]:
+        """A case's labels."""
+        return self.labelled.convert(np.asarray(case.labels()), self.classes)
+
+
+def _score(task: _Task) -> DiceTable:
     scores = {}
-    with progress("evaluating", len(cases), unit="scan") as bar:
-        for case in cases:
-            scores[case.case_id] = dice_per_tissue(_predict(predictor, case), case.labels())
+    with progress("evaluating", len(task.cases), unit="scan") as bar:
+        for case in task.cases:
+            found = task.predicted(case), task.true(case)
+            scores[case.case_id] = dice_per_tissue(*found, task.classes)
             bar.update()
-    return DiceTable(scores)
+    return DiceTable(scores, task.classes)
 
 
 def _open(
-    run: Path, data: Path, split: str, fold: int, which: str
-) -> tuple[Predictor, list[PreparedCase]]:
+    run: Path, data: Path, split: str, fold: int, which: str, classes: ClassSet | None = None
+) -> _Task:
     prepared = open_prepared(data)
     predictor = open_predictor(run, which)
     for what in ("modalities", "preparation"):
@@ -81,20 +113,22 @@ def _open(
     cases = [case for case in prepared.split(split, fold) if case.labels_path is not None]
     if not cases:
         raise InputError(f"{data} has no labelled case in the split '{split}' of fold {fold}.")
-    return predictor, cases
+    own = predictor.expects.classes
+    if classes is None:
+        classes = own if own == prepared.classes else TISSUE_CLASSES
+    if classes != TISSUE_CLASSES and {own, prepared.classes} != {classes}:
+        raise InputError(
+            f"{run} tells {own} apart and {data} {prepared.classes}, expected {classes} of both, "
+            f"or --classes={TISSUE_CLASSES.name}."
+        )
+    return _Task(predictor, cases, prepared.classes, classes)
 
 
 def _measure_case(
-    predictor: Predictor,
-    case: PreparedCase,
-    tolerance: float,
-    keep: Callable[[str], Path] | None,
+    task: _Task, case: PreparedCase, tolerance: float, keep: Callable[[str], Path] | None
 ) -> dict[str, dict[str, float]]:
-    labels, predicted = np.asarray(case.labels()), _predict(predictor, case)
+    predicted = task.predicted(case)
     if keep:
-        write_label_map(keep(case.case_id), predicted, Grid(case.shape, case.affine))
-    return measure(predicted, labels, case.spacing, tolerance)
-
-
-def _predict(predictor: Predictor, case: PreparedCase) -> np.ndarray:
-    return predictor.label_map(case.image(), case.case_id)
+        ids = LabelSchema.of(task.classes).with_ignored().to_ids(predicted)
+        write_label_map(keep(case.case_id), ids, Grid(case.shape, case.affine))
+    return measure(predicted, task.true(case), case.spacing, tolerance, task.classes)

@@ -3,15 +3,17 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from infant_seg_jax.data.labels import TISSUES
+from infant_seg_jax.data.class_sets import CLASS_SETS, classes_in, classes_record
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable
-from infant_seg_jax.files import write_json, write_rows
+from infant_seg_jax.files import read_json, write_json, write_rows
 from infant_seg_jax.metrics.measures import METRICS
 
 CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
@@ -30,11 +32,12 @@ def write_scores(folder: Path, table: ScoreTable, about: Mapping[str, Any]) -> N
     rows = [
         [subject, tissue, *(_number(tissues[tissue][m]) for m in table.metrics), table.tolerance]
         for subject, tissues in table.subjects.items()
-        for tissue in TISSUES
+        for tissue in table.classes.foreground
     ]
     write_rows(folder / CSV_NAME, [[*_KEYS, *table.metrics, _TOLERANCE], *rows])
     content = {
         **about,
+        **classes_record(table.classes),
         _TOLERANCE: table.tolerance,
         "metrics": {name: asdict(METRICS[name]) for name in table.metrics},
         "summary": {
@@ -82,6 +85,9 @@ def read_scores(path: Path) -> ScoreTable:
             f"{path} has the columns {', '.join(header)[:200]}, expected subject, tissue and some "
             f"of {', '.join(METRICS)}, as `infant-seg evaluate` writes them."
         )
+    at = header.index(_KEYS[1])
+    classes = classes_beside(path, {row[at] for row in rows if len(row) > at})
+    foreground = tuple(classes.foreground)
     subjects: dict[str, dict[str, dict[str, float]]] = {}
     seen: set[tuple[str, str]] = set()
     tolerances: set[float] = set()
@@ -89,13 +95,13 @@ def read_scores(path: Path) -> ScoreTable:
         where = f"{path}, row {number}"
         row = dict(zip(header, cells, strict=False))
         subject, tissue = (row.get(key, "") for key in _KEYS)
-        if not subject or tissue not in TISSUES or (subject, tissue) in seen:
+        if not subject or tissue not in foreground or (subject, tissue) in seen:
             raise InputError(
                 f"{where} is of the subject '{subject}' and the tissue '{tissue}', expected a "
-                f"subject with each of {', '.join(TISSUES)} once."
+                f"subject with each of {', '.join(foreground)} once."
             )
         seen.add((subject, tissue))
-        nothing = {name: dict.fromkeys(metrics, math.nan) for name in TISSUES}
+        nothing = {name: dict.fromkeys(metrics, math.nan) for name in foreground}
         tissues = subjects.setdefault(subject, nothing)
         tissues[tissue] = {name: _parse(row.get(name, ""), f"{where}, {name}") for name in metrics}
         tolerances.add(_parse(row.get(_TOLERANCE, ""), f"{where}, {_TOLERANCE}"))
@@ -105,7 +111,16 @@ def read_scores(path: Path) -> ScoreTable:
             f"{path} has the tolerances {', '.join(f'{value:g}' for value in sorted(known))} mm, "
             "expected one for all rows."
         )
-    return ScoreTable(subjects, known.pop() if known else math.nan)
+    return ScoreTable(subjects, known.pop() if known else math.nan, classes)
+
+
+def classes_beside(path: Path, names: Collection[str]) -> ClassSet:
+    """The classes of a CSV of scores: by the JSON of the same name, or those with such names."""
+    if (beside := path.with_suffix(".json")).is_file():
+        with suppress(InputError, TypeError, ValueError):
+            return classes_in(read_json(beside))
+    having = (one for one in CLASS_SETS.values() if set(names) <= one.foreground.keys())
+    return next(having, TISSUE_CLASSES)
 
 
 def _read_rows(path: Path) -> list[list[str]]:

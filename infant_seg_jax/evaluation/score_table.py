@@ -7,13 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from infant_seg_jax.data.labels import TISSUES
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.metrics.intervals import mean_interval
 from infant_seg_jax.metrics.measures import METRICS
 
 MEAN = "mean"
 """What stands beside the tissues for each subject's mean over them."""
-ROWS = (*TISSUES, MEAN)
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,17 @@ class ScoreTable:
     Attributes:
         subjects: by subject, tissue and metric; NaN where there is nothing to measure.
         tolerance: of the surface Dice, in mm.
+        classes: what was measured: the tissues, or others.
     """
 
     subjects: Mapping[str, Mapping[str, Mapping[str, float]]]
     tolerance: float
+    classes: ClassSet = TISSUE_CLASSES
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Every class but background, and `MEAN`."""
+        return (*self.classes.foreground, MEAN)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -67,7 +73,7 @@ class ScoreTable:
             return {name: tissues[row][metric] for name, tissues in self.subjects.items()}
         found = {}
         for name, tissues in self.subjects.items():
-            values = [tissues[tissue][metric] for tissue in TISSUES]
+            values = [tissues[tissue][metric] for tissue in self.classes.foreground]
             known = [value for value in values if not math.isnan(value)]
             found[name] = float(np.mean(known)) if known else math.nan
         return found
@@ -76,14 +82,16 @@ class ScoreTable:
     def summary(self) -> dict[str, dict[str, Summary]]:
         """By metric, then by tissue and `MEAN`."""
         return {
-            metric: {row: Summary.of(self.of(metric, row).values()) for row in ROWS}
+            metric: {row: Summary.of(self.of(metric, row).values()) for row in self.rows}
             for metric in self.metrics
         }
 
     def __str__(self) -> str:
-        width = max(map(len, METRICS))
-        lines = [f"{'metric':{width}}  tissue     mean       sd  95% interval        subjects"]
+        width, wide = max(map(len, METRICS)), max(6, *map(len, self.rows))
+        columns = "    mean       sd  95% interval        subjects"
+        lines = [f"{'metric':{width}}  {'tissue':{wide}} {columns}"]
         for metric, rows in self.summary.items():
+            said = metric
             for row, found in rows.items():
                 mean, sd, low, high = (
                     in_words(value, metric)
@@ -91,9 +99,10 @@ class ScoreTable:
                 )
                 interval = f"{low} to {high}" if low != "-" else "-"
                 lines.append(
-                    f"{metric if row == ROWS[0] else '':{width}}  {row:6} {mean:>8} {sd:>8}  "
+                    f"{said:{width}}  {row:{wide}} {mean:>8} {sd:>8}  "
                     f"{interval:18} {found.subjects:9}"
                 )
+                said = ""
         return "\n".join(lines)
 
 

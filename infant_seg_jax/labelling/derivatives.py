@@ -4,27 +4,19 @@ BIDS' rules for derivatives: https://bids-specification.readthedocs.io/en/stable
 """
 
 import os
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
-from infant_seg_jax.data.labels import TISSUE_COLOURS
+from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, write_json, write_text
-from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
+from infant_seg_jax.labelling.provenance import RAW, SOFTWARE, label_ids
 
 LABEL_TABLE = "dseg.tsv"
 
 _BIDS_VERSION = "1.10.0"
-_CLASSES = {  # name, abbreviation, and the number in BIDS' own table
-    "background": ("Background", "BG", 0),
-    "CSF": ("Cerebrospinal Fluid", "CSF", 3),
-    "GM": ("Gray Matter", "GM", 1),
-    "WM": ("White Matter", "WM", 2),
-}
-_COLOURS = {"background": "#000000", **TISSUE_COLOURS}
 _NOT_BIDS = "/tissue_volumes.*\n/*.html\n"
 _README = """\
 # Tissues of the brain
@@ -40,14 +32,14 @@ Research software, not a medical device.
 
 
 def start_output(
-    output: Path, dataset: Path | None, label_ids: Mapping[str, int], *, overwrite: bool
+    output: Path, dataset: Path | None, schema: LabelSchema, *, overwrite: bool
 ) -> None:
     """Write what explains a folder of label maps, before there are any.
 
     Args:
         output: the folder, which may be there already and hold label maps.
         dataset: the BIDS tree that the scans are from; None for others.
-        label_ids: the value of each class that has one.
+        schema: the values of the label maps.
         overwrite: whether label maps that are there may be replaced, and their meaning with them.
 
     Raises:
@@ -55,7 +47,7 @@ def start_output(
             maps have other values, or it cannot be written to.
     """
     table = output / LABEL_TABLE
-    rows = label_table(label_ids)
+    rows = label_table(schema)
     if table.exists() and not overwrite and _text(table) != rows:
         raise InputError(
             f"{table} says that the label maps there have other values: name another --output, or "
@@ -66,12 +58,15 @@ def start_output(
     write_text(table, rows)
 
 
-def label_table(label_ids: Mapping[str, int]) -> str:
+def label_table(schema: LabelSchema) -> str:
     """The rows of a `dseg.tsv`: what values mean, their colours, their numbers in BIDS' table."""
     lines = ["index\tname\tabbreviation\tcolor\tmapping"]
-    for name, index in label_ids.items():
-        full, short, mapping = _CLASSES[name]
-        lines.append(f"{index}\t{full}\t{short}\t{_COLOURS[name]}\t{mapping}")
+    ids = label_ids(schema)
+    for one in schema.classes.classes:
+        if one.name in ids:
+            mapping = "n/a" if one.mapping is None else one.mapping
+            cells = (ids[one.name], one.full_name, one.abbreviation, one.colour, mapping)
+            lines.append("\t".join(map(str, cells)))
     return "\n".join(lines) + "\n"
 
 

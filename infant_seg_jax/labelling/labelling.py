@@ -1,6 +1,6 @@
 """Many scans labelled, one after another: what is read of each, made of it, and written."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
+from infant_seg_jax.data.class_sets import classes_record
 from infant_seg_jax.data.formats import Grid
-from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import (
     Volume,
     read_images,
@@ -30,7 +32,7 @@ from infant_seg_jax.labelling.provenance import (
     is_finished,
     make_sidecar,
 )
-from infant_seg_jax.labelling.scans import Inputs, Scan, sidecar_of
+from infant_seg_jax.labelling.scans import CLASSES, Inputs, Scan, schema_of, sidecar_of
 from infant_seg_jax.labelling.tissue_volumes import (
     VOLUMES,
     volumes_record,
@@ -84,14 +86,14 @@ class Labeller:
         segment: from a scan and its brain mask to its classes.
         models: the networks behind it.
         settings: what else decides the result.
-        schema: how classes are written; None for our own values.
+        schema: which classes are written, and as what values: the networks' own, or tissues.
         overwrite: whether to make what is there already again.
     """
 
     segment: Segment
     models: tuple[ModelIdentity, ...]
     settings: Settings
-    schema: LabelSchema | None = None
+    schema: LabelSchema = TISSUE_SCHEMA
     overwrite: bool = False
 
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
@@ -107,7 +109,7 @@ class Labeller:
         """
         if not self.overwrite:
             check_repeatable(inputs.scans, self.models, self.settings)
-        start_output(output, inputs.dataset, self.settings.label_ids, overwrite=self.overwrite)
+        start_output(output, inputs.dataset, self.schema, overwrite=self.overwrite)
         try:
             stages = overlapped(
                 inputs.scans,
@@ -122,7 +124,7 @@ class Labeller:
                     else:
                         yield Outcome(scan, _sentence(scan, outcome), {})
         finally:
-            write_table(output)
+            write_table(output, self.schema.classes)
 
     def _read(self, scan: Scan, dataset: Path | None) -> "_Loaded | None":
         """A scan as read; None if its label map is finished."""
@@ -143,6 +145,8 @@ class Labeller:
             return None
         volume = loaded.volume
         segmentation = self.segment(volume, loaded.mask)
+        if self.schema.classes != segmentation.classes:
+            segmentation = segmentation.of_tissues()
         return _Found(
             segmentation.label_map,
             segmentation.probability if self.settings.probabilities else None,
@@ -159,7 +163,8 @@ class Labeller:
         label_map, native = found.label_map, found.native
         if ml := self.settings.remove_islands_ml:
             label_map = remove_islands(label_map, ml, voxel_ml(native))
-        record = volumes_record(label_map, native)
+        classes = self.schema.classes
+        record = volumes_record(label_map, native, classes)
         sidecar = make_sidecar(
             scan,
             dataset,
@@ -168,15 +173,17 @@ class Labeller:
             found.checksums,
             found.confidence,
             found.notices,
+            **classes_record(classes, CLASSES),
             **record,
         )
-        written = self.schema.to_ids(label_map) if self.schema else label_map
+        written = self.schema.to_ids(label_map)
         if scan.label_map.exists():
-            _remove(scan)
+            earlier = schema_of(scan.label_map) or TISSUE_SCHEMA
+            _remove(scan, earlier.classes.foreground)
         try:
             self._write_files(scan, written, found, sidecar)
         except Exception:
-            _remove(scan, probabilities=found.probability is not None)
+            _remove(scan, classes.foreground if found.probability is not None else ())
             raise
         return Outcome(scan, WRITTEN, record[VOLUMES], found.notices)
 
@@ -189,9 +196,9 @@ class Labeller:
     ) -> None:
         native = found.native
         if found.probability is not None:
-            for tissue in TISSUES:
+            for tissue, index in self.schema.classes.foreground.items():
                 path = scan.probability_map(tissue)
-                probability = found.probability(CLASS_NAMES.index(tissue))
+                probability = found.probability(index)
                 write_probabilities(path, probability, native, self.settings.probabilities)
                 about = {"Description": f"The probability of {tissue} by a neural network."}
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
@@ -243,10 +250,12 @@ def write_probabilities(
     write_volume(path, stored.reshape(shape), native, None if slope is None else float(slope))
 
 
-def _remove(scan: Scan, probabilities: bool = True) -> None:
-    """Remove what was found of a scan, the label map first, since it says that all is there."""
-    maps = map(scan.probability_map, TISSUES) if probabilities else ()
-    for path in (scan.label_map, *maps):
+def _remove(scan: Scan, probabilities: Iterable[str]) -> None:
+    """Remove what was found of a scan, the label map first, since it says that all is there.
+
+    Of maps of probabilities, those of the classes that are named.
+    """
+    for path in (scan.label_map, *map(scan.probability_map, probabilities)):
         for file in (path, sidecar_of(path)):
             with suppress(IsADirectoryError):  # which is not ours
                 file.unlink(missing_ok=True)

@@ -16,10 +16,10 @@ import numpy as np
 
 from infant_seg_jax.data.bids.uris import uri_or_path
 from infant_seg_jax.data.formats import parts
-from infant_seg_jax.data.labels import CLASS_NAMES, LabelSchema
+from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, sha256
-from infant_seg_jax.labelling.scans import Scan
+from infant_seg_jax.labelling.scans import SETTINGS, Scan
 from infant_seg_jax.models.variables import by_path
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.predictor import Predictor
@@ -28,7 +28,7 @@ SOFTWARE = "infant_seg_jax"
 RAW = "raw"
 """What a BIDS derivative of ours calls the dataset that its scans are from."""
 
-_CHECKSUMS, _MODELS, _SETTINGS = "SourceChecksums", "Models", "Settings"
+_CHECKSUMS, _MODELS = "SourceChecksums", "Models"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def identify(predictor: Predictor, path: Path) -> ModelIdentity:
 def label_ids(schema: LabelSchema) -> dict[str, int]:
     """The id that stands for each class, of several the table's first."""
     first = {target: source for source, target in reversed(list(schema.table.items()))}
-    return {name: first[index] for index, name in enumerate(CLASS_NAMES) if index in first}
+    names = enumerate(schema.classes.names)
+    return {name: first[index] for index, name in names if index in first}
 
 
 def checksums(scan: Scan, dataset: Path | None) -> dict[str, str]:
@@ -148,7 +149,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
         content = read_json(path)
     except InputError:
         return None
-    known = isinstance(content, dict) and {_CHECKSUMS, _MODELS, _SETTINGS} <= content.keys()
+    known = isinstance(content, dict) and {_CHECKSUMS, _MODELS, SETTINGS} <= content.keys()
     return content if known else None
 
 
@@ -191,18 +192,18 @@ def _difference(scan: Scan, models: Sequence[ModelIdentity], settings: Settings)
         before, now = _weights(made[_MODELS]), _weights(wanted[_MODELS])
         if before != now:
             return f"was made by {_named(made[_MODELS])}, not by {_named(wanted[_MODELS])}"
-    if not isinstance(made[_SETTINGS], dict):
+    if not isinstance(made[SETTINGS], dict):
         return "does not say with which settings it was made"
-    for key, value in wanted[_SETTINGS].items():
-        if made[_SETTINGS].get(key) != value:
-            return f"was made with {key} {made[_SETTINGS].get(key)!r}, not {value!r}"
+    for key, value in wanted[SETTINGS].items():
+        if made[SETTINGS].get(key) != value:
+            return f"was made with {key} {made[SETTINGS].get(key)!r}, not {value!r}"
     return None
 
 
 def _made_by(models: Sequence[ModelIdentity], settings: Settings) -> dict[str, Any]:
     return {
         _MODELS: [{"Name": model.name, "SHA256": model.sha256} for model in models],
-        _SETTINGS: settings.as_json(),
+        SETTINGS: settings.as_json(),
     }
 
 

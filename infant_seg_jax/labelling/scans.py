@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from infant_seg_jax.data.class_sets import classes_in
 from infant_seg_jax.data.formats import stem
+from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import read_json
 
 DESC = "infantseg"
 """The `desc` of our label maps in BIDS trees."""
+CLASSES, SETTINGS = "Classes", "Settings"
+"""Keys of the JSON beside a label map: its classes, if they are not tissues; how it was made."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,18 @@ class Inputs:
 def sidecar_of(volume: Path) -> Path:
     """The JSON that goes with a volume, by BIDS' rule."""
     return volume.with_name(f"{stem(volume)}.json")
+
+
+def schema_of(label_map: Path) -> LabelSchema | None:
+    """What the values of a label map of ours mean, by the JSON beside it; None if it does not say.
+
+    One that names no classes has tissues, as all of version 0.1 have.
+    """
+    try:
+        content = read_json(sidecar_of(label_map))
+        classes = classes_in(content, CLASSES)
+        ids = content[SETTINGS]["LabelIds"]
+        table = {int(value): classes.names.index(name) for name, value in ids.items()}
+    except (InputError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return LabelSchema("of the label map", table, classes) if table else None

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infant_seg_jax.data.cropping import crop_box
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUES
+from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.metrics.overlap import Overlap, overlap_per_tissue
 from infant_seg_jax.metrics.surfaces import (
     average_symmetric_distance,
@@ -58,8 +58,9 @@ def measure(
     truth: UInt8[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
     tolerance: float = TOLERANCE_MM,
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> dict[str, dict[str, float]]:
-    """All of `METRICS` for each tissue.
+    """All of `METRICS` for each tissue, or other class but background.
 
     Voxels that are `IGNORE` in either label map count in neither; `surfaces` says what that means
     for a surface. A tissue that is in neither label map has no value of anything: NaN. One that is
@@ -71,6 +72,7 @@ def measure(
         prediction, truth: classes on one grid.
         spacing: the voxel size along x, y, z in mm.
         tolerance: of the surface Dice, in mm.
+        classes: which they are.
 
     Returns:
         By tissue, then by metric.
@@ -80,10 +82,9 @@ def measure(
         box = crop_box(tissues, max(spacing), spacing)
         prediction, truth = prediction[box], truth[box]
     ignored = (prediction == IGNORE) | (truth == IGNORE)
-    counts = overlap_per_tissue(prediction, truth)
+    counts = overlap_per_tissue(prediction, truth, classes)
     found = {}
-    for tissue in TISSUES:
-        index = CLASS_NAMES.index(tissue)
+    for tissue, index in classes.foreground.items():
         predicted = surface((prediction == index) & ~ignored, ignored)
         true = surface((truth == index) & ~ignored, ignored)
         values = _volumes(counts[tissue], math.prod(spacing) / 1000)

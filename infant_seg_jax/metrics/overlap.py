@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUES
+from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES, ClassSet
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels of one tissue in two label maps, those that are ignored in either left out.
+    """Voxels of one class in two label maps, those that are ignored in either left out.
 
     All ratios below are NaN where neither label map has the tissue, and 0 where only one has it,
     also those whose own denominator would be 0.
@@ -58,13 +58,14 @@ class Overlap:
 
 
 def overlap_per_tissue(
-    prediction: Integer[np.ndarray, "*shape"], truth: Integer[np.ndarray, "*shape"]
+    prediction: Integer[np.ndarray, "*shape"],
+    truth: Integer[np.ndarray, "*shape"],
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> dict[str, Overlap]:
-    """Count each tissue's voxels; those that are `IGNORE` in either label map are left out."""
+    """Count each class's voxels; those that are `IGNORE` in either label map are left out."""
     ignored = (truth == IGNORE) | (prediction == IGNORE)
     found = {}
-    for name in TISSUES:
-        index = CLASS_NAMES.index(name)
+    for name, index in classes.foreground.items():
         predicted, true = ((m == index) & ~ignored for m in (prediction, truth))
         found[name] = Overlap(
             both=int(np.count_nonzero(predicted & true)),
@@ -75,13 +76,16 @@ def overlap_per_tissue(
 
 
 def dice_per_tissue(
-    prediction: Integer[np.ndarray, "*shape"], truth: Integer[np.ndarray, "*shape"]
+    prediction: Integer[np.ndarray, "*shape"],
+    truth: Integer[np.ndarray, "*shape"],
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> dict[str, float]:
-    """The Dice coefficient of each tissue; NaN for one that is in neither label map.
+    """The Dice coefficient of each class but background; NaN for one in neither label map.
 
     Voxels that are `IGNORE` in either label map are left out.
     """
-    return {name: counts.dice for name, counts in overlap_per_tissue(prediction, truth).items()}
+    counts = overlap_per_tissue(prediction, truth, classes)
+    return {name: found.dice for name, found in counts.items()}
 
 
 def mean_dice(dice: dict[str, float]) -> float:

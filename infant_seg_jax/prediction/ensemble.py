@@ -29,7 +29,7 @@ class Ensemble:
         if not self.predictors:
             raise InputError("An ensemble has no networks, expected at least one.")
         for number, predictor in enumerate(self.predictors[1:], start=2):
-            for what in ("modalities", "preparation"):
+            for what in ("classes", "modalities", "preparation"):
                 first, other = getattr(self.expects, what), getattr(predictor.expects, what)
                 if first != other:
                     raise InputError(

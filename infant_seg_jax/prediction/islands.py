@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 from scipy import ndimage
 
-from infant_seg_jax.data.labels import CLASS_NAMES, CSF, GM, WM
+from infant_seg_jax.data.labels import BACKGROUND, IGNORE
 
 
 def remove_islands(
@@ -16,7 +16,7 @@ def remove_islands(
 
     A piece is a set of voxels of one tissue that are joined by their faces. It touches a class as
     often as a face of its voxels is a face of a voxel of that class, background included; of
-    classes touched equally often the first of background, CSF, GM, WM is taken. All pieces are
+    classes touched equally often the first is taken, background before all. All pieces are
     judged by `label_map` as it was given, so the order does not matter. The largest piece of a
     tissue always stays. Holes, which are pieces of background, are left as they are.
 
@@ -26,7 +26,8 @@ def remove_islands(
         voxel_ml: the volume of a voxel.
     """
     result = label_map.copy()
-    for tissue in (CSF, GM, WM):
+    present = np.flatnonzero(np.bincount(label_map.ravel())).astype(np.uint8)
+    for tissue in np.setdiff1d(present, (BACKGROUND, IGNORE)):
         parts, count = _pieces(label_map == tissue)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         islands = sizes * voxel_ml < ml
@@ -35,15 +36,16 @@ def remove_islands(
             islands[1 + sizes[1:].argmax()] = False
         at = np.argwhere(islands[parts])
         piece = parts[tuple(at.T)]
-        touched = np.zeros((count + 1, len(CLASS_NAMES)), np.int64)
+        touched = np.zeros((count + 1, len(present)), np.int64)
         for axis, step in itertools.product(range(3), (-1, 1)):
             beside = at.copy()
             beside[:, axis] += step
             inside = (beside[:, axis] >= 0) & (beside[:, axis] < label_map.shape[axis])
             neighbour = label_map[tuple(beside[inside].T)]
             other = neighbour != tissue
-            np.add.at(touched, (piece[inside][other], neighbour[other]), 1)
-        result[tuple(at.T)] = touched.argmax(axis=1)[piece]
+            neighbours = np.searchsorted(present, neighbour)
+            np.add.at(touched, (piece[inside][other], neighbours[other]), 1)
+        result[tuple(at.T)] = present[touched.argmax(axis=1)[piece]]
     return result
 
 

@@ -15,6 +15,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
@@ -52,8 +53,8 @@ class Prediction:
     Attributes:
         probabilities: of the classes.
         entropy: their mean entropy over what is not 0 in the image, before any mirroring.
-        agreement: mean Dice between the label maps of the image and of its mirror image; NaN if
-            that was not predicted.
+        agreement: mean Dice over the tissues between the label maps of the image and of its mirror
+            image; NaN if that was not predicted.
         notices: what came up on the way, a sentence each.
     """
 
@@ -111,7 +112,7 @@ class Predictor:
         """A predictor for weights at hand, as `config.inference` describes it."""
         settings = config.inference
         return cls(
-            make_model(config, onednn=has_onednn()),
+            make_model(config, onednn=has_onednn(), num_classes=len(expects.classes)),
             jax.device_put(variables),
             expects,
             tuple(settings.window),
@@ -158,7 +159,10 @@ class Predictor:
         if self.mirror:
             flipped, plan = execute_or_shrink(model, self.variables, image[::-1], plan, windows)
             mirrored = flipped[::-1]
-            agreed = agreement(most_probable(plain), most_probable(mirrored))
+            found = most_probable(plain), most_probable(mirrored)
+            agreed = agreement(
+                *(self.expects.classes.convert(one, TISSUE_CLASSES) for one in found)
+            )
             plain = np.add(plain, mirrored)
             plain *= 0.5
         return Prediction(plain, entropy, agreed, self._notices(first, plan))
@@ -230,7 +234,8 @@ def segment_with(
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
-        total, placement = refine_scan(total, prepared, volume), placement.of_crop()
+        total = refine_scan(total, prepared, volume, expects.classes)
+        placement = placement.of_crop()
         label_map = uncrop(most_probable(total), prepared.box, volume.shape)
     else:
         label_map = whole_label_map(total, prepared, volume.shape)
@@ -245,6 +250,7 @@ def segment_with(
         Confidence(entropy, float(np.mean(agreements)), unusual),
         total,
         placement,
+        expects.classes,
     )
 
 

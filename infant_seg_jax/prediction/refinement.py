@@ -21,10 +21,11 @@ from scipy.special import expit
 
 from infant_seg_jax.cpu_devices import count_cores
 from infant_seg_jax.data.cropping import crop_box
-from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
+from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, TISSUE_CLASSES, WM, ClassSet
 from infant_seg_jax.data.preprocessing import PreparedVolume, normalise
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.data.volumes import Volume, spacing_of
+from infant_seg_jax.errors import InputError
 
 ROUNDS = 10
 
@@ -58,14 +59,21 @@ second moment."""
 
 
 def refine_scan(
-    probabilities: Float32[np.ndarray, "x y z k"], prepared: PreparedVolume, volume: Volume
+    probabilities: Float32[np.ndarray, "x y z k"],
+    prepared: PreparedVolume,
+    volume: Volume,
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> Float32[np.ndarray, "X Y Z k"]:
-    """As `refine`, in the crop's own voxels, which may be finer than those the network was given.
+    """As `refine_classes`, in the crop's own voxels, which may be finer than the network's.
 
     Args:
         probabilities: the network's, on the grid of `prepared`.
         prepared: what the network was given.
         volume: the scan that it is of.
+        classes: of the probabilities.
+
+    Raises:
+        InputError: as `refine_classes`.
     """
     image, mask, spacing = prepared.image, prepared.crop_mask, spacing_of(prepared.crop_affine)
     if prepared.resampled:
@@ -74,7 +82,48 @@ def refine_scan(
         tissues = resample_image(tissues, prepared.affine, mask.shape, prepared.crop_affine)
         background = 1 - tissues.sum(axis=-1, keepdims=True)
         probabilities = np.concatenate([background, tissues], axis=-1)
-    return refine(probabilities, image, mask, spacing)
+    return refine_classes(probabilities, image, mask, spacing, classes)
+
+
+def refine_classes(
+    probabilities: Float32[np.ndarray, "x y z k"],
+    image: Float[np.ndarray, "x y z c"],
+    mask: Bool[np.ndarray, "x y z"],
+    spacing: tuple[float, float, float],
+    classes: ClassSet,
+) -> Float32[np.ndarray, "x y z k"]:
+    """As `refine`, of classes that belong to tissues: the tissues' sums are refined.
+
+    What a tissue comes to is shared out among its classes as the network has it. A class of no
+    single tissue is left as it is, as background is.
+
+    Raises:
+        InputError: a tissue has no class.
+    """
+    if classes == TISSUE_CLASSES:
+        return refine(probabilities, image, mask, spacing)
+    tissues = np.array(classes.tissues)
+    if lacking := set(TISSUE_CLASSES.tissues) - set(classes.tissues):
+        names = " or ".join(map(TISSUE_CLASSES.name_of, sorted(lacking)))
+        raise InputError(
+            f"The network tells {classes} apart, of which none is {names}, expected a class of "
+            "each tissue to refine by intensities: predict with --norefine."
+        )
+    mixed = probabilities[..., tissues == IGNORE].sum(axis=-1)
+    tissues[tissues == IGNORE] = BACKGROUND
+    of_tissues = [tissues == tissue for tissue in TISSUE_CLASSES.tissues]
+    sums = np.stack([probabilities[..., of].sum(axis=-1) for of in of_tissues], axis=-1)
+    refined = refine(sums, image, mask & (mixed < 0.5), spacing)
+    result = np.empty_like(probabilities)
+    for of, before, after in zip(
+        of_tissues, np.moveaxis(sums, -1, 0), np.moveaxis(refined, -1, 0), strict=True
+    ):
+        even = np.float32(1 / np.count_nonzero(of))
+        for index in np.flatnonzero(of):
+            share = np.full_like(before, even)
+            np.divide(probabilities[..., index], before, out=share, where=before > 0)
+            np.multiply(share, after, out=result[..., index])
+    return result
 
 
 def refine(

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from infant_seg_jax.data.cropping import Box, box_shape, uncrop
 from infant_seg_jax.data.formats.grid import Affine, Shape
-from infant_seg_jax.data.labels import BACKGROUND
+from infant_seg_jax.data.labels import BACKGROUND, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.preprocessing import PreparedVolume, restore_label_map
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.prediction.confidence import Confidence
@@ -54,6 +54,7 @@ class Segmentation:
         confidence: how sure the network is.
         probabilities: of the classes, on the grid of the prepared scan; refined ones, of its crop.
         placement: where that grid lies in the scan's.
+        classes: which they are.
     """
 
     label_map: UInt8[np.ndarray, "X Y Z"]
@@ -61,6 +62,20 @@ class Segmentation:
     confidence: Confidence
     probabilities: Float32[np.ndarray, "x y z k"]
     placement: Placement
+    classes: ClassSet = TISSUE_CLASSES
+
+    def of_tissues(self) -> "Segmentation":
+        """The same by tissue; what is of no single one is `IGNORE`, and has no probability."""
+        if self.classes == TISSUE_CLASSES:
+            return self
+        of = np.array(self.classes.tissues)
+        sums = [self.probabilities[..., of == t].sum(axis=-1) for t in range(len(TISSUE_CLASSES))]
+        return replace(
+            self,
+            label_map=self.classes.convert(self.label_map, TISSUE_CLASSES),
+            probabilities=np.stack(sums, axis=-1),
+            classes=TISSUE_CLASSES,
+        )
 
     def probability(self, index: int) -> Float32[np.ndarray, "X Y Z"]:
         """The probability of one class on the scan's whole RAS+ grid, made anew at every call.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.patches import PatchBatch, draw_voxel, patch_batch
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
@@ -121,7 +121,7 @@ def _random_patch(
     anatomy = _draw_anatomy(anatomies, random)
     wanted = np.arange(len(Structure)) < BRAIN
     if balanced and random.random() < balanced:
-        wanted = CLASSES == random.integers(len(CLASS_NAMES))
+        wanted = CLASSES == random.integers(len(TISSUE_CLASSES))
     wanted[Structure.OUTSIDE] = False
     structures, distances = anatomy.structures(), anatomy.distances()
 

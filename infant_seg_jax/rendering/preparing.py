@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from infant_seg_jax.data.cropping import crop_affine, crop_box
 from infant_seg_jax.data.formats import Grid
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, LabelSchema, count_classes
+from infant_seg_jax.data.labels import TISSUE_CLASSES, count_classes
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
@@ -149,7 +149,7 @@ def _parameters(
         "spacing_mm": spacing_mm,
         "seed": seed,
         "structures": [structure.name for structure in Structure],
-        "class_names": list(CLASS_NAMES),
+        "class_names": list(TISSUE_CLASSES.names),
         "schemas": {
             one.schema.name: {str(source): target for source, target in one.schema.table.items()}
             for one in label_maps
@@ -303,8 +303,7 @@ def _case(output: Path, name: str, view: View) -> SourceCase:
 def _prepare_scans(
     cases: Sequence[SourceCase], folder: Path, spacing_mm: float, workers: int | None
 ) -> None:
-    table: Mapping[int, int] = {**TISSUE_SCHEMA.table, IGNORE: IGNORE}
-    schema = LabelSchema(TISSUE_SCHEMA.name, table)
+    schema = TISSUE_SCHEMA.with_ignored()
     dataset = Dataset("rendered", folder, (ANY_MODALITY,), schema, tuple(cases))
     preparation = Preparation(spacing_mm=spacing_mm)
     prepare(dataset, folder / HELD_OUT, preparation=preparation, workers=workers)

@@ -21,11 +21,11 @@ from matplotlib.patches import Patch
 from infant_seg_jax.augmentation import AUGMENTATIONS, Draws, apply, draw
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import Shape
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE
+from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report.figures import TISSUE_COLOURS, middle
+from infant_seg_jax.report.figures import middle
 from infant_seg_jax.report.slices import plane_slice
 
 TELLING_REACH = 0.3
@@ -70,6 +70,7 @@ def augmentation_sheet(
     config: Config,
     draws: int = 4,
     seed: int = 0,
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> Path:
     """Draw what `config.augmentation` does to a case: a row per augmentation, a column per draw.
 
@@ -80,7 +81,7 @@ def augmentation_sheet(
     """
     image = case.image()
     labels = np.array(case.labels()) if case.labels_path else np.zeros(case.shape, np.uint8)
-    paint = painter(image, case.spacing)
+    paint = painter(image, case.spacing, classes)
     rows = sheet_rows(config, case.channels)
     figure = Figure(
         figsize=(_PANEL * max(draws, 2) * case.channels, 1.3 * _PANEL * (len(rows) + 1)),
@@ -105,7 +106,7 @@ def augmentation_sheet(
             panels[0].text(-0.04, 0.5, row.name, ha="right", va="center", rotation=90, fontsize=9)
             panels[0].texts[-1].set_transform(panels[0].transAxes)
             bar.update()
-    draw_legend(figure)
+    draw_legend(figure, classes)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
@@ -128,7 +129,7 @@ def _augmentation_by(config: Config) -> Callable[..., tuple[Draws, Any, Any]]:
 
 
 def painter(
-    image: Float[np.ndarray, "x y z c"], spacing: tuple[float, float, float]
+    image: Float[np.ndarray, "x y z c"], spacing: tuple[float, float, float], classes: ClassSet
 ) -> Callable[[Axes, np.ndarray, np.ndarray], None]:
     """Draws images and outlines of labels at the level, and in the gray levels, of `image`."""
     brain = image != 0
@@ -144,24 +145,24 @@ def painter(
     ) -> None:
         aspect = spacing[1] / spacing[0]
         shown = beside_each_other(np.moveaxis(image, -1, 0))
-        classes = beside_each_other([labels] * image.shape[-1])
+        label_map = beside_each_other([labels] * image.shape[-1])
         axes.set_facecolor("black")
         axes.imshow(
             np.where(shown == 0, -reach, shown), cmap="gray", vmin=-reach, vmax=reach, aspect=aspect
         )
-        unknown = np.where(classes == IGNORE, 1.0, np.nan)
+        unknown = np.where(label_map == IGNORE, 1.0, np.nan)
         axes.imshow(unknown, cmap=ListedColormap([_UNKNOWN_COLOUR]), aspect=aspect)
-        for name, colour in TISSUE_COLOURS.items():
-            tissue = classes == CLASS_NAMES.index(name)
+        for name, index in classes.foreground.items():
+            tissue = label_map == index
             if tissue.any():
-                axes.contour(tissue, levels=[0.5], colors=[colour], linewidths=0.35)
+                axes.contour(tissue, levels=[0.5], colors=[classes.colours[name]], linewidths=0.35)
 
     return paint
 
 
-def draw_legend(figure: Figure) -> None:
+def draw_legend(figure: Figure, classes: ClassSet) -> None:
     """What the colours of a sheet mean, below it."""
-    tissues = [Patch(color=colour, label=name) for name, colour in TISSUE_COLOURS.items()]
+    tissues = [Patch(color=colour, label=name) for name, colour in classes.colours.items()]
     figure.legend(
         handles=[*tissues, Patch(color=_UNKNOWN_COLOUR, label="ignored: from beyond the volume")],
         loc="outside lower left",

@@ -1,6 +1,6 @@
 """Charts as SVG that stands in a page: its ink is the page's, so it suits light and dark alike.
 
-Tissues have the colours of `TISSUE_COLOURS`, always with a line of ink around them; runs and
+Classes have colours of their own, always with a line of ink around them; runs and
 evaluations have those of `SERIES_COLOURS`. Names are drawn as they are: no mathematics in dollars.
 """
 
@@ -16,8 +16,6 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from infant_seg_jax.data.labels import TISSUE_COLOURS
 
 INK = "#010203"
 """What becomes the page's text colour."""
@@ -88,25 +86,29 @@ def curves(
 
 
 def bars_with_dots(
-    title: str, y_label: str, groups: Mapping[str, Sequence[Sequence[float]]], shares: bool
+    title: str,
+    y_label: str,
+    groups: Mapping[str, Sequence[Sequence[float]]],
+    colours: Mapping[str, str],
+    shares: bool,
 ) -> Markup:
     """For each group, as each tissue, the mean of each series as a bar and its values as dots.
 
     Args:
         title, y_label: above the chart, and beside its axis.
         groups: by name, the values of every series, in the order of their numbers.
+        colours: of groups, where there is one series; `GRAY` for others.
         shares: whether the values are shares, whose axis ends at 1.
     """
 
     def paint(axes: Axes) -> None:
         several = max(map(len, groups.values())) > 1
-        tissues: dict[str, str] = {**TISSUE_COLOURS}
         for place, (name, group) in enumerate(groups.items()):
             width = 0.8 / max(1, len(group))
             for number, values in enumerate(group):
                 known = finite(values)
                 at = place + (number - (len(group) - 1) / 2) * width
-                colour = series_style(number)[0] if several else tissues.get(name, GRAY)
+                colour = series_style(number)[0] if several else colours.get(name, GRAY)
                 if known:
                     bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=colour)
                     bar.patches[0].set(edgecolor=INK, linewidth=0.6, alpha=0.75)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from infant_seg_jax.evaluation.score_table import MEAN, ROWS, ScoreTable, in_words
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, in_words
 from infant_seg_jax.metrics.paired import paired_difference
 from infant_seg_jax.report import charts
 
@@ -21,35 +21,40 @@ class ComparisonPage:
         verdict: sentences: what the first is better or worse by than each other one.
         colours: of each evaluation.
         chart: Dice of all, every subject a dot.
-        rows: mean Dice of each, by tissue and mean.
+        columns: the classes that are compared, and their mean.
+        rows: mean Dice of each, by these.
     """
 
     verdict: tuple[str, ...]
     colours: Mapping[str, str]
     chart: Markup
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def comparison_page(tables: Mapping[str, ScoreTable]) -> ComparisonPage | None:
     """The first of several evaluations against each of the others, by the Dice of each subject.
 
-    None, if there is nothing to compare: fewer than two have Dice.
+    None, if there is nothing to compare: fewer than two have Dice of the first's classes.
     """
     chosen = {name: table for name, table in tables.items() if "dice" in table.metrics}
+    columns = next((table.rows for table in chosen.values()), ())
+    chosen = {name: table for name, table in chosen.items() if table.rows == columns}
     chosen = dict(list(chosen.items())[:MAX_EVALUATIONS])
     if len(chosen) < 2:
         return None
     first, *others = chosen
     groups = {
-        row: [list(table.of("dice", row).values()) for table in chosen.values()] for row in ROWS
+        row: [list(table.of("dice", row).values()) for table in chosen.values()] for row in columns
     }
     colours = {name: charts.series_style(number)[0] for number, name in enumerate(chosen)}
     return ComparisonPage(
         tuple(_verdict(first, other, chosen) for other in others),
         {n: "currentColor" if colour == charts.INK else colour for n, colour in colours.items()},
-        charts.bars_with_dots("Dice", "from 0 to 1, every subject a dot", groups, shares=True),
+        charts.bars_with_dots("Dice", "from 0 to 1, every subject a dot", groups, {}, shares=True),
+        columns,
         tuple(
-            (name, tuple(in_words(table.summary["dice"][row].mean, "dice") for row in ROWS))
+            (name, tuple(in_words(table.summary["dice"][row].mean, "dice") for row in columns))
             for name, table in chosen.items()
         ),
     )

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, TISSUES
+from infant_seg_jax.data.labels import BACKGROUND, IGNORE, ClassSet
 from infant_seg_jax.report import charts
 from infant_seg_jax.report.page import Row, number
 from infant_seg_jax.report.slices import Scan
@@ -18,13 +18,15 @@ def confusion_ml(scan: Scan) -> Float[np.ndarray, "k k"]:
     if scan.truth is None:
         raise ValueError("there is no truth")
     known = (scan.truth != IGNORE) & (scan.labels != IGNORE)
-    count = len(CLASS_NAMES)
+    count = len(scan.classes)
     pairs = scan.truth[known].astype(np.intp) * count + scan.labels[known]
     counts = np.bincount(pairs, minlength=count**2).reshape(count, count)
     return counts * (math.prod(scan.spacing) / 1000)
 
 
-def volume_charts(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[Markup, ...]:
+def volume_charts(
+    confusions: Mapping[str, Float[np.ndarray, "k k"]], classes: ClassSet
+) -> tuple[Markup, ...]:
     """Predicted against true volumes, then differences, a chart for each tissue."""
     if not confusions:
         return ()
@@ -34,40 +36,44 @@ def volume_charts(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[M
         (charts.against_each_other, "volume"),
         (charts.bland_altman, "Bland-Altman"),
     ):
-        for tissue in TISSUES:
-            index = CLASS_NAMES.index(tissue)
+        for tissue, index in classes.foreground.items():
             true, predicted = every[:, index].sum(axis=1), every[:, :, index].sum(axis=1)
-            colour = TISSUE_COLOURS[tissue]
+            colour = classes.colours[tissue]
             found.append(draw(f"{tissue}: {what}", "ml", true.tolist(), predicted.tolist(), colour))
     return tuple(found)
 
 
-def confusion_sentence(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> str:
+def confusion_sentence(
+    confusions: Mapping[str, Float[np.ndarray, "k k"]], classes: ClassSet
+) -> str:
     """Which true tissue became which other class most, by volume; empty if nothing is wrong."""
     if not confusions:
         return ""
     total = np.sum(list(confusions.values()), axis=0)
     wrong = total.copy()
     np.fill_diagonal(wrong, 0.0)
-    wrong[CLASS_NAMES.index("background")] = 0.0
+    wrong[BACKGROUND] = 0.0
     if not wrong.any():
         return ""
     true, found = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    names = classes.names
     share = 100 * wrong[true, found] / total[true].sum()
     return (
-        f"The most frequent error: {CLASS_NAMES[true]} that was taken for {CLASS_NAMES[found]}, "
-        f"{share:.1f}% of the true {CLASS_NAMES[true]}."
+        f"The most frequent error: {names[true]} that was taken for {names[found]}, "
+        f"{share:.1f}% of the true {names[true]}."
     )
 
 
-def confusion_rows(confusions: Mapping[str, Float[np.ndarray, "k k"]]) -> tuple[Row, ...]:
+def confusion_rows(
+    confusions: Mapping[str, Float[np.ndarray, "k k"]], classes: ClassSet
+) -> tuple[Row, ...]:
     """A row for each true tissue: what its voxels became, in percent over all subjects."""
     if not confusions:
         return ()
     total = np.sum(list(confusions.values()), axis=0)
     rows = []
-    for tissue in TISSUES:
-        row = total[CLASS_NAMES.index(tissue)]
+    for tissue, index in classes.foreground.items():
+        row = total[index]
         shares = 100 * row / row.sum() if row.sum() else np.full(len(row), math.nan)
         cells: Sequence[tuple[float | None, str]] = [
             (number(float(share)), "-" if math.isnan(share) else f"{share:.1f}%")

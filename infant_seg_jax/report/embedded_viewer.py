@@ -104,7 +104,7 @@ def _config(title: str, scan: Scan) -> tuple[dict[str, Any], int]:
         ],
         "shape": image.shape,
         "first": [side.start for side in box],
-        "labels": label_colours(),
+        "labels": label_colours(scan.classes),
     }
     if scan.truth is not None:
         config["at"] = worst_slices(wrong_voxels(scan.labels, scan.truth))

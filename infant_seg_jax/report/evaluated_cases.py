@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.labels import ClassSet, LabelSchema
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA, find_schema
+from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.label_maps import find_pairs, find_scans
@@ -47,25 +47,31 @@ def label_map_path(folder: Path, case_id: str) -> Path:
     return folder / LABEL_MAPS / f"{case_id}_dseg.nii.gz"
 
 
-def evaluated_cases(folder: Path, about: Mapping[str, Any]) -> dict[str, EvaluatedCase]:
+def evaluated_cases(
+    folder: Path, about: Mapping[str, Any], classes: ClassSet
+) -> dict[str, EvaluatedCase]:
     """By subject, as far as `about`, which `evaluate` wrote to `metrics.json`, says.
+
+    Label maps are read as the `classes` that were measured.
 
     Raises:
         InputError: what it names is not there, or it names nothing.
     """
     if about.get("data"):
-        return _of_prepared(folder, about)
+        return _of_prepared(folder, about, classes)
     if about.get("truth"):
-        return _of_files(about)
+        return _of_files(about, classes)
     raise InputError(f"{folder} does not say of which label maps it has the scores.")
 
 
-def _of_prepared(folder: Path, about: Mapping[str, Any]) -> dict[str, EvaluatedCase]:
+def _of_prepared(
+    folder: Path, about: Mapping[str, Any], classes: ClassSet
+) -> dict[str, EvaluatedCase]:
     prepared = open_prepared(Path(str(about["data"])))
     split, fold = str(about.get("split", "validation")), about.get("fold", 0)
     cases = prepared.split(split, fold if isinstance(fold, int) else 0)
     found = {
-        case.case_id: EvaluatedCase(partial(_read_prepared, case, path))
+        case.case_id: EvaluatedCase(partial(_read_prepared, case, path, prepared.classes, classes))
         for case in cases
         if (path := label_map_path(folder, case.case_id)).exists()
     }
@@ -76,19 +82,22 @@ def _of_prepared(folder: Path, about: Mapping[str, Any]) -> dict[str, EvaluatedC
     return found
 
 
-def _read_prepared(case: PreparedCase, path: Path) -> tuple[Scan, tuple[str, ...]]:
+def _read_prepared(
+    case: PreparedCase, path: Path, labelled: ClassSet, classes: ClassSet
+) -> tuple[Scan, tuple[str, ...]]:
     prediction = read_label_map(path)
     if prediction.shape != case.shape:
         raise InputError(f"{path} is not on the grid of {case.image_path}: evaluate again.")
     image = case.image()[..., 0]
     image[image == 0] = image.min()  # Around the brain; its mean is 0, too.
-    labels = TISSUE_SCHEMA.to_classes(prediction.data, path)
-    return Scan(image, labels, case.affine, np.array(case.labels())), ()
+    labels = LabelSchema.of(classes).with_ignored().to_classes(prediction.data, path)
+    truth = labelled.convert(np.array(case.labels()), classes)
+    return Scan(image, labels, case.affine, truth, classes), ()
 
 
-def _of_files(about: Mapping[str, Any]) -> dict[str, EvaluatedCase]:
-    named = [str(about.get(key) or TISSUE_SCHEMA.name) for key in ("prediction_schema", "schema")]
-    prediction_schema, schema = map(find_schema, named)
+def _of_files(about: Mapping[str, Any], classes: ClassSet) -> dict[str, EvaluatedCase]:
+    named = [str(about.get(key) or classes.name) for key in ("prediction_schema", "schema")]
+    prediction_schema, schema = (find_schema(name, classes) for name in named)
     pairs = find_pairs(Path(str(about["prediction"])), Path(str(about["truth"]))).pairs
     images = Path(str(about["images"])) if about.get("images") else None
     scans = find_scans(images, pairs) if images else {}
@@ -98,7 +107,8 @@ def _of_files(about: Mapping[str, Any]) -> dict[str, EvaluatedCase]:
         read = partial(_read_files, predicted, true, scan, prediction_schema, schema)
         # The viewer reads all label maps alike.
         files = (scan, predicted, true) if scan and len(set(named)) == 1 else ()
-        cases[name] = EvaluatedCase(read, view_command(files, named[0]) if files else "")
+        command = view_command(files, named[0], classes.name) if files else ""
+        cases[name] = EvaluatedCase(read, command)
     return cases
 
 
@@ -116,5 +126,6 @@ def _read_files(
         prediction_schema.to_classes(prediction.data, predicted),
         truth.affine,
         schema.to_classes(truth.data, true),
+        schema.classes,
     )
     return with_image(found, truth, scan, _NO_SCANS)

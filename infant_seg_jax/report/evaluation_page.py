@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS, TISSUES
+from infant_seg_jax.data.labels import IGNORE, ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_files import JSON_NAME
-from infant_seg_jax.evaluation.score_table import MEAN, ROWS, ScoreTable, in_words
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, in_words
 from infant_seg_jax.files import read_json
 from infant_seg_jax.metrics.measures import METRICS
 from infant_seg_jax.metrics.surfaces import surface, surface_distances
@@ -74,6 +74,7 @@ class EvaluationPage:
         volumes: the charts of volumes.
         confusion: of each true class, the percentages that were predicted as each class.
         shown: best, median and worst subject.
+        classes: what was measured.
         notices: what is missing, and why.
     """
 
@@ -87,6 +88,7 @@ class EvaluationPage:
     volumes: tuple[Markup, ...]
     confusion: tuple[Row, ...]
     shown: tuple[ShownCase, ...]
+    classes: ClassSet
     notices: tuple[str, ...]
 
 
@@ -107,22 +109,26 @@ def evaluation_page(
     about, notices = _about(folder)
     cases: dict[str, EvaluatedCase] = {}
     try:
-        cases = evaluated_cases(folder, about) if about else {}
+        cases = evaluated_cases(folder, about, scores.classes) if about else {}
     except InputError as error:
         notices.append(f"No pictures and volumes: {error}")
     cases = {subject: case for subject, case in cases.items() if subject in scores.subjects}
     shown, confusions = _read_cases(scores, cases, notices, partial(_look, viewer, name))
     return EvaluationPage(
         name=name,
-        verdict=(*_verdict(scores), *filter(None, [confusion_sentence(confusions)])),
+        verdict=(
+            *_verdict(scores),
+            *filter(None, [confusion_sentence(confusions, scores.classes)]),
+        ),
         about={key: str(about[key]) for key in _ABOUT if about.get(key) not in (None, "")},
         summary=_summary(scores),
         columns=_columns(scores),
         subjects=_subjects(scores),
         bars=_bars(scores),
-        volumes=volume_charts(confusions),
-        confusion=confusion_rows(confusions),
+        volumes=volume_charts(confusions, scores.classes),
+        confusion=confusion_rows(confusions, scores.classes),
         shown=shown,
+        classes=scores.classes,
         notices=tuple(notices),
     )
 
@@ -158,7 +164,9 @@ def _verdict(scores: ScoreTable) -> tuple[str, ...]:
     interval = (
         f" (95% interval {mean.low:.3f} to {mean.high:.3f})" if math.isfinite(mean.low) else ""
     )
-    tissues = sorted((summary[name].mean, name) for name in TISSUES if summary[name].subjects)
+    tissues = sorted(
+        (summary[name].mean, name) for name in scores.classes.foreground if summary[name].subjects
+    )
     worst = min(known, key=known.__getitem__)
     said = [
         f"Mean Dice {mean.mean:.3f}{interval} over {mean.subjects} "
@@ -190,7 +198,7 @@ def _columns(scores: ScoreTable) -> tuple[str, ...]:
         f"{title}, {row}"
         for metric, title in _IN_TABLE.items()
         if metric in scores.metrics
-        for row in ROWS
+        for row in scores.rows
     )
 
 
@@ -199,7 +207,7 @@ def _subjects(scores: ScoreTable) -> tuple[Row, ...]:
         (metric, scores.of(metric, row))
         for metric in _IN_TABLE
         if metric in scores.metrics
-        for row in ROWS
+        for row in scores.rows
     ]
     return tuple(
         Row(
@@ -221,11 +229,13 @@ def _bars(scores: ScoreTable) -> tuple[Markup, ...]:
         ("surface_dice", f"Surface Dice at {scores.tolerance:g} mm", True),
     ):
         if metric in scores.metrics:
-            rows = ROWS if shares else TISSUES
+            rows = scores.rows if shares else scores.rows[:-1]
             groups = {row: [list(scores.of(metric, row).values())] for row in rows}
             unit = METRICS[metric].unit
             label = f"{unit or 'from 0 to 1'}, every subject a dot"
-            found.append(charts.bars_with_dots(title, label, groups, shares))
+            found.append(
+                charts.bars_with_dots(title, label, groups, scores.classes.colours, shares)
+            )
     return tuple(found)
 
 
@@ -280,7 +290,7 @@ def _show(
     name: str, title: str, scan: Scan, scores: ScoreTable, case: EvaluatedCase, look: str
 ) -> ShownCase:
     dice = ", ".join(
-        f"{row} {in_words(scores.of('dice', row)[name], 'dice')}" for row in (*TISSUES, MEAN)
+        f"{row} {in_words(scores.of('dice', row)[name], 'dice')}" for row in scores.rows
     )
     alt = f"{name}: slices of the scan, the truth, the prediction, and where they differ"
     picture, histograms = error_picture(scan, alt), _histograms(scan)
@@ -292,8 +302,7 @@ def _histograms(scan: Scan) -> tuple[Markup, ...]:
     assert scan.truth is not None
     ignored = (scan.truth == IGNORE) | (scan.labels == IGNORE)
     found = []
-    for tissue in TISSUES:
-        index = CLASS_NAMES.index(tissue)
+    for tissue, index in scan.classes.foreground.items():
         surfaces = [_surface(labels, index, ignored) for labels in (scan.labels, scan.truth)]
         if all(one.any() for one in surfaces):
             predicted, true = surfaces
@@ -302,7 +311,11 @@ def _histograms(scan: Scan) -> tuple[Markup, ...]:
             label = f"mm, {_HISTOGRAM_END_MM:g} or more on the right"
             found.append(
                 charts.histogram(
-                    title, label, distances.tolist(), TISSUE_COLOURS[tissue], _HISTOGRAM_END_MM
+                    title,
+                    label,
+                    distances.tolist(),
+                    scan.classes.colours[tissue],
+                    _HISTOGRAM_END_MM,
                 )
             )
     return tuple(found)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from infant_seg_jax.config import Config
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path, legible
 from infant_seg_jax.progress import progress
@@ -28,6 +29,7 @@ def example_sheet(
     anatomies: AnatomySet | None,
     config: Config,
     count: int = 16,
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> Path:
     """Draw the first `count` examples of a run: rendered, augmented and labelled as in its steps.
 
@@ -38,6 +40,7 @@ def example_sheet(
         anatomies: what examples are rendered from, if any are.
         config: of the run.
         count: examples.
+        classes: of the cases.
 
     Raises:
         InputError: as `make_batch`, or the picture cannot be written.
@@ -59,16 +62,16 @@ def example_sheet(
             names = example_names(cases, anatomies, config, step)
             shown = min(size, count - step * size)
             for image, label_map, name in zip(images[:shown], labels, names, strict=False):
-                _draw(next(panels), image, label_map, name)
+                _draw(next(panels), image, label_map, name, classes)
                 bar.update()
-    draw_legend(figure)
+    draw_legend(figure, classes)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
 
 
-def _draw(panels: Any, image: np.ndarray, labels: np.ndarray, name: str) -> None:
-    paint = painter(image, (1.0, 1.0, 1.0))
+def _draw(panels: Any, image: np.ndarray, labels: np.ndarray, name: str, classes: ClassSet) -> None:
+    paint = painter(image, (1.0, 1.0, 1.0), classes)
     paint(panels[0], image, np.zeros_like(labels))
     paint(panels[1], image, labels)
     panels[0].set_title(legible(name), fontsize=6, loc="left")

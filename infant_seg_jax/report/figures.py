@@ -16,9 +16,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from infant_seg_jax.data.labels import TISSUE_COLOURS
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.volumes import Volume
-from infant_seg_jax.evaluation.dice_table import COLUMNS, DiceTable
+from infant_seg_jax.evaluation.dice_table import DiceTable
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.report.slices import ENDS, PLANES, plane_slice
 
@@ -58,7 +58,7 @@ def draw_slice(
     if label_map is not None:
         tissues = plane_slice(label_map, plane, at).astype(float)
         tissues[tissues == 0] = np.nan
-        colours = ListedColormap(list(TISSUE_COLOURS.values()))
+        colours = ListedColormap(list(TISSUE_CLASSES.colours.values()))
         axes.imshow(
             tissues,
             cmap=colours,
@@ -129,13 +129,14 @@ def demo_figure(
 
 def _dice_bars(axes: Axes, tables: Mapping[str, DiceTable]) -> None:
     width = 0.8 / len(tables)
+    columns = next(iter(tables.values())).columns
     for i, (name, table) in enumerate(tables.items()):
-        places = np.arange(len(COLUMNS)) + (i - (len(tables) - 1) / 2) * width
-        means = [table.summary()[column][0] for column in COLUMNS]
+        places = np.arange(len(columns)) + (i - (len(tables) - 1) / 2) * width
+        means = [table.summary()[column][0] for column in columns]
         axes.bar(places, means, width, label=name, color=RUN_COLOURS[1 + i], alpha=0.6)
         for _, row in table.rows():
             axes.plot(places, row, "o", color="black", markersize=2.5)
-    axes.set_xticks(range(len(COLUMNS)), COLUMNS)
+    axes.set_xticks(range(len(columns)), columns)
     axes.set_ylim(_lowest(tables), 1)
     axes.set_ylabel("Dice, unseen infants")
     axes.legend(loc="lower right", fontsize=8)
@@ -160,7 +161,9 @@ def _curves(axes: Axes, curves: Sequence[Curve], what: str) -> None:
 
 def _tissue_legend(figure: Figure) -> None:
     figure.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in TISSUE_COLOURS.items()],
+        handles=[
+            Patch(color=colour, label=name) for name, colour in TISSUE_CLASSES.colours.items()
+        ],
         loc="outside lower left",
         ncols=3,
         title="R: subject's right (radiological convention)",

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from PIL import ImageColor
 
 from infant_seg_jax.data.formats.grid import Affine
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
+from infant_seg_jax.data.labels import IGNORE, ClassSet
 from infant_seg_jax.errors import InputError
 
 _WIDGET = "ipyniivue/static/widget.js"
@@ -58,15 +58,17 @@ def nifti_bytes(
     return file.getvalue()
 
 
-def label_colours() -> list[dict[str, object]]:
-    """Each class's value, name and colour; background has none."""
-    colours = {**TISSUE_COLOURS, "ignored": _IGNORED_COLOUR}
-    named = [*enumerate(CLASS_NAMES), (IGNORE, "ignored")]
-    found = []
-    for value, name in named:
-        rgb = ImageColor.getrgb(colours.get(name, "#000000"))
-        found.append({"value": value, "name": name, "rgba": [*rgb, 255 if name in colours else 0]})
-    return found
+def label_colours(classes: ClassSet) -> list[dict[str, object]]:
+    """Each class's index, what is said of it, and its colour; background has none."""
+    named = [(index, one.value, one.name, one.colour) for index, one in enumerate(classes.classes)]
+    return [
+        {
+            "value": index,
+            "name": f"{value} {name}",
+            "rgba": [*ImageColor.getrgb(colour), 255 if index else 0],
+        }
+        for index, value, name, colour in (*named, (IGNORE, IGNORE, "ignored", _IGNORED_COLOUR))
+    ]
 
 
 def _package() -> Distribution:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,13 +18,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from infant_seg_jax.data.labels import TISSUE_COLOURS
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.files import write_text
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.slices import WRONG_COLOUR
 
 _TEMPLATES = "templates"
+_DEFAULT = TISSUE_CLASSES.name
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def write_page(
     sections: Sequence[Section],
     viewer: EmbeddedViewer | None = None,
     hint: str = "",
+    colours: Mapping[str, str] = TISSUE_CLASSES.colours,  # noqa: B008 (never changed)
 ) -> Path:
     """Write the page, whole or not at all.
 
@@ -72,6 +73,7 @@ def write_page(
         sections: in their order.
         viewer: what there is to look around in; of nothing, the page has no viewer.
         hint: the command that draws the page with one, which is shown where there is none.
+        colours: of the classes, by name, for the legend.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -94,7 +96,7 @@ def write_page(
             style=Markup(style),
             viewer=viewer,
             hint="" if viewer else hint,
-            tissues=TISSUE_COLOURS,
+            tissues=colours,
             wrong=WRONG_COLOUR,
             version=version("infant_seg_jax"),
             made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -109,9 +111,10 @@ def _hash(script: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
 
 
-def view_command(paths: Sequence[Path], schema: str = TISSUE_SCHEMA.name) -> str:
+def view_command(paths: Sequence[Path], schema: str = "", classes: str = "") -> str:
     """What opens a scan and label maps of this schema in the viewer, to paste into a shell."""
-    flags = [] if schema == TISSUE_SCHEMA.name else [f"--schema={schema}"]
+    said = {"schema": schema, "classes": classes}
+    flags = [f"--{key}={name}" for key, name in said.items() if name not in ("", _DEFAULT)]
     return shlex.join(["infant-seg", "view", *flags, *map(str, paths)])
 
 

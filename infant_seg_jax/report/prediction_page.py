@@ -5,22 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from infant_seg_jax.data.labels import (
-    CLASS_NAMES,
-    TISSUE_COLOURS,
-    TISSUES,
-    LabelSchema,
-)
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json
-from infant_seg_jax.labelling.scans import sidecar_of
+from infant_seg_jax.labelling.scans import schema_of, sidecar_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
@@ -36,7 +30,7 @@ MAX_LOOKS = 3
 _LEAST_IN_CHARTS = 3
 _MAX_BYTES = 2**26
 _GONE = "The picture is without the scan, which is not where it was."
-_VOLUMES = (*TISSUES, "brain", "intracranial")
+_SUMS = ("brain", "intracranial")
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class ScanRow:
 
     Attributes:
         label_map: the path below the output.
-        volumes: in ml, of the tissues, the brain and all within the skull.
+        volumes: in ml, of the classes, the brain and all within the skull.
         entropy, agreement: as in the table; NaN where it has none.
         flagged: whether there is something to know.
     """
@@ -80,13 +74,18 @@ class ScanCard:
 
 @dataclass(frozen=True)
 class PredictionPage:
-    """A folder of label maps in words, a table, charts of the cohort, and pictures."""
+    """A folder of label maps in words, a table, charts of the cohort, and pictures.
+
+    `volumes` are the columns of the table that have such, `classes` those of the label maps.
+    """
 
     name: str
     verdict: tuple[str, ...]
     rows: tuple[ScanRow, ...]
+    volumes: tuple[str, ...]
     charts: tuple[Markup, ...]
     cards: tuple[ScanCard, ...]
+    classes: ClassSet
     notices: tuple[str, ...]
 
 
@@ -108,7 +107,9 @@ def prediction_page(
     Raises:
         InputError: the table cannot be read, or has other columns.
     """
-    rows = _read_table(folder / TABLE)
+    volumes, rows = _read_table(folder / TABLE)
+    schemas = (schema_of(folder / row.label_map) for row in rows)
+    classes = next((found.classes for found in schemas if found), TISSUE_CLASSES)
     chosen = sorted(rows, key=lambda row: (not row.flagged, -_or_zero(row.entropy), row.label_map))
     cards = []
     with progress("drawing", min(len(rows), MAX_PICTURES), unit="scan") as bar:
@@ -121,20 +122,30 @@ def prediction_page(
             f"{MAX_PICTURES} of {len(rows)} scans are shown: what is flagged first, then what the "
             "network is least sure of. All are in the table."
         )
-    drawn, said = _charts(rows) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
-    return PredictionPage(name, _verdict(rows), tuple(rows), drawn, tuple(cards), (*notices, *said))
+    drawn, said = _charts(rows, classes) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
+    return PredictionPage(
+        name,
+        _verdict(rows),
+        tuple(rows),
+        volumes,
+        drawn,
+        tuple(cards),
+        classes,
+        (*notices, *said),
+    )
 
 
-def _read_table(path: Path) -> list[ScanRow]:
+def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
+    """The columns of volumes, and the rows."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = file.read(_MAX_BYTES).splitlines()
-        return [
-            _row(cells)
-            for cells in csv.DictReader(
-                lines, delimiter="\t", quotechar=None, quoting=csv.QUOTE_NONE
-            )
-        ]
+        reader = csv.DictReader(lines, delimiter="\t", quotechar=None, quoting=csv.QUOTE_NONE)
+        columns = [name for name in reader.fieldnames or () if name.endswith("_ml")]
+        volumes = tuple(name.removesuffix("_ml") for name in columns)
+        if volumes[-2:] != _SUMS:
+            raise KeyError("_ml, ".join((*_SUMS, "")))
+        return volumes, [_row(cells, volumes) for cells in reader]
     except OSError as error:
         raise InputError(f"Cannot read {path} ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
@@ -143,10 +154,10 @@ def _read_table(path: Path) -> list[ScanRow]:
         ) from error
 
 
-def _row(cells: Mapping[str, str]) -> ScanRow:
+def _row(cells: Mapping[str, str], volumes: Sequence[str]) -> ScanRow:
     return ScanRow(
         cells["label_map"],
-        {name: float(cells[f"{name}_ml"]) for name in _VOLUMES},
+        {name: float(cells[f"{name}_ml"]) for name in volumes},
         _number(cells["entropy"]),
         _number(cells["agreement"]),
         cells["flagged"] == "true",
@@ -173,13 +184,16 @@ def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _charts(rows: Sequence[ScanRow]) -> tuple[tuple[Markup, ...], tuple[str, ...]]:
+def _charts(
+    rows: Sequence[ScanRow], classes: ClassSet
+) -> tuple[tuple[Markup, ...], tuple[str, ...]]:
     """The cohort's volumes and certainty, and sentences about the charts."""
     from infant_seg_jax.report import charts  # Not above: Matplotlib takes half a second.
 
     found = [
         charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], colour)
-        for tissue, colour in TISSUE_COLOURS.items()
+        for tissue, colour in classes.colours.items()
+        if tissue in rows[0].volumes
     ]
     label = "mean entropy: 0 certain, 1 all classes alike"
     found.append(charts.strip("Uncertainty", label, [row.entropy for row in rows], charts.GRAY))
@@ -197,38 +211,29 @@ def _card(
     path = folder / as_named(row.label_map)
     sidecar = sidecar_of(path)
     notices: tuple[str, ...] = ()
-    schema = TISSUE_SCHEMA
+    schema = schema_of(path) or TISSUE_SCHEMA
     scan_path = scan_of(sidecar)
     picture, look = None, ""
     try:
         content = read_json(sidecar)
         found = content.get("Notices") if isinstance(content, dict) else None
         notices = tuple(map(str, found)) if isinstance(found, list) else ()
-        schema = _schema(content)
         scan, missing = _read(path, scan_path, schema)
         picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined")
         notices += missing
         look = viewer.add(row.label_map, scan) if viewer else ""
     except InputError as error:
         notices += (f"No picture: {error}",)
-    ranks = {name: _rank(row, rows, name) for name in TISSUES} if len(rows) > 1 else {}
+    names = schema.classes.foreground if len(rows) > 1 else ()
+    ranks = {name: _rank(row, rows, name) for name in names if name in row.volumes}
     command = view_command((scan_path, path)) if scan_path else ""
     return ScanCard(row, ranks, notices, picture, command, look)
 
 
-def _schema(content: Any) -> LabelSchema:
-    """What the values of a label map mean, as its JSON has it."""
-    try:
-        ids = content["Settings"]["LabelIds"]
-        table = {int(value): CLASS_NAMES.index(name) for name, value in ids.items()}
-        return LabelSchema("of the label map", table) if table else TISSUE_SCHEMA
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return TISSUE_SCHEMA
-
-
 def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan, tuple[str, ...]]:
     label_map = read_label_map(path)
-    scan = Scan(None, schema.to_classes(label_map.data, path), label_map.affine)
+    labels = schema.to_classes(label_map.data, path)
+    scan = Scan(None, labels, label_map.affine, classes=schema.classes)
     return with_image(scan, label_map, scan_path, _GONE)
 
 

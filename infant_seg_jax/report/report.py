@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
@@ -41,6 +42,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
 
     verdict: list[str] = []
     sections: list[Section] = []
+    colours: dict[str, str] = {}
     evaluations = of(EVALUATION)
     if len(evaluations) > 1:
         # Not above: it loads SciPy's statistics, which take half a second.
@@ -55,10 +57,12 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         from infant_seg_jax.report.evaluation_page import evaluation_page
 
         content = evaluation_page(one.folder, one.name, embedded)
+        colours |= content.classes.colours
         verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
         sections.append(Section(f"How good: {one.name}", "evaluation.html", content))
     for one in of(PREDICTION):
         content = prediction_page(one.folder, one.name, embedded)
+        colours |= content.classes.colours
         verdict.append(f"{one.name}: {' '.join(content.verdict)}")
         sections.append(Section(f"Labelled: {one.name}", "prediction.html", content))
     if runs := of(RUN):
@@ -79,7 +83,13 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
     hint = shlex.join(["infant-seg", "report", *map(str, paths), "--viewer"])
     has_scans = bool(evaluations or of(PREDICTION))
     return write_page(
-        page or paths[0] / PAGE, title, verdict, sections, embedded, hint if has_scans else ""
+        page or paths[0] / PAGE,
+        title,
+        verdict,
+        sections,
+        embedded,
+        hint if has_scans else "",
+        colours or TISSUE_CLASSES.colours,
     )
 
 

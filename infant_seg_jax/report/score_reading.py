@@ -4,9 +4,8 @@ import csv
 import math
 from pathlib import Path
 
-from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.score_files import CSV_NAME, read_scores
+from infant_seg_jax.evaluation.score_files import CSV_NAME, classes_beside, read_scores
 from infant_seg_jax.evaluation.score_table import ScoreTable
 
 DICE_NAME = "dice.csv"
@@ -29,13 +28,17 @@ def read_table(folder: Path) -> ScoreTable:
     path = folder / DICE_NAME
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file.read(_MAX_BYTES).splitlines()))
+            reader = csv.DictReader(file.read(_MAX_BYTES).splitlines())
+            rows = list(reader)
+        classes = classes_beside(path, set(reader.fieldnames or ()) - {"subject", "mean"})
         subjects = {
-            row["subject"]: {name: {"dice": float(row[name] or "nan")} for name in TISSUES}
+            row["subject"]: {
+                name: {"dice": float(row[name] or "nan")} for name in classes.foreground
+            }
             for row in rows
         }
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
             f"{path} is no table of Dice as the trainings write it ({error!r}): train again."
         ) from error
-    return ScoreTable(subjects, math.nan)
+    return ScoreTable(subjects, math.nan, classes)

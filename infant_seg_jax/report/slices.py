@@ -18,7 +18,7 @@ from scipy.ndimage import binary_erosion, map_coordinates
 
 from infant_seg_jax.data.cropping import Box, crop_affine, crop_box
 from infant_seg_jax.data.formats.grid import Affine
-from infant_seg_jax.data.labels import CLASS_NAMES, IGNORE, TISSUE_COLOURS
+from infant_seg_jax.data.labels import BACKGROUND, IGNORE, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.volumes import spacing_of
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -44,12 +44,14 @@ class Scan:
         labels: the predicted classes.
         affine: voxel indices to RAS+ millimetres.
         truth: the true classes, if they are known.
+        classes: which they are.
     """
 
     image: Float[np.ndarray, "x y z"] | None
     labels: UInt8[np.ndarray, "x y z"]
     affine: Affine
     truth: UInt8[np.ndarray, "x y z"] | None = None
+    classes: ClassSet = TISSUE_CLASSES
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -94,7 +96,7 @@ def mosaic(scan: Scan, alt: str) -> Markup:
         row = []
         for share, at in zip(_SHARES, depths, strict=True):
             pixels = _gray(scan, plane, at)
-            _outline(pixels, _classes(scan, scan.labels, plane, at))
+            _outline(pixels, _classes(scan, scan.labels, plane, at), scan.classes)
             row.append(_Tile(f"{plane}, {share:.0%}", ENDS[plane], pixels))
         rows.append(row)
     return _picture(rows, alt)
@@ -118,10 +120,11 @@ def error_picture(scan: Scan, alt: str) -> Markup:
         errors = gray.copy()
         errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = rgb(WRONG_COLOUR)
         share = _FILLED if scan.image is not None else 1.0
+        true, found = (_classes(scan, one, plane, at) for one in (scan.truth, scan.labels))
         pictures = {
             "scan": gray,
-            "truth": _filled(gray, _classes(scan, scan.truth, plane, at), share),
-            "prediction": _filled(gray, _classes(scan, scan.labels, plane, at), share),
+            "truth": _filled(gray, true, scan.classes, share),
+            "prediction": _filled(gray, found, scan.classes, share),
             "wrong": errors,
         }
         if scan.image is None:
@@ -157,7 +160,8 @@ def gray_window(image: Float[np.ndarray, "x y z"]) -> tuple[float, float]:
 def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
     """With little around the tissues, and which box that is; all of a scan that has none."""
     truth = scan.labels if scan.truth is None else scan.truth
-    tissues = np.isin(scan.labels, (1, 2, 3)) | np.isin(truth, (1, 2, 3))
+    nothing = (BACKGROUND, IGNORE)
+    tissues = ~(np.isin(scan.labels, nothing) & np.isin(truth, nothing))
     box = crop_box(tissues if tissues.any() else tissues | True, margin_mm, scan.spacing)
     crop = replace(
         scan,
@@ -210,19 +214,24 @@ def _classes(
 
 
 def _filled(
-    gray: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"], share: float
+    gray: Float[np.ndarray, "v u 3"],
+    labels: Shaped[np.ndarray, "v u"],
+    classes: ClassSet,
+    share: float,
 ) -> Float[np.ndarray, "v u 3"]:
     """With tissues in colour, of which a share is seen, and the slice behind it."""
     pixels = gray.copy()
-    for name, colour in TISSUE_COLOURS.items():
-        tissue = classes == CLASS_NAMES.index(name)
+    for index, colour in enumerate(classes.colours.values(), start=1):
+        tissue = labels == index
         pixels[tissue] = share * rgb(colour) + (1 - share) * pixels[tissue]
     return pixels
 
 
-def _outline(pixels: Float[np.ndarray, "v u 3"], classes: Shaped[np.ndarray, "v u"]) -> None:
-    for name, colour in TISSUE_COLOURS.items():
-        tissue = classes == CLASS_NAMES.index(name)
+def _outline(
+    pixels: Float[np.ndarray, "v u 3"], labels: Shaped[np.ndarray, "v u"], classes: ClassSet
+) -> None:
+    for index, colour in enumerate(classes.colours.values(), start=1):
+        tissue = labels == index
         pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = rgb(colour)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from markupsafe import Markup
 
 from infant_seg_jax.config import Config, default_config, flatten
-from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.files import read_json
 from infant_seg_jax.report import charts
 from infant_seg_jax.report.charts import MAX_SERIES, Series
@@ -80,9 +79,10 @@ class TrainingPage:
     """Runs beside each other: the charts in which all of them are, a row for each, notices.
 
     `marked` says whether a line marks where fine-tuning starts, `alike` whether all runs were
-    validated on the same data.
+    validated on the same data; `classes` are those that any run has, but background.
     """
 
+    classes: tuple[str, ...]
     charts: tuple[Markup, ...]
     runs: tuple[RunPage, ...]
     marked: bool
@@ -97,6 +97,7 @@ class _Run:
     folder: Path
     name: str
     config: Config
+    classes: tuple[str, ...]
     record: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
 
@@ -133,14 +134,16 @@ def training_page(folders: Mapping[str, Path]) -> TrainingPage:
                 series.append(Series(number, [begins[run.name] + step for step in steps], values))
         return charts.curves(title, label, series, marks) if series else None
 
+    classes = tuple(dict.fromkeys(name for run in runs for name in run.classes))
     wanted = [
         chart("Training loss", "loss", "loss"),
         chart("Validation, mean", "Dice", "mean_dice"),
-        *(chart(f"Validation, {tissue}", "Dice", f"dice_{tissue}") for tissue in TISSUES),
+        *(chart(f"Validation, {tissue}", "Dice", f"dice_{tissue}") for tissue in classes),
         chart("Learning rate", "learning rate", "learning_rate"),
         chart("Length of the gradient", "norm", "gradient_norm"),
     ]
     return TrainingPage(
+        classes=classes,
         charts=tuple(one for one in wanted if one is not None),
         runs=tuple(_page(number, run, begins[run.name]) for number, run in enumerate(runs)),
         marked=bool(marks),
@@ -150,10 +153,10 @@ def training_page(folders: Mapping[str, Path]) -> TrainingPage:
 
 
 def _read(name: str, folder: Path) -> _Run:
-    config, _ = read_run(folder)  # Which says whether both files are sound.
+    config, expects = read_run(folder)  # Which says whether both files are sound.
     record = read_json(folder / "run.json")
     lines = [line for line in read_metrics(folder) if isinstance(line, dict)]
-    return _Run(folder, name, config, record, lines)
+    return _Run(folder, name, config, tuple(expects.classes.foreground), record, lines)
 
 
 def _parent(run: _Run, runs: Sequence[_Run]) -> _Run | None:
@@ -220,7 +223,7 @@ def _page(number: int, run: _Run, after: int) -> RunPage:
 
 def _best(run: _Run) -> dict[str, str]:
     """The validation of the best mean Dice."""
-    keys = {**{name: f"dice_{name}" for name in TISSUES}, "mean": "mean_dice"}
+    keys = {**{name: f"dice_{name}" for name in run.classes}, "mean": "mean_dice"}
     scored = [line for line in run.lines if isinstance(line.get("mean_dice"), float)]
     scored = [line for line in scored if math.isfinite(line["mean_dice"])]
     if not scored:

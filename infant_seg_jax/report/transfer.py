@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from infant_seg_jax.evaluation.dice_table import COLUMNS
 from infant_seg_jax.files import atomic_path, write_json
 from infant_seg_jax.report.figures import RUN_COLOURS
 from infant_seg_jax.training.sweeps import HEAD_ONLY, SCRATCH, WHOLE, TransferResult
@@ -19,10 +18,11 @@ _NAMES = {SCRATCH: "from scratch", WHOLE: "fine-tuned", HEAD_ONLY: "encoder froz
 
 def describe(results: Sequence[TransferResult]) -> str:
     """A table of mean Dice by arm, with the paired differences from scratch below."""
-    lines = ["  ".join([f"{'subjects':8}", f"{'start':14}", *(f"{name:>6}" for name in COLUMNS)])]
+    columns = next(iter(results[0].tables.values())).columns
+    lines = ["  ".join([f"{'subjects':8}", f"{'start':14}", *(f"{name:>6}" for name in columns)])]
     for result in results:
         for arm, table in result.tables.items():
-            row = [table.summary()[name][0] for name in COLUMNS]
+            row = [table.summary()[name][0] for name in columns]
             values = (f"{value:6.3f}" for value in row)
             lines.append("  ".join([f"{_count(result):8}", f"{_name(arm):14}", *values]))
     for result in results:

@@ -97,7 +97,7 @@ def viewer_files(
         "label_maps": names,
         "shape": volume.shape,
         "first": [0, 0, 0],
-        "labels": label_colours(),
+        "labels": label_colours(schema.classes),
     }
     page = environment().get_template("viewer.html")
     text = page.render(title=str(scan), config=json.dumps(config))

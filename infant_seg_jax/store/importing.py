@@ -33,8 +33,8 @@ def import_state_dict(
 
     What the file cannot tell is what is given here, else as in `like`, else the default: the
     modalities T1w, or T1w and T2w, by the number of input channels; scans stripped of their
-    skulls; `Preparation()`; the windows of `default_config()`. The classes are background, CSF,
-    GM and WM, in this order.
+    skulls; `Preparation()`; the windows of `default_config()`; the classes background, CSF, GM
+    and WM, in this order.
 
     Args:
         path: the file, .safetensors or .npz.
@@ -49,18 +49,18 @@ def import_state_dict(
     """
     path = Path(path)
     arrays = read_state_dict(path)
+    given = like.expects if like else ExpectedScans((), Preparation(), (BRAIN,))
     try:
-        variables = load_torch_state_dict(arrays)
+        variables = load_torch_state_dict(arrays, len(given.classes))
     except InputError as error:
         raise InputError(f"{path} cannot be imported: {error}") from error
     channels = variables["params"]["stem_conv0"]["kernel"].shape[-2]
-    given = ExpectedScans(DEFAULT_MODALITIES.get(channels, ()), Preparation(), (BRAIN,))
-    if like is not None:
-        given = like.expects
-    expects = ExpectedScans(
-        tuple(modalities) or given.modalities,
-        replace(given.preparation, **preparation),
-        tuple(extents) or given.extents,
+    default = given.modalities if like else DEFAULT_MODALITIES.get(channels, ())
+    expects = replace(
+        given,
+        modalities=tuple(modalities) or default,
+        preparation=replace(given.preparation, **preparation),
+        extents=tuple(extents) or given.extents,
     )
     if len(expects.modalities) != channels:
         raise InputError(

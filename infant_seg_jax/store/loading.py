@@ -8,7 +8,7 @@ from typing import Any
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.labels import LabelSchema
-from infant_seg_jax.data.schemas import SCHEMAS
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 from infant_seg_jax.models.factory import make_model
@@ -80,7 +80,13 @@ def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Mod
     from infant_seg_jax.store.checkpoints import load_variables
 
     config, expects = read_run(path)
-    loaded = load_variables(path, make_model(config), len(expects.modalities), which, weights)
+    loaded = load_variables(
+        path,
+        make_model(config, num_classes=len(expects.classes)),
+        len(expects.modalities),
+        which,
+        weights,
+    )
     summary = training_summary(path, loaded.step, loaded.weights)
     return Model(config, loaded.variables, expects, summary, read_statistics(path))
 
@@ -96,18 +102,19 @@ def source_schema(path: Path) -> LabelSchema:
     """
     path = model_path(path)
     if is_model_folder(path):
-        description: Any = read_description(path / MODEL_FILE).training
+        description = read_description(path / MODEL_FILE)
+        expects, about = description.expects, description.training
     else:
         _check_is_run(path)
-        description = read_json(path / "run.json")
-    data = description.get("data") if isinstance(description, Mapping) else None
+        (_, expects), about = read_run(path), read_json(path / "run.json")
+    data = about.get("data") if isinstance(about, Mapping) else None
     name = data.get("schema") if isinstance(data, Mapping) else None
-    if not isinstance(name, str) or name not in SCHEMAS:
+    if not isinstance(name, str) or name not in (*SCHEMAS, expects.classes.name):
         raise InputError(
             f"{path} was trained with labels of {name!r}, which is no schema of ours "
             f"({', '.join(SCHEMAS)}): give a schema's file instead of 'source'."
         )
-    return SCHEMAS[name]
+    return find_schema(name, expects.classes)
 
 
 def read_start(init: Config) -> tuple[dict[str, Any], str]:

@@ -11,9 +11,7 @@ from typing import Any
 from infant_seg_jax.config import Config, check_config, default_config, update_config
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import MAX_VOXELS, times
-from infant_seg_jax.data.labels import CLASS_NAMES
-from infant_seg_jax.data.prepared import ExpectedScans
-from infant_seg_jax.data.preprocessing import preparation_from_record
+from infant_seg_jax.data.prepared import ExpectedScans, expected_scans_from_record
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 from infant_seg_jax.prediction.reference_statistics import (
@@ -66,8 +64,7 @@ def describe(description: Description, values: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "written_by": f"infant_seg_jax {version('infant_seg_jax')}",
-        "classes": CLASS_NAMES,
-        **asdict(description.expects),
+        **description.expects.record(),
         "config": {section: config[section] for section in _SECTIONS},
         "weights": {
             "kernels": description.kernels,
@@ -100,13 +97,7 @@ def read_description(path: Path) -> Description:
         )
     try:
         _check_keys(content, _KEYS)
-        if content["classes"] != list(CLASS_NAMES):
-            raise ValueError(f"the classes are {content['classes']}, not {list(CLASS_NAMES)}")
-        expects = ExpectedScans(
-            _strings(content["modalities"]),
-            preparation_from_record(content["preparation"]),
-            _strings(content["extents"]),
-        )
+        expects = expected_scans_from_record(content)
         check_expected_scans(expects)
         _check_keys(content["config"], _SECTIONS)
         weights, training = content["weights"], content["training"]
@@ -186,9 +177,3 @@ def _check_keys(content: Any, expected: Iterable[str]) -> None:
     if not isinstance(content, dict) or set(content) != set(expected):
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"it has {found}, not {', '.join(expected)}")
-
-
-def _strings(content: Any) -> tuple[str, ...]:
-    if not isinstance(content, list) or not all(isinstance(part, str) for part in content):
-        raise ValueError(f"expected a list of names, not {content!r}")
-    return tuple(content)

@@ -154,7 +154,9 @@ def check_shapes(arrays: Arrays, config: Config, expects: ExpectedScans, path: P
             f"{path} holds {len(arrays)} arrays, expected those of a network with {layers} "
             f"{'dense layers' if dense else 'widths'}."
         )
-    expected = _shapes(cast(Any, make_model(config)), len(expects.modalities))
+    expected = _shapes(
+        cast(Any, make_model(config, num_classes=len(expects.classes))), len(expects.modalities)
+    )
     differing = [
         f"{name} is {times(arrays[name].shape) if name in arrays else 'absent'}, expected "
         f"{times(expected[name]) if name in expected else 'none'}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.normalisation import EPSILON
 from infant_seg_jax.store.model_folder import Model
@@ -88,7 +87,7 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     """The network with its weights, from images to probabilities, for windows of any shape.
 
     The input `image` is float32 `(windows, x, y, z, modalities)`, where x, y and z are multiples of
-    2 to the number of blocks; the output `probabilities` is float32 `(windows, x, y, z, 4)`.
+    2 to the number of blocks; the output `probabilities` is float32 `(windows, x, y, z, classes)`.
 
     Raises:
         InputError: the package onnx is not installed.
@@ -109,7 +108,7 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
         graph.nodes,
         "infant_seg_jax",
         [_value("image", [*axes, len(model.expects.modalities)], TensorProto.FLOAT)],
-        [_value("probabilities", [*axes, len(CLASS_NAMES)], TensorProto.FLOAT)],
+        [_value("probabilities", [*axes, len(model.expects.classes)], TensorProto.FLOAT)],
         [numpy_helper.from_array(array, name) for name, array in graph.tensors.items()],
     )
     proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])

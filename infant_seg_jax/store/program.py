@@ -20,8 +20,8 @@ from jax import Array, export
 from jaxtyping import Float
 
 from infant_seg_jax.config import SKIP_DENSENET
+from infant_seg_jax.data.class_sets import to_record
 from infant_seg_jax.data.formats.grid import times
-from infant_seg_jax.data.labels import CLASS_NAMES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_folder, sha256, write_json
 from infant_seg_jax.models.factory import make_model
@@ -109,7 +109,7 @@ def export_network(
     model: Model, shape: tuple[int, ...], platforms: Sequence[str]
 ) -> export.Exported:
     """The network with its weights, from float32 images of `shape` to probabilities."""
-    network = make_model(model.config)
+    network = make_model(model.config, num_classes=len(model.expects.classes))
     variables = jax.tree.map(jnp.asarray, model.variables)
 
     @jax.jit
@@ -147,10 +147,10 @@ def _describe(model: Model, shape: tuple[int, ...]) -> dict[str, Any]:
             "modalities": list(model.expects.modalities),
         },
         "output": {
-            "shape": [*shape[:-1], len(CLASS_NAMES)],
+            "shape": [*shape[:-1], len(model.expects.classes)],
             "dtype": "float32",
             "meaning": "probabilities of the classes, which sum to 1",
-            "classes": list(CLASS_NAMES),
+            "classes": to_record(model.expects.classes),
         },
         "preparation": asdict(model.expects.preparation),
         "extents": list(model.expects.extents),

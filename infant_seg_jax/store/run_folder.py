@@ -1,8 +1,8 @@
 """A run folder explains itself: what was trained, on what, with what, and how it went.
 
 config.json      the resolved config
-run.json         modalities, preparation, subjects, the data's voxel sizes and hashes, versions,
-                 commit, devices
+run.json         classes, modalities, preparation, subjects, the data's voxel sizes and hashes,
+                 versions, commit, devices
 start.tsv        of a run that began with another's weights: how each parameter started
 familiar.json    what the finished network measures on scans like its training's
 memory.json      the most memory that it has held
@@ -25,15 +25,14 @@ import jax
 import numpy as np
 
 from infant_seg_jax.config import Config, flatten, load_config
-from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.prepared import (
     MANIFEST,
     SPLITS_FILE,
     ExpectedScans,
     PreparedCase,
     PreparedSet,
+    expected_scans_from_record,
 )
-from infant_seg_jax.data.preprocessing import preparation_from_record
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, sha256, write_json
 from infant_seg_jax.prediction.reference_statistics import (
@@ -96,7 +95,7 @@ def start_run(
         workdir / "run.json",
         {
             "record_version": RECORD_VERSION,
-            **asdict(prepared.expected_scans),
+            **prepared.expected_scans.record(),
             "subjects": {name: [c.case_id for c in cases] for name, cases in subjects.items()},
             "data": _describe_data(prepared, training or validation or prepared.cases),
             **({} if anatomies is None else {"anatomies": _describe_anatomies(anatomies)}),
@@ -168,11 +167,7 @@ def read_run(run: Path) -> tuple[Config, ExpectedScans]:
                 f"{run / 'run.json'} has the record version {found!r}, expected {RECORD_VERSION}: "
                 "use the version of infant_seg_jax that wrote it."
             )
-        expects = ExpectedScans(
-            tuple(str(name) for name in content["modalities"]),
-            preparation_from_record(content["preparation"]),
-            tuple(str(name) for name in content["extents"]),
-        )
+        expects = expected_scans_from_record(content)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -191,10 +186,11 @@ def training_summary(run: Path, step: int, weights: str) -> dict[str, Any]:
         step: the checkpoint's.
         weights: `"raw"` or `"averaged"`, which the validation's Dice depends on.
     """
-    config, path = load_config(run / "config.json"), run / "run.json"
+    (config, expects), path = read_run(run), run / "run.json"
     record = read_json(path)
     prefix = "averaged_" if weights == "averaged" else ""
-    keys = {"mean": f"{prefix}mean_dice", **{name: f"{prefix}dice_{name}" for name in TISSUES}}
+    names = expects.classes.foreground
+    keys = {"mean": f"{prefix}mean_dice", **{name: f"{prefix}dice_{name}" for name in names}}
     scores: dict[str, Any] = {}
     for line in read_metrics(run):
         if line.get("step") == step and keys["mean"] in line:

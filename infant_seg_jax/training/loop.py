@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from infant_seg_jax.compilation import note_slow_convolutions
 from infant_seg_jax.config import Config, check_config
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.patches import check_patch_fits, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
@@ -29,6 +30,7 @@ from infant_seg_jax.training import transfer
 from infant_seg_jax.training.calibration import calibrate
 from infant_seg_jax.training.examples import example_names, make_batch, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
+from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
@@ -66,7 +68,14 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     workdir = Path(workdir)
     prepared = open_prepared(Path(config.data.path))
     rendering = config.rendering
+    if rendering.fraction and prepared.classes != TISSUE_CLASSES:
+        raise InputError(
+            f"{prepared.folder} has the classes {prepared.classes}, but examples are rendered with "
+            f"{TISSUE_CLASSES} alone: set config.rendering.fraction to 0, or prepare that set with "
+            "these classes."
+        )
     anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
+    make_loss(config.loss, len(prepared.classes))  # which refuses weights of others
     training, validation = _subjects(prepared, config)
     check_patch_fits(training, tuple(config.patch.shape))
     devices = choose_devices(config.parallel, config.patch.batch_size)
@@ -75,7 +84,7 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     resuming = checkpoints.exist(workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
-    state, starts = _first_state(config, len(prepared.modalities), load=not resuming)
+    state, starts = _first_state(config, prepared, load=not resuming)
     with alone_in(workdir):
         start_run(workdir, config, prepared, training, validation, anatomies, resuming=resuming)
         if starts and not resuming:
@@ -113,8 +122,9 @@ class _Run:
     def train(self, state: TrainState) -> TrainState:
         """Take the steps that are left."""
         config = self.config
-        model = make_model(config, self.devices.axis_name, self.devices.onednn)
-        step_function = map_step(make_train_step(model, config), self.devices)
+        devices, classes = self.devices, len(self.prepared.classes)
+        model = make_model(config, devices.axis_name, devices.onednn, classes)
+        step_function = map_step(make_train_step(model, config), devices)
         first = int(local_value(state.step))
         batches = prefetch(self._batch, range(first, config.steps))
         with (
@@ -224,10 +234,11 @@ def _subjects(
 
 
 def _first_state(
-    config: Config, modalities: int, load: bool
+    config: Config, prepared: PreparedSet, load: bool
 ) -> tuple[TrainState, tuple[transfer.PartStart, ...]]:
     """Step 0, from scratch or, if `load`, from the checkpoint that the config names."""
-    model = make_model(config)
+    modalities = len(prepared.modalities)
+    model = make_model(config, num_classes=len(prepared.classes))
     variables = init_variables(model, modalities, config.seed)
     starts: tuple[transfer.PartStart, ...] = ()
     if load and config.init.checkpoint:

@@ -27,21 +27,30 @@ Loss = Callable[..., Float[Array, ""]]
 """Of logits, labels and `reduce`; the losses here take `weights` too, those of `make_loss` maps."""
 
 
-def make_loss(loss: Config) -> Loss:
-    """The loss that `config.loss` describes.
+def make_loss(loss: Config, num_classes: int) -> Loss:
+    """The loss that `config.loss` describes, of so many classes.
 
     With deep supervision of weight w it is the logits' loss plus w times the mean of the losses
     that the upsampled `maps` have as logits of their own. Without it, maps are not looked at.
 
     Raises:
-        InputError: soft Dice, which counts tissues only, with no tissue of a weight above 0.
+        InputError: there are weights of other classes, which differ, or soft Dice, which leaves
+            background out, has no other weight above 0.
     """
-    if "dice" in loss.name and not any(loss.class_weights[1:]):
+    weights = tuple(loss.class_weights)
+    if len(set(weights)) == 1:
+        weights = weights[:1] * num_classes
+    if len(weights) != num_classes:
         raise InputError(
-            f"config.loss.class_weights is {tuple(loss.class_weights)}, expected a tissue's weight "
+            f"config.loss.class_weights is {weights}, expected a number for each of the "
+            f"{num_classes} classes."
+        )
+    if "dice" in loss.name and not any(weights[1:]):
+        raise InputError(
+            f"config.loss.class_weights is {weights}, expected a tissue's weight "
             f"above 0 for {loss.name!r}: soft Dice leaves background out."
         )
-    function, weights = LOSSES[loss.name], tuple(loss.class_weights)
+    function = LOSSES[loss.name]
     options = {"gamma": loss.focal_gamma} if loss.name == "focal" else {}
 
     def supervised(

@@ -31,7 +31,7 @@ def make_train_step(model: Network, config: Config) -> StepFunction:
     batch)` and nothing else.
     """
     optimizer = run_optimizer(config)
-    loss_function = make_loss(config.loss)
+    loss_function = make_loss(config.loss, model.num_classes)
     deep = config.loss.deep_supervision > 0
     axis_name = model.axis_name
     frozen_statistics = bool(config.init.checkpoint) and config.init.batch_norm == "freeze"

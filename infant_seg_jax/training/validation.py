@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.evaluation.dice_table import DiceTable
 from infant_seg_jax.evaluation.runs import score_cases
@@ -36,7 +35,12 @@ class Scores:
         return self.metrics.get("score", math.nan)
 
     def __str__(self) -> str:
-        tissues = ", ".join(f"{name} {self.metrics[f'dice_{name}']:.3f}" for name in TISSUES)
+        dice = {
+            key.removeprefix("dice_"): value
+            for key, value in self.metrics.items()
+            if key.startswith("dice_")
+        }
+        tissues = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
         averaged = self.metrics.get("averaged_mean_dice")
         more = "" if averaged is None else f"; with averaged weights {averaged:.3f}"
         return f"validation Dice {self.metrics['mean_dice']:.3f} ({tissues}){more}"
@@ -66,12 +70,14 @@ def _score(cases: Sequence[PreparedCase], predictor: Predictor) -> DiceTable:
     if processes == 1:
         return score_cases(predictor, cases)
     mine = cases[jax.process_index() :: processes]
-    rows = np.full((math.ceil(len(cases) / processes), len(TISSUES)), np.nan)
+    classes = predictor.expects.classes
+    tissues = classes.foreground
+    rows = np.full((math.ceil(len(cases) / processes), len(tissues)), np.nan)
     for row, scores in enumerate(score_cases(predictor, mine).subjects.values()):
-        rows[row] = [scores[tissue] for tissue in TISSUES]
+        rows[row] = [scores[tissue] for tissue in tissues]
     gathered = multihost_utils.process_allgather(rows)
     scores = {}
     for index, case in enumerate(cases):
         row = gathered[index % processes, index // processes]
-        scores[case.case_id] = dict(zip(TISSUES, map(float, row), strict=True))
-    return DiceTable(scores)
+        scores[case.case_id] = dict(zip(tissues, map(float, row), strict=True))
+    return DiceTable(scores, classes)

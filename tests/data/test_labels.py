@@ -5,16 +5,15 @@ from hypothesis import strategies as st
 
 from infant_seg_jax.data.labels import (
     BACKGROUND,
-    CLASS_NAMES,
     CSF,
     GM,
     IGNORE,
+    TISSUE_CLASSES,
     TISSUES,
     WM,
     LabelSchema,
     class_of_name,
     count_classes,
-    name_of_class,
 )
 from infant_seg_jax.data.schemas import IBSR_SCHEMA
 from infant_seg_jax.errors import InputError
@@ -24,8 +23,11 @@ ODD = LabelSchema("odd", {0: BACKGROUND, 10: CSF, 150: GM, 250: WM, 41: WM, 6: I
 
 def test_classes_are_those_that_the_file_formats_and_metrics_know():
     assert (BACKGROUND, CSF, GM, WM, IGNORE) == (0, 1, 2, 3, 255)
-    assert [CLASS_NAMES[i] for i in (CSF, GM, WM)] == list(TISSUES) == ["CSF", "GM", "WM"]
-    assert [name_of_class(i) for i in (0, 1, 2, 3, 255)] == [*CLASS_NAMES, "ignore"]
+    assert [TISSUE_CLASSES.names[i] for i in (CSF, GM, WM)] == list(TISSUES) == ["CSF", "GM", "WM"]
+    assert [TISSUE_CLASSES.name_of(i) for i in (0, 1, 2, 3, 255)] == [
+        *TISSUE_CLASSES.names,
+        "ignore",
+    ]
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32])

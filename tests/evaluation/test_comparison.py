@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import TISSUES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.comparison import compare, match_subjects
@@ -143,3 +144,11 @@ def test_surface_dice_at_other_tolerances_is_an_error():
     assert compare(matched, "assd_mm").rows["CSF"].difference.mean == 0
     with pytest.raises(InputError, match="scores/a has the surface Dice at 1 mm and scores/b at 2"):
         compare(matched, "surface_dice")
+
+
+def test_tables_of_other_classes_are_not_compared():
+    scores = {"s1": dict.fromkeys(DRAWEM9_CLASSES.foreground, {"dice": 1.0})}
+    finer = ScoreTable(scores, 1.0, DRAWEM9_CLASSES)
+    assert compare(match_subjects(finer, finer, A, B), "dice").tissues
+    with pytest.raises(InputError, match="a has scores of background, CSF, GM, WM, .*b of .*CGM"):
+        match_subjects(table(OURS), finer, A, B)

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from infant_seg_jax.evaluation.dice_table import COLUMNS, DiceTable, write_dice
+from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
 
 SCORES = {
     "sub-01": {"CSF": 0.8, "GM": 0.9, "WM": 1 / 3},
@@ -19,6 +19,7 @@ EXPECTED_ROWS = {
     "sub,02": [0.5, 0.25, math.nan, 0.375],
     'sub "03"': [0.0, 0.125, 0.75, 0.875 / 3],
 }
+COLUMNS = ("CSF", "GM", "WM", "mean")
 
 
 def no_constants(name):
@@ -40,7 +41,7 @@ def known(column):
 
 
 def test_rows_hold_each_tissue_and_the_mean_of_those_there_are():
-    assert COLUMNS == ("CSF", "GM", "WM", "mean")
+    assert DiceTable(SCORES).columns == COLUMNS
     rows = DiceTable(SCORES).rows()
     assert [subject for subject, _ in rows] == list(SCORES)
     for subject, row in rows:

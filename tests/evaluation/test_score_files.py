@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infant_seg_jax.data.labels import TISSUES
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
+from infant_seg_jax.data.labels import TISSUE_CLASSES, TISSUES, ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_files import read_scores, to_json, write_scores
 from infant_seg_jax.evaluation.score_table import ScoreTable
@@ -138,3 +139,22 @@ def test_missing_and_huge_files_are_refused(tmp_path, monkeypatch):
 def test_table_without_a_row_has_nobody(tmp_path):
     (tmp_path / "metrics.csv").write_text(HEAD)
     assert read_scores(tmp_path).subjects == {}
+
+
+def test_finer_classes_come_back_and_are_said_in_the_json(tmp_path):
+    own = ClassSet("own", (*TISSUE_CLASSES.classes[:1], *DRAWEM9_CLASSES.classes[4:]))
+    for number, classes in enumerate((DRAWEM9_CLASSES, own, TISSUE_CLASSES)):
+        folder = tmp_path / str(number)
+        values = {name: dict.fromkeys(METRICS, 0.5) for name in classes.foreground}
+        write_scores(folder, ScoreTable({"a": values}, 1.0, classes), {})
+        found = read_scores(folder)
+        assert found.classes == classes and found.rows == (*classes.foreground, "mean")
+        assert found.subjects == {"a": values}
+        assert ("classes" in loaded(folder)) == (classes != TISSUE_CLASSES)
+    # Without the JSON, names tell as far as they are those of a set with a name.
+    for number in (0, 1):
+        (tmp_path / str(number) / "metrics.json").write_text("{")
+    assert read_scores(tmp_path / "0").classes == DRAWEM9_CLASSES
+    (tmp_path / "1" / "metrics.csv").write_text("subject,tissue,dice\na,VENT,1\na,bone,1\n")
+    with pytest.raises(InputError, match="tissue 'VENT', expected a subject with each of CSF, GM"):
+        read_scores(tmp_path / "1")

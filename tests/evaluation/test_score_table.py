@@ -6,9 +6,10 @@ import statistics
 import pytest
 
 from infant_seg_jax.data.labels import TISSUES
-from infant_seg_jax.evaluation.score_table import MEAN, ROWS, ScoreTable, Summary, in_words
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, Summary, in_words
 from infant_seg_jax.metrics.measures import METRICS
 
+ROWS = (*TISSUES, MEAN)
 DICE = {
     "sub-01": {"CSF": 0.8, "GM": 0.9, "WM": 0.4},
     "sub-02": {"CSF": 0.5, "GM": 0.25, "WM": math.nan},

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.labelling import Labeller
@@ -33,7 +34,9 @@ def segment(volume: Volume, mask=None) -> Segmentation:
     return Segmentation(label_map, unusual, confidence, probabilities, placement)
 
 
-def labeller(schema=None, overwrite=False, model="a", segment=segment, **settings) -> Labeller:
+def labeller(
+    schema=TISSUE_SCHEMA, overwrite=False, model="a", segment=segment, **settings
+) -> Labeller:
     chosen = Settings(
         **{"mirror": False, "refine": False, "overlap": 0.25, "label_ids": OURS, **settings}
     )

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM, LabelSchema
+from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.derivatives import start_output
 from infant_seg_jax.labelling.inputs import find_inputs
 from tests.data.volume_files import ramp, save
-from tests.labelling.fake_network import OURS, labeller
+from tests.labelling.fake_network import labeller
 
 
-def start(output: Path, dataset: Path | None, ids=OURS, overwrite=False) -> None:
-    start_output(output, dataset, ids, overwrite=overwrite)
+def start(output: Path, dataset: Path | None, schema=TISSUE_SCHEMA, overwrite=False) -> None:
+    start_output(output, dataset, schema, overwrite=overwrite)
 
 
 def test_a_derivative_says_what_it_is_of_whom(tmp_path: Path) -> None:
@@ -64,8 +66,8 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 
     start(tmp_path / "out", raw)
     assert "are of the scans in ../raw, not in ../other" in sentence(tmp_path / "out", other)
-    changed = {**OURS, "CSF": 10}
-    assert "have other values" in sentence(tmp_path / "out", raw, ids=changed)
+    changed = LabelSchema("other", {0: BACKGROUND, 10: CSF, 2: GM, 3: WM})
+    assert "have other values" in sentence(tmp_path / "out", raw, schema=changed)
     start(tmp_path / "out", raw, changed, overwrite=True)
     assert "\n10\tCerebrospinal Fluid\t" in (tmp_path / "out" / "dseg.tsv").read_text()
 

@@ -2,19 +2,23 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from infant_seg_jax.data.schemas import ISEG_SCHEMA
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES, from_record
+from infant_seg_jax.data.labels import CSF, GM, IGNORE, WM, LabelSchema
+from infant_seg_jax.data.schemas import ISEG_SCHEMA, find_schema
 from infant_seg_jax.data.sources import SOURCES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.derivatives import label_table
 from infant_seg_jax.labelling.inputs import find_inputs
 from infant_seg_jax.labelling.labelling import Outcome
 from infant_seg_jax.labelling.provenance import label_ids
+from infant_seg_jax.labelling.scans import schema_of
 from infant_seg_jax.report.prediction_page import prediction_page
 from tests.data.volume_files import (
     GEOMETRY,
@@ -344,8 +348,63 @@ def test_what_values_mean_is_read_back(tmp_path):
 
 
 def test_label_table_has_the_ids_and_the_numbers_of_bids():
-    lines = [line.split("\t") for line in label_table(ISEG_IDS).splitlines()]
+    lines = [line.split("\t") for line in label_table(ISEG_SCHEMA).splitlines()]
     assert lines[0] == ["index", "name", "abbreviation", "color", "mapping"]
     found = {abbreviation: (index, mapping) for index, _, abbreviation, _, mapping in lines[1:]}
     # BIDS: 0 background, 1 gray matter, 2 white matter, 3 CSF.
     assert found == {"BG": ("0", "0"), "CSF": ("10", "3"), "GM": ("150", "1"), "WM": ("250", "2")}
+
+
+def finer(volume, mask):
+    """Classes of DrawEM by intensity, modulo 9."""
+    label_map = (volume.data[..., 0].astype(int) % 9).astype(np.uint8)
+    probabilities = np.full((*volume.shape, 9), (1 - SURE) / 8, np.float32)
+    np.put_along_axis(probabilities, label_map[..., None].astype(int), np.float32(SURE), axis=-1)
+    found = segment(volume, mask)
+    return replace(found, label_map=label_map, probabilities=probabilities, classes=DRAWEM9_CLASSES)
+
+
+def test_finer_classes_have_their_own_values_volumes_and_maps(tmp_path):
+    path = save(tmp_path / "in" / "a.nii.gz", ramp(), np.eye(4))
+    schema = find_schema("drawem9", DRAWEM9_CLASSES)
+    settings = {"probabilities": "uint8", "label_ids": label_ids(schema), "segment": finer}
+    (outcome,) = label(path, tmp_path / "out", labeller(schema, **settings))
+    classes = ramp().astype(int) % 9
+    ids = np.array([0, 1, 2, 3, 5, 6, 7, 8, 9])[classes]
+    np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, ids)
+    content = sidecar(outcome.scan.sidecar)
+    assert from_record(content["Classes"]) == DRAWEM9_CLASSES
+    assert content["Settings"]["LabelIds"]["HA"] == 9
+    found = schema_of(outcome.scan.label_map)
+    assert found is not None and found.classes == DRAWEM9_CLASSES
+    np.testing.assert_array_equal(found.to_classes(ids, "x"), classes)
+    (row,) = rows(tmp_path / "out")
+    counts = np.bincount(classes.ravel(), minlength=9) / 1000
+    for name, index in DRAWEM9_CLASSES.foreground.items():
+        assert float(row[f"{name}_ml"]) == pytest.approx(counts[index], abs=1e-3)
+        probability = load(outcome.scan.probability_map(name))
+        np.testing.assert_allclose(
+            np.asarray(probability.dataobj), np.where(classes == index, SURE, 0.0375), atol=0.002
+        )
+    # All within but CSF and ventricles is brain, cerebellum and brainstem too.
+    brain = counts[1:].sum() - counts[1] - counts[4]
+    assert float(row["brain_ml"]) == pytest.approx(brain, abs=1e-2)
+    assert float(row["intracranial_ml"]) == pytest.approx(counts[1:].sum(), abs=1e-2)
+
+
+def test_finer_classes_are_written_as_tissues_on_demand_and_leave_nothing(tmp_path):
+    path = save(tmp_path / "in" / "a.nii.gz", ramp(), np.eye(4))
+    own = LabelSchema.of(DRAWEM9_CLASSES)
+    settings = {"probabilities": "uint8", "segment": finer}
+    label(path, tmp_path / "out", labeller(own, label_ids=label_ids(own), **settings))
+    assert (tmp_path / "out" / "a_label-VENT_probseg.nii.gz").exists()
+    schema = LabelSchema("mine", {0: 0, 10: CSF, 20: GM, 30: WM, 99: IGNORE})
+    other = labeller(schema, True, label_ids=label_ids(schema), **settings)
+    (outcome,) = label(path, tmp_path / "out", other)
+    expected = np.array([0, 10, 20, 30, 10, 99, 20, 99, 20])[ramp().astype(int) % 9]
+    np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, expected)
+    assert "Classes" not in sidecar(outcome.scan.sidecar)
+    assert tuple(outcome.volumes_ml) == ("CSF", "GM", "WM")
+    maps = {path.name for path in (tmp_path / "out").glob("*_probseg.*")}
+    names = ("CSF", "GM", "WM")
+    assert maps == {f"a_label-{n}_probseg.{end}" for n in names for end in ("json", "nii.gz")}

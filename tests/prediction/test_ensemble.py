@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.formats.grid import Grid
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import ANY_MODALITY
@@ -55,6 +56,9 @@ def test_networks_must_have_been_trained_alike(predictors: list[Predictor]) -> N
     first = predictors[0]
     assert Ensemble(predictors).expects.modalities == ("T1w",)
     assert Ensemble(predictors).expects.preparation == Preparation()
+    with pytest.raises(InputError) as error:
+        Ensemble([first, expecting(first, classes=DRAWEM9_CLASSES)])
+    assert "trained with the classes background, CSF, CGM" in str(error.value)
     with pytest.raises(InputError) as error:
         Ensemble([first, expecting(first, modalities=("T2w",))])
     assert str(error.value) == (

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
+from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, WM
 from infant_seg_jax.prediction.islands import remove_islands
 
 
@@ -74,3 +74,14 @@ def test_an_island_in_gray_matter_becomes_gray_matter():
     np.testing.assert_array_equal(remove_islands(label_map, 0.002, 0.001), label_map)
     # The largest piece stays, however small.
     np.testing.assert_array_equal(remove_islands(label_map, 100.0, 0.001), clean)
+
+
+def test_pieces_of_finer_classes_go_and_what_is_ignored_stays():
+    label_map = np.full((12, 12, 12), 5, np.uint8)
+    label_map[:4] = 8
+    label_map[6, 6, 6], label_map[11, 11, 11], label_map[9, 9, 8:10] = 8, IGNORE, 3
+    label_map[9, 2, 2] = 3
+    found = remove_islands(label_map, 0.002, 0.001)
+    expected = label_map.copy()
+    expected[6, 6, 6], expected[9, 2, 2] = 5, 5
+    np.testing.assert_array_equal(found, expected)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction.confidence import mean_entropy
@@ -53,7 +53,7 @@ def make_case(folder: Path, image: np.ndarray) -> PreparedCase:
         native_shape=(x, y, z),
         native_affine=affine,
         sources={},
-        voxels=dict.fromkeys(CLASS_NAMES, 0),
+        voxels=dict.fromkeys(TISSUE_CLASSES.names, 0),
     )
 
 

@@ -5,10 +5,20 @@ import pytest
 from jaxtyping import Bool, Float32, Float64, UInt8
 from scipy import ndimage
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.cropping import crop_box
-from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
+from infant_seg_jax.data.labels import (
+    BACKGROUND,
+    CSF,
+    GM,
+    IGNORE,
+    TISSUE_CLASSES,
+    WM,
+    ClassSet,
+)
+from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.overlap import dice_per_tissue
-from infant_seg_jax.prediction.refinement import ROUNDS, Surroundings, refine
+from infant_seg_jax.prediction.refinement import ROUNDS, Surroundings, refine, refine_classes
 
 MM = (1.0, 1.0, 1.0)
 BRIGHTNESS = {
@@ -264,3 +274,76 @@ def test_surroundings_are_gaussian_and_what_is_smooth_comes_back() -> None:
         for array in (values, ones)
     ]
     np.testing.assert_allclose(mean, blurred[0] / blurred[1], atol=0.05 * np.ptp(mean))
+
+
+def split(probabilities: Float32[np.ndarray, "x y z 4"]) -> Float32[np.ndarray, "x y z 9"]:
+    """The tissues' probabilities shared out among DrawEM's classes, in shares that vary."""
+    shares = np.random.default_rng(2).dirichlet(np.ones(9), probabilities.shape[:3])
+    tissues = np.array(DRAWEM9_CLASSES.tissues)
+    found = np.zeros(shares.shape, np.float32)
+    for tissue in TISSUE_CLASSES.tissues:
+        own = shares[..., tissues == tissue]
+        own = own / own.sum(axis=-1, keepdims=True)
+        found[..., tissues == tissue] = own * probabilities[..., tissue, None]
+    return found
+
+
+def test_finer_classes_share_what_their_tissue_comes_to_as_they_did_before() -> None:
+    truth = brain()
+    image, mask = scan(truth, BRIGHTNESS["adult T1w"]), truth != BACKGROUND
+    tissues = unsure(truth)
+    finer = split(tissues)
+    found = refine_classes(finer, image, mask, MM, DRAWEM9_CLASSES)
+    expected = refine(tissues, image, mask, MM)
+    of = np.array(DRAWEM9_CLASSES.tissues)
+    for tissue in TISSUE_CLASSES.tissues:
+        summed = found[..., of == tissue].sum(axis=-1)
+        np.testing.assert_allclose(summed, expected[..., tissue], atol=2e-5)
+        before = finer[..., of == tissue]
+        np.testing.assert_allclose(
+            found[..., of == tissue] * before.sum(axis=-1, keepdims=True),
+            before * summed[..., None],
+            atol=2e-5,
+        )
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_what_is_of_no_single_tissue_stays_as_it_is() -> None:
+    """A cerebellum at the bottom, of which the network is sure."""
+    truth = brain()
+    image, mask = scan(truth, BRIGHTNESS["adult T1w"]), truth != BACKGROUND
+    finer = split(unsure(truth))
+    cerebellum = mask & (np.indices(truth.shape)[2] < 14)
+    finer[cerebellum] = 0
+    finer[cerebellum, DRAWEM9_CLASSES.foreground["CBM"]] = 1
+    found = refine_classes(finer, image, mask, MM, DRAWEM9_CLASSES)
+    np.testing.assert_array_equal(found[cerebellum], finer[cerebellum])
+    assert np.abs(found - finer)[mask & ~cerebellum].max() > 0.1
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_classes_are_refined_where_the_network_rules_their_tissue_out() -> None:
+    """A probability of exactly 0 has no shares: the classes have even ones."""
+    truth = brain()
+    image, mask = scan(truth, BRIGHTNESS["adult T1w"], noise=0.05), truth != BACKGROUND
+    certain = np.zeros((*truth.shape, 9), np.float32)
+    labels = np.where(truth == GM, DRAWEM9_CLASSES.foreground["CGM"], truth)
+    wrong = (truth == GM) & (np.indices(truth.shape)[0] == 24)
+    labels[wrong] = WM
+    np.put_along_axis(certain, labels[..., None].astype(int), np.float32(1), axis=-1)
+    found = refine_classes(certain, image, mask, MM, DRAWEM9_CLASSES)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+    gray = found[..., np.array(DRAWEM9_CLASSES.tissues) == GM].sum(axis=-1)
+    assert gray[wrong].max() > 0.5
+
+
+def test_tissues_themselves_are_refined_as_ever_and_sets_without_one_are_not() -> None:
+    truth = brain(24)
+    image, mask = scan(truth, BRIGHTNESS["adult T1w"]), truth != BACKGROUND
+    tissues = unsure(truth)
+    found = refine_classes(tissues, image, mask, MM, TISSUE_CLASSES)
+    np.testing.assert_array_equal(found, refine(tissues, image, mask, MM))
+    few = ClassSet("few", tuple(c for c in DRAWEM9_CLASSES.classes if c.tissue in (0, GM, IGNORE)))
+    with pytest.raises(InputError, match="of which none is CSF or WM, expected a class of each"):
+        refine_classes(split(tissues)[..., : len(few)], image, mask, MM, few)

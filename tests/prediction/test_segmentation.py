@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.formats.grid import Grid
+from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
 from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.prediction.confidence import Confidence
@@ -98,3 +100,24 @@ def test_the_most_probable_class_is_the_first_of_equals() -> None:
     for at in np.ndindex(37, 5, 4):
         values = probabilities[at].tolist()
         assert found[at] == values.index(max(values))
+
+
+def test_finer_classes_are_summed_by_tissue(volume: Volume) -> None:
+    prepared = prepare_volume(volume, Preparation())
+    tissues = segmentation(volume, prepared)
+    assert tissues.of_tissues() is tissues
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(9), prepared.shape)
+    probabilities = probabilities.astype(np.float32)
+    finer = replace(
+        tissues,
+        label_map=whole_label_map(probabilities, prepared, volume.shape),
+        probabilities=probabilities,
+        classes=DRAWEM9_CLASSES,
+    )
+    found = finer.of_tissues()
+    assert found.classes == TISSUE_CLASSES and found.placement == finer.placement
+    gray = sum(finer.probability(DRAWEM9_CLASSES.foreground[n]) for n in ("CGM", "SGM", "HA"))
+    np.testing.assert_allclose(found.probability(GM), gray, atol=1e-6)
+    for index, tissue in enumerate(DRAWEM9_CLASSES.tissues):
+        assert set(np.unique(found.label_map[finer.label_map == index])) <= {tissue}
+    assert (found.label_map == IGNORE).any()

@@ -9,7 +9,7 @@ from infant_seg_jax.augmentation import AUGMENTATIONS, Drawn, draw
 from infant_seg_jax.augmentation.degradation import ThickSlices
 from infant_seg_jax.augmentation.spatial import AffineMotion
 from infant_seg_jax.config import default_config
-from infant_seg_jax.data.labels import IGNORE
+from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES
 from infant_seg_jax.report.augmentation_sheet import (
     TELLING_REACH,
     describe,
@@ -80,7 +80,7 @@ def test_picture_shows_brain_unknown_and_tissue_apart() -> None:
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[5:15, 5:15, 5:15], labels[:3] = 2, IGNORE
     axes = Figure().subplots()
-    painter(image, (1.0, 2.0, 1.0))(axes, image, labels)
+    painter(image, (1.0, 2.0, 1.0), TISSUE_CLASSES)(axes, image, labels)
     gray, unknown = (np.ma.getdata(np.ma.asarray(shown.get_array())) for shown in axes.images)
     assert gray.shape == (20, 40)  # Modalities side by side.
     assert gray[0, 0] == axes.images[0].get_clim()[0]  # Around the brain it is black.

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.report.figures import TISSUE_COLOURS, draw_slice
+from infant_seg_jax.report.figures import draw_slice
 from infant_seg_jax.report.slices import plane_slice
 
 matplotlib.use("agg")
@@ -55,6 +56,6 @@ def test_right_is_written_on_the_side_where_right_is() -> None:
 
 def test_tissue_colours_differ_for_everyone() -> None:
     """Luminance alone tells the tissues apart."""
-    rgb = np.array([to_rgb(colour) for colour in TISSUE_COLOURS.values()])
+    rgb = np.array([to_rgb(colour) for colour in TISSUE_CLASSES.colours.values()])
     luminance = np.sort(rgb @ [0.2126, 0.7152, 0.0722])
     assert np.diff(luminance).min() > 0.1

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from infant_seg_jax.data.labels import CLASS_NAMES, TISSUE_COLOURS
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.report import niivue, viewer
@@ -193,7 +193,7 @@ def test_viewer_answers_a_click_with_the_voxels_value_and_labels(
         assert float(numbers[5]) == pytest.approx(float(image[at]), rel=1e-4)
         for name, classes in (("p", moved), ("t", labels)):
             value = int(classes[at])
-            assert f"{name}.nii.gz: {value} {CLASS_NAMES[value]}" in said
+            assert f"{name}.nii.gz: {value} {TISSUE_CLASSES.names[value]}" in said
         mm = [float(part) for part in numbers[4].split(", ")]
         voxel = np.linalg.solve(AFFINE[:3, :3], np.subtract(mm, AFFINE[:3, 3]))
         assert np.abs(voxel - at).max() < 0.6
@@ -227,7 +227,7 @@ def test_viewer_paints_the_tissues_in_their_colours(browser: Browser, served: st
         "(o => { o.value = '1'; o.dispatchEvent(new Event('input')); })"
         "(document.getElementById('opacity'))"
     )
-    for tissue in TISSUE_COLOURS.values():
+    for tissue in TISSUE_CLASSES.colours.values():
         shown = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("RGB"))[150:600]
         near = np.abs(shown / 255 - to_rgb(tissue)).max(axis=-1) < 0.06
         assert near.mean() > 0.005
@@ -276,7 +276,7 @@ def test_a_report_may_carry_the_viewer(browser: Browser, carrying: Path) -> None
             at = int(numbers[1]), int(numbers[2]), int(numbers[3])
             assert float(numbers[4]) == pytest.approx(float(scan()[at]), abs=0.5)
             assert said.splitlines()[1:] == [
-                f"{name}: {classes[at]} {CLASS_NAMES[classes[at]]}"
+                f"{name}: {classes[at]} {TISSUE_CLASSES.names[classes[at]]}"
                 for name, classes in maps.items()
             ]
             seen.add(at)

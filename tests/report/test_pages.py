@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infant_seg_jax.data.labels import CLASS_NAMES, GM, IGNORE
+from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
 from infant_seg_jax.evaluation.score_files import read_scores
@@ -43,8 +43,8 @@ def test_confusion_is_counted_in_ml_and_sums_to_the_volumes() -> None:
     labels, true = random.choice([0, 1, 2, 3, IGNORE], (2, 9, 8, 7)).astype(np.uint8)
     found = confusion_ml(Scan(None, labels, AFFINE, true))
     known = (labels != IGNORE) & (true != IGNORE)
-    for row in range(len(CLASS_NAMES)):
-        for column in range(len(CLASS_NAMES)):
+    for row in range(len(TISSUE_CLASSES)):
+        for column in range(len(TISSUE_CLASSES)):
             count = np.sum(known & (true == row) & (labels == column))
             assert found[row, column] == pytest.approx(count * 3.0 / 1000)
 
@@ -76,10 +76,11 @@ def test_evaluation_says_how_good_and_who_is_worst(tmp_path: Path) -> None:
 def test_the_most_frequent_error_is_that_of_most_volume() -> None:
     confusion = np.diag([9.0, 6.0, 70.0, 50.0])
     confusion[2, 3], confusion[1, 2], confusion[0, 1] = 30.0, 4.0, 1000.0
-    assert confusion_sentence({"a": confusion / 2, "b": confusion / 2}) == (
+    assert confusion_sentence({"a": confusion / 2, "b": confusion / 2}, TISSUE_CLASSES) == (
         "The most frequent error: GM that was taken for WM, 30.0% of the true GM."
     )
-    assert confusion_sentence({"a": np.diag(np.ones(4))}) == "" == confusion_sentence({})
+    assert confusion_sentence({"a": np.diag(np.ones(4))}, TISSUE_CLASSES) == ""
+    assert confusion_sentence({}, TISSUE_CLASSES) == ""
 
 
 def test_scans_are_those_that_were_named_or_left_out_and_that_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from infant_seg_jax.data.labels import IGNORE, TISSUE_COLOURS
+from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES
 from infant_seg_jax.report.slices import (
     WRONG_COLOUR,
     Scan,
@@ -76,7 +76,7 @@ def test_outlines_have_the_tissues_colours_and_leave_the_scan_to_be_seen() -> No
     image[8:32, 8:40, 8:24] = 100.0
     shown = pixels(mosaic(brain(image), ""))
     without = pixels(mosaic(Scan(image, np.zeros(image.shape, np.uint8), np.eye(4)), ""))
-    for colour in TISSUE_COLOURS.values():
+    for colour in TISSUE_CLASSES.colours.values():
         assert 0.001 < share_of(shown, colour) < 0.08
         assert share_of(without, colour) < 0.001
 

@@ -18,8 +18,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import IGNORE
-from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA
+from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.report import niivue, viewer
 from infant_seg_jax.report.viewer import Served, start_server, viewer_files
@@ -131,6 +132,25 @@ def test_files_hold_the_voxels_in_ras_order_from_byte_352(tmp_path: Path) -> Non
         assert image.affine is not None and np.allclose(image.affine, AFFINE, atol=1e-5)
     config = files[""].content.decode().split('data-config="')[1].split('"')[0]
     assert json.loads(unescape(config))["shape"] == list(labels.shape)
+
+
+@pytest.mark.usefixtures("script")
+def test_finer_classes_have_their_own_values_names_and_colours(tmp_path: Path) -> None:
+    schema = find_schema("drawem9", DRAWEM9_CLASSES)
+    ids = np.where(truth() == 1, 5, truth())
+    paths = [
+        save(tmp_path / name, array, AFFINE)
+        for name, array in (("s.nii.gz", scan()), ("l.nii.gz", ids))
+    ]
+    files = viewer_files(paths[0], paths[1:], schema)
+    found = np.frombuffer(files["labels-0.nii"].content, np.uint8, offset=352)
+    assert set(np.unique(found)) == {0, 2, 3, DRAWEM9_CLASSES.foreground["VENT"]}
+    config = json.loads(
+        unescape(files[""].content.decode().split('data-config="')[1].split('"')[0])
+    )
+    said = {label["value"]: (label["name"], label["rgba"]) for label in config["labels"]}
+    assert said[4] == ("5 VENT", [0x00, 0x72, 0xB2, 255]) and said[0][1][3] == 0
+    assert said[IGNORE][0] == "255 ignored" and len(said) == 10
 
 
 @pytest.mark.usefixtures("script")

@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from infant_seg_jax.config import Config, default_config
+from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES, to_record
 from infant_seg_jax.data.prepared import ExpectedScans
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
@@ -87,6 +88,18 @@ def test_a_model_comes_back_as_it_was(model: Model, folder: Path) -> None:
     for path, array in by_path(found.variables).items():
         assert array.dtype == np.float32
         assert array.tobytes() == expected[path].tobytes()
+
+
+def test_finer_classes_go_in_and_come_out(model: Model, tmp_path: Path) -> None:
+    network = make_model(model.config, num_classes=len(DRAWEM9_CLASSES))
+    expects = replace(model.expects, classes=DRAWEM9_CLASSES)
+    finer = replace(model, variables=init_variables(network, 2, seed=3), expects=expects)
+    write_model(tmp_path / "finer", finer)
+    found = read_model(tmp_path / "finer")
+    assert found.expects == expects and found.expects.classes.name == "drawem9"
+    image = np.zeros((16, 16, 16, 2), np.float32)
+    predictor = Predictor.from_config(found.config, found.variables, found.expects)
+    assert predictor.probabilities(image).shape == (16, 16, 16, 9)
 
 
 def test_the_description_is_for_people(folder: Path) -> None:
@@ -226,6 +239,9 @@ HUGE = 10**30
         (["format_version"], "x" * 10_000, "has the format version 'xxx"),
         (["classes"], ["background", "WM", "GM", "CSF"], "the classes are ['background', 'WM'"),
         (["classes"], "a\nb", r"the classes are a\nb, not ["),
+        (["classes"], None, "the classes are None, not ["),
+        (["classes"], to_record(DRAWEM9_CLASSES), "head_conv/bias is 4, expected 9"),
+        (["classes"], {"name": "x", "classes": [{}]}, "'' has the index '', expected a whole numb"),
         (["modalities"], [], "The modalities are (), expected 1 to 32 different names"),
         (["modalities"], "T1w", "expected a list of names, not 'T1w'"),
         (["modalities"], ["T1w", 2], "expected a list of names, not ['T1w', 2]"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import default_config
-from infant_seg_jax.data.labels import CLASS_NAMES
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.prepared import ExpectedScans
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.errors import InputError
@@ -72,7 +72,7 @@ def test_the_description_fits_the_program(model: Model, tmp_path: Path) -> None:
     assert tuple(about["input"]["shape"]) == given.shape == SHAPE
     assert tuple(about["output"]["shape"]) == made.shape == (*SHAPE[:4], 4)
     assert about["input"]["dtype"] == given.dtype == about["output"]["dtype"] == made.dtype
-    assert about["output"]["classes"] == list(CLASS_NAMES)
+    assert about["output"]["classes"] == list(TISSUE_CLASSES.names)
     assert about["input"]["modalities"] == ["T1w", "T2w"]
     assert about["preparation"]["margin_mm"] == 5.0
 

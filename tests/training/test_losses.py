@@ -250,7 +250,7 @@ def described(**changes) -> Config:
 @pytest.mark.parametrize("weights", [(1.0,) * 4, WEIGHTS])
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_devices_with_uneven_shares_know_the_loss_of_the_whole_batch(name, weights):
-    loss = make_loss(described(name=name, class_weights=weights, deep_supervision=0.5))
+    loss = make_loss(described(name=name, class_weights=weights, deep_supervision=0.5), 4)
     logits, labels = examples()
     labels[1][labels[1] == 1] = IGNORE
     each = tuple(np.stack([logits, *(examples(seed)[0] for seed in (1, 2))]))
@@ -277,9 +277,9 @@ def test_the_config_names_every_loss():
 def test_a_loss_is_what_the_config_describes():
     logits, labels = on_device(*examples())
     for name, function in LOSSES.items():
-        ours = make_loss(described(name=name, class_weights=WEIGHTS))(logits, labels, alone)
+        ours = make_loss(described(name=name, class_weights=WEIGHTS), 4)(logits, labels, alone)
         assert float(ours) == pytest.approx(float(function(logits, labels, alone, WEIGHTS)))
-    sharper = make_loss(described(name="focal", focal_gamma=5.0))(logits, labels, alone)
+    sharper = make_loss(described(name="focal", focal_gamma=5.0), 4)(logits, labels, alone)
     expected = numpy_focal(*examples(), weights=(1,) * 4, gamma=5)
     assert float(sharper) == pytest.approx(expected, rel=1e-5)
 
@@ -288,9 +288,9 @@ def test_a_loss_is_what_the_config_describes():
 def test_deep_supervision_adds_its_weight_times_the_mean_loss_of_the_maps(name):
     labels = jnp.asarray(examples()[1])
     logits, *maps = on_device(*(examples(seed)[0] for seed in range(4)))
-    plain = make_loss(described(name=name))
+    plain = make_loss(described(name=name), 4)
     terms = [float(plain(each, labels, alone)) for each in (logits, *maps)]
-    total = make_loss(described(name=name, deep_supervision=0.4))(logits, labels, alone, maps)
+    total = make_loss(described(name=name, deep_supervision=0.4), 4)(logits, labels, alone, maps)
     assert float(total) == pytest.approx(terms[0] + 0.4 * np.mean(terms[1:]), rel=1e-6)
     # Off, the maps are not looked at.
     assert float(plain(logits, labels, alone, maps)) == terms[0]
@@ -299,9 +299,21 @@ def test_deep_supervision_adds_its_weight_times_the_mean_loss_of_the_maps(name):
 @pytest.mark.parametrize("name", ["dice", "cross_entropy_dice"])
 def test_soft_dice_of_background_alone_is_refused(name):
     with pytest.raises(InputError) as caught:
-        make_loss(described(name=name, class_weights=(1.0, 0.0, 0.0, 0.0)))
+        make_loss(described(name=name, class_weights=(1.0, 0.0, 0.0, 0.0)), 4)
     assert str(caught.value) == (
         "config.loss.class_weights is (1.0, 0.0, 0.0, 0.0), expected a tissue's weight above 0 "
         f"for '{name}': soft Dice leaves background out."
     )
-    make_loss(described(class_weights=(1.0, 0.0, 0.0, 0.0)))
+    make_loss(described(class_weights=(1.0, 0.0, 0.0, 0.0)), 4)
+
+
+def test_weights_are_one_for_each_class_but_equal_ones_suit_any_number():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(1, 4, 4, 4, 9)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 9, (1, 4, 4, 4)), jnp.uint8)
+    ours = make_loss(described(), 9)(logits, labels, alone)
+    assert float(ours) == pytest.approx(float(cross_entropy(logits, labels, alone)), rel=1e-6)
+    with pytest.raises(InputError, match=r"class_weights is \(1.0, 2.0, 1.0, 1.0\), expected .* 9"):
+        make_loss(described(class_weights=(1.0, 2.0, 1.0, 1.0)), 9)
+    with pytest.raises(InputError, match="a number for each of the 4 classes"):
+        make_loss(described(class_weights=(1.0, 2.0, 1.0)), 4)

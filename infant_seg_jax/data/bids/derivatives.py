@@ -14,7 +14,7 @@ from infant_seg_jax.data.bids.names import (
     some_of,
 )
 from infant_seg_jax.data.bids.tables import read_table
-from infant_seg_jax.data.labels import LabelSchema, class_of_name
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema, class_of_name
 from infant_seg_jax.data.schemas import schema_of_names
 from infant_seg_jax.errors import InputError
 
@@ -155,8 +155,8 @@ def pick(
     return fitting[0].path if fitting else None
 
 
-def read_schema(label_maps: Sequence[Path]) -> LabelSchema:
-    """What labels mean by the tables that lie with the label maps, as `dseg.tsv`.
+def read_schema(label_maps: Sequence[Path], classes: ClassSet = TISSUE_CLASSES) -> LabelSchema:
+    """What labels mean to `classes` by the tables that lie with the label maps, as `dseg.tsv`.
 
     A table lies beside a label map or in a folder above it, up to the derivative's, and has the
     columns `index` and `name`, and perhaps `abbreviation`. 0 is background where no table says.
@@ -177,7 +177,7 @@ def read_schema(label_maps: Sequence[Path]) -> LabelSchema:
             )
         tables[table] = None
     for table in tables:
-        for index, name in _read_names(table).items():
+        for index, name in _read_names(table, classes).items():
             if labels.setdefault(index, name) != name:
                 raise InputError(
                     f"{table} says that {index} is '{name}', which another table calls "
@@ -185,7 +185,7 @@ def read_schema(label_maps: Sequence[Path]) -> LabelSchema:
                     "--labels, or say what they mean with --schema."
                 )
     first = next(iter(tables))
-    return schema_of_names("dseg.tsv", {0: "background", **labels}, first)
+    return schema_of_names("dseg.tsv", {0: "background", **labels}, first, classes)
 
 
 def _files_in(place: Path, sessions: Sequence[Session], kind: MapKind) -> list[BidsFile]:
@@ -233,11 +233,11 @@ def _table_of(file: BidsFile) -> Path | None:
     return None
 
 
-def _read_names(table: Path) -> Mapping[int, str]:
+def _read_names(table: Path, classes: ClassSet) -> Mapping[int, str]:
     names: dict[int, str] = {}
     for row in read_table(table, ("index", "name"), ("abbreviation",)):
         name, short = row["name"], row["abbreviation"]
-        known = class_of_name(name) is not None or class_of_name(short) is None
+        known = class_of_name(name, classes) is not None or class_of_name(short, classes) is None
         try:
             index = int(row["index"])
         except ValueError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.inspection.kinds import Counts
 from infant_seg_jax.data.inspection.reports import LabelValue
-from infant_seg_jax.data.labels import TISSUES, LabelSchema, name_of_class
+from infant_seg_jax.data.labels import TISSUES, LabelSchema
 from infant_seg_jax.data.plausibility import implausible_tissues
 from infant_seg_jax.data.schemas import SCHEMAS
 
@@ -37,7 +37,7 @@ def name_labels(
     return tuple(
         LabelValue(
             value,
-            name_of_class(table[value]) if value in table else "",
+            schema.classes.name_of(table[value]) if schema and value in table else "",
             voxels,
             voxels * voxel_ml,
         )

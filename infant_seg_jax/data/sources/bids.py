@@ -21,7 +21,6 @@ from infant_seg_jax.data.bids.derivatives import (
     read_schema,
 )
 from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import check_distinct
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
@@ -101,7 +100,8 @@ def find(folder: Path, query: Query) -> Dataset:
     )
     notices += [*label_notices, *mask_notices, *_unlike(cases), *age_notices, *unit_notices]
     label_maps = [case.labels for case in cases if case.labels]
-    schema = query.schema or (read_schema(label_maps) if label_maps else TISSUE_SCHEMA)
+    wanted = query.schema or not label_maps
+    schema = query.schema_or() if wanted else read_schema(label_maps, query.classes)
     return Dataset("bids", folder, modalities, schema, cases, tuple(notices))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.names import Session, find_sessions, some_of
 from infant_seg_jax.data.labels import LabelSchema
-from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA, DRAWEM87_SCHEMA
+from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import choose_modalities
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
@@ -41,7 +41,6 @@ _LABELS = {
         ("drawem_all_labels", "", ""),
     ),
 }
-_SCHEMAS = {"drawem9": DRAWEM9_SCHEMA, "drawem87": DRAWEM87_SCHEMA}
 
 
 def find(folder: Path, query: Query) -> Dataset:
@@ -83,8 +82,7 @@ def find(folder: Path, query: Query) -> Dataset:
         *_notices(cases, files, modalities, kind),
         *age_notices,
     )
-    schema = query.schema or _SCHEMAS[kind]
-    return Dataset("dhcp", folder, modalities, schema, sort_cases(cases), notices)
+    return Dataset("dhcp", folder, modalities, query.schema_or(kind), sort_cases(cases), notices)
 
 
 def _tree(folder: Path) -> Path:

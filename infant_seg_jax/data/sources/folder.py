@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from infant_seg_jax.data.formats.names import ENDINGS, ENDINGS_IN_WORDS, ending_of
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources.case_ids import case_id_of, participant_of, sort_cases
 from infant_seg_jax.data.sources.modalities import check_distinct
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
@@ -75,7 +74,7 @@ def find(folder: Path, query: Query) -> Dataset:
         _lacking(sum(case.labels is None for case in cases), len(cases), "label map"),
         _lacking(sum(case.mask is None for case in cases), len(cases), "brain mask") * bool(masks),
     ]
-    schema = query.schema or TISSUE_SCHEMA
+    schema = query.schema_or()
     return Dataset("folder", folder, modalities, schema, cases, tuple(filter(None, notices)))
 
 

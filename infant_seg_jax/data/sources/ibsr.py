@@ -44,7 +44,7 @@ def find(folder: Path, query: Query) -> Dataset:
             "original release) or Training_Set/IBSR_NN/IBSR_NN.nii.gz somewhere below it."
         )
     found = tuple(cases[case_id] for case_id in sorted(cases))
-    return Dataset("ibsr", folder, ("T1w",), query.schema or IBSR_SCHEMA, found)
+    return Dataset("ibsr", folder, ("T1w",), query.schema_or(IBSR_SCHEMA.name), found)
 
 
 def _case(scan: Path, match: re.Match[str]) -> SourceCase:

@@ -45,7 +45,7 @@ def find(folder: Path, query: Query) -> Dataset:
         "iseg",
         folder,
         modalities,
-        query.schema or ISEG_SCHEMA,
+        query.schema_or(ISEG_SCHEMA.name),
         cases,
         (notice,) if unlabelled else (),
     )

@@ -43,7 +43,7 @@ def find(folder: Path, query: Query) -> Dataset:
     dataset = describe(_dataset_in(folder) / "dataset.json")
     modalities = choose_modalities(query.modalities, dataset.channels, dataset.path)
     chosen = [dataset.channels.index(name) for name in modalities]
-    schema = query.schema or schema_of(dataset)
+    schema = query.schema or schema_of(dataset, query.classes)
     training = list(_training_cases(dataset))
     cases = sort_cases(
         replace(case, images=tuple(case.images[index] for index in chosen))

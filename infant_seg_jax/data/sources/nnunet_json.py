@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infant_seg_jax.data.formats.names import ENDINGS
-from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.schemas import schema_of_names
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
@@ -83,8 +83,8 @@ def describe(path: Path) -> Description:
     return Description(path, content, version, tuple(channels), ending)
 
 
-def schema_of(description: Description) -> LabelSchema:
-    """What the labels mean by their names.
+def schema_of(description: Description, classes: ClassSet = TISSUE_CLASSES) -> LabelSchema:
+    """What the labels mean by their names, which are to be those of `classes`.
 
     Raises:
         InputError: a name stands for several ids, or for a tissue that we do not know, or the
@@ -109,7 +109,7 @@ def schema_of(description: Description) -> LabelSchema:
         if index in names:
             raise _unexpected(path, "labels", labels, f"one name for the id {index}")
         names[index] = name
-    return schema_of_names(description.folder.resolve().name, names, path)
+    return schema_of_names(description.folder.resolve().name, names, path, classes)
 
 
 def listed_cases(description: Description, key: str) -> list[Listed]:

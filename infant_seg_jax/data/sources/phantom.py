@@ -23,7 +23,7 @@ def find(folder: Path, query: Query) -> Dataset:
             f"{folder} holds no phantom, expected sub-NAME/sub-NAME_T1w.nii.gz with "
             "sub-NAME/sub-NAME_dseg.nii.gz right below it."
         )
-    return Dataset("phantom", folder, ("T1w",), query.schema or TISSUE_SCHEMA, cases)
+    return Dataset("phantom", folder, ("T1w",), query.schema_or(TISSUE_SCHEMA.name), cases)
 
 
 def _case(subject: Path) -> SourceCase:

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from infant_seg_jax.data.ages import Age
-from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
+from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
+
+_ALWAYS = ("schema", "classes")
+"""Fields of a query that every source heeds."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Query:
         labels: a pattern for the label maps, or the folder of a derivative that holds them.
         masks: a pattern for the brain masks, or the folder of a derivative that holds them.
         schema: what the labels mean; the source's own meaning otherwise.
+        classes: what the schema, or the source's own meaning, is to tell apart.
     """
 
     modalities: tuple[str, ...] = ()
@@ -50,6 +55,15 @@ class Query:
     labels: str = ""
     masks: str = ""
     schema: LabelSchema | None = None
+    classes: ClassSet = TISSUE_CLASSES
+
+    def schema_or(self, name: str = "") -> LabelSchema:
+        """The schema that is wanted, or else that of this name, or the classes' own values.
+
+        Raises:
+            InputError: that schema does not tell these classes apart.
+        """
+        return self.schema or find_schema(name or self.classes.name, self.classes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class Source:
         name: as given to `prepare --source`.
         summary: what it reads, in a few words.
         find: lists a folder's cases; raises InputError if there are none or a file is missing.
-        choices: the fields of `Query`, beside `schema`, that it heeds.
+        choices: the fields of `Query`, beside `schema` and `classes`, that it heeds.
     """
 
     name: str
@@ -125,7 +139,7 @@ class Source:
                 what the source does not offer.
         """
         for choice in fields(Query):
-            if getattr(query, choice.name) and choice.name not in (*self.choices, "schema"):
+            if getattr(query, choice.name) and choice.name not in (*self.choices, *_ALWAYS):
                 offered = ", ".join(f"--{name}" for name in sorted(self.choices))
                 raise InputError(
                     f"--{choice.name} has no meaning for --source={self.name}, expected "

@@ -133,7 +133,7 @@ function makeViewer(niivue) {
     const at = vox.slice(0, 3).map(Math.round);
     const said = maps.map((map, number) => {
       const value = voxelOf(map, at), label = config.labels.find((one) => one.value === value);
-      return value === undefined ? "" : `${config.label_maps[number].name}: ${value} ${label?.name ?? "no class"}`;
+      return value === undefined ? "" : `${config.label_maps[number].name}: ${label?.name ?? `${value} no class`}`;
     });
     readout.value = [
       `voxel ${at.map((index, axis) => index + config.first[axis]).join(", ")} (right, anterior, superior); ` +
@@ -168,10 +168,10 @@ function makeViewer(niivue) {
     config = found;
     values = new (config.scan.rounded ? Uint8Array : Float32Array)(scan, HEADER);
     maps = bytes.map((one) => new Uint8Array(one, HEADER));
-    legend.replaceChildren(...config.labels.filter(({ rgba }) => rgba[3]).map(({ name, value, rgba }) => {
+    legend.replaceChildren(...config.labels.filter(({ rgba }) => rgba[3]).map(({ name, rgba }) => {
       const item = document.createElement("li"), swatch = document.createElement("i");
       swatch.style.background = `rgb(${rgba.slice(0, 3).join(",")})`;
-      item.append(swatch, `${value} ${name}`);
+      item.append(swatch, name);
       return item;
     }));
 
