@@ -7,6 +7,7 @@ Any label maps, also another tool's, against the truth: two folders, paired by t
     infant-seg evaluate --prediction=predictions --truth=labels --images=scans --output=scores
     infant-seg evaluate --prediction=theirs --prediction_schema=freesurfer --truth=labels \\
         --output=scores/theirs
+    infant-seg evaluate --classes=drawem9 --prediction=predictions --truth=labels --output=scores
 
 Or a run or an exported model on a prepared set, which is predicted first:
 
@@ -28,7 +29,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
+from infant_seg_jax.commands.prepare import define_classes
+from infant_seg_jax.data.class_sets import find_classes
+from infant_seg_jax.data.labels import TISSUE_CLASSES
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
 from infant_seg_jax.paths import define_path
@@ -46,12 +50,15 @@ def define_flags(values: flags.FlagValues) -> None:
         "The folder of their scans, or one, for the pictures of the report.",
         flag_values=values,
     )
+    define_classes(
+        values, "Which classes to measure, by default what both tell apart, or else tissues", ""
+    )
     for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
         define_path(
             name,
-            TISSUE_SCHEMA.name,
+            "",
             f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
-            "JSON file with lines such as '7: GM'.",
+            "JSON file with lines such as '7: GM'; by default, the classes' own.",
             flag_values=values,
         )
     define_path(
@@ -109,8 +116,10 @@ def run(values: flags.FlagValues) -> None:
 
     output, failures = Path(values.output), evaluation.failures
     if evaluation.scores.subjects:
+        own = evaluation.scores.classes.name
         about = {
             **{name: values[name].value for name in given},
+            **{name: values[name].value or own for name in given if name.endswith("schema")},
             "failures": failures,
             "unpredicted": evaluation.unpredicted,
         }
@@ -146,6 +155,7 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
         values.which,
         values.tolerance,
         partial(label_map_path, Path(values.output)) if values.report else None,
+        find_classes(values.classes) if values.classes else None,
     )
 
 
@@ -156,13 +166,14 @@ def _measure_label_maps(values: flags.FlagValues) -> "Evaluation":
         measure_label_maps,
     )
 
+    classes = find_classes(values.classes or TISSUE_CLASSES.name)
     prediction, truth = Path(values.prediction), Path(values.truth)
     if values.images:  # Before what takes long.
         find_scans(Path(values.images), find_pairs(prediction, truth).pairs)
     return measure_label_maps(
         prediction,
         truth,
-        find_schema(values.schema),
-        find_schema(values.prediction_schema),
+        find_schema(values.schema or classes.name, classes),
+        find_schema(values.prediction_schema or classes.name, classes),
         values.tolerance,
     )

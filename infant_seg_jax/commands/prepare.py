@@ -8,6 +8,7 @@ If it is interrupted, the same command goes on where it was.
 
     infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
     infant-seg prepare --source=dhcp --input=DHCP --modalities=T2w --folds=5 --output=prepared/dhcp
+    infant-seg prepare --source=dhcp --input=DHCP --classes=drawem9 --output=prepared/drawem9
     infant-seg prepare --source=folder --input=SCANS --images='img/img_*.nii.gz' \\
         --labels='mask/seg_*.nii.gz' --output=prepared/mine
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.data.class_sets import CLASS_SETS, find_classes
 from infant_seg_jax.data.prepared import SPLITS
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
@@ -68,6 +70,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "For folder and bids: a pattern of the brain masks, or the derivative that holds them.",
         flag_values=values,
     )
+    define_classes(values, "What the labels are to tell apart and a network to learn", "tissues")
     define_path(
         "schema",
         "",
@@ -78,7 +81,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "map",
         "",
-        "Changes to the schema, as in 6:GM,8:WM (classes: background, CSF, GM, WM, ignore).",
+        "Changes to the schema, as in 6:GM,8:WM (the classes, or ignore).",
         flag_values=values,
     )
     for name, word in (("min_age", "youngest"), ("max_age", "oldest")):
@@ -136,6 +139,17 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
+def define_classes(values: flags.FlagValues, what: str, default: str) -> None:
+    """The flag that names a class set."""
+    define_path(
+        "classes",
+        default,
+        f"{what}: {', '.join(CLASS_SETS)}, or a .tsv or .json file with a row for each class, as "
+        "BIDS' dseg.tsv, with a column 'tissue'.",
+        flag_values=values,
+    )
+
+
 def run(values: flags.FlagValues) -> None:
     dataset = find_dataset(values)
     for notice in dataset.notices:
@@ -166,6 +180,7 @@ def run(values: flags.FlagValues) -> None:
 
 def find_dataset(values: flags.FlagValues) -> Dataset:
     """The cases that the flags ask for."""
+    classes = find_classes(values.classes)
 
     def is_pattern(text: str) -> bool:
         pattern = f"{os.path.expanduser(text)}*"  # A pattern need not have an ending.
@@ -176,11 +191,12 @@ def find_dataset(values: flags.FlagValues) -> Dataset:
         images=tuple(map(expand, split_at_commas(values.images, is_pattern))),
         labels=values.labels,
         masks=values.masks,
-        schema=find_schema(values.schema) if values.schema else None,
+        schema=find_schema(values.schema, classes) if values.schema else None,
+        classes=classes,
     )
     dataset = SOURCES[values.source].open(Path(values.input), query)
     return dataset.of_ages(values.min_age, values.max_age).with_schema_changes(
-        parse_changes(values.map)
+        parse_changes(values.map, classes)
     )
 
 

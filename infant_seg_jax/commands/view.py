@@ -15,8 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from infant_seg_jax.data.labels import IGNORE
-from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
+from infant_seg_jax.commands.prepare import define_classes
+from infant_seg_jax.data.class_sets import find_classes
+from infant_seg_jax.data.labels import TISSUE_CLASSES
+from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.paths import define_path
 from infant_seg_jax.progress import note
 
@@ -26,22 +28,27 @@ ARGUMENTS = "SCAN..."
 def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "schema",
-        TISSUE_SCHEMA.name,
+        "",
         f"What the values of the label maps mean: {', '.join(SCHEMAS)}, or a YAML or JSON file "
-        "with lines such as '7: GM'.",
+        "with lines such as '7: GM'. By default what the JSON beside the first says, or else the "
+        "values of the classes.",
         flag_values=values,
     )
+    define_classes(values, "Which classes the schema is to tell apart", TISSUE_CLASSES.name)
     flags.DEFINE_bool("open", True, "Open the page in the browser.", flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    from infant_seg_jax.labelling.scans import schema_of
     from infant_seg_jax.report.viewer import start_server, viewer_files
 
     scan, *label_maps = (Path(path) for path in arguments)
-    schema = find_schema(values.schema)
-    if IGNORE not in schema.table:  # As maps have it where nobody knows.
-        schema = schema.changed({IGNORE: IGNORE})
-    server, address = start_server(viewer_files(scan, label_maps, schema))
+    classes = find_classes(values.classes)
+    given = values.schema or values["classes"].present
+    schema = None if given or not label_maps else schema_of(label_maps[0])
+    schema = schema or find_schema(values.schema or classes.name, classes)
+    # Maps have 255 where nobody knows.
+    server, address = start_server(viewer_files(scan, label_maps, schema.with_ignored()))
     with server:
         print(address, flush=True)
         note("Open this address in a browser on this machine; Ctrl-C ends it.")
