@@ -5,10 +5,11 @@ be a file of ours (`1: WM`, a line each). The shipped one is of
 
     python benchmarks/average_brain.py --output=infant_seg_jax/data/average_brain.npy \\
         --group fetal.yaml:fetal_GA{29,31,33}_operated.nii.gz \\
-        --group tissues:infant_tissue_maps/*.nii.gz \\
-        --group synthseg:adult_label_maps/*.nii.gz
+        --group tissues:infant_tissue_maps/sub00{1,2,3}_*.nii.gz \\
+        --group synthseg:adult_label_maps/training_seg_0{1,2,3,4,5,6}.nii.gz
 
-where fetal.yaml says `0: background`, `1: WM`, `2: CSF`, `3: GM`, `4: CSF`, `5: GM`, `6: GM`, `7: WM`, `8: WM`.
+where fetal.yaml says `0: background`, `1: WM`, `2: CSF`, `3: GM`, `4: CSF`, `5: GM`, `6: GM`,
+`7: WM`, `8: WM`.
 docs/trust.md names the label maps and their licenses.
 """
 
