@@ -1,16 +1,15 @@
 """The average brain that `infant_seg_jax.data.orientation` lays over scans.
 
-Each group, of an age say, counts as much as any other, however many label maps it has. A schema may
-be a file of ours (`1: WM`, a line each). The shipped one is of
+Each group, of an age say, counts as much as any other, however many label maps it has. The one in
+the package is of
 
     python benchmarks/average_brain.py --output=infant_seg_jax/data/average_brain.npy \\
-        --group fetal.yaml:fetal_GA{29,31,33}_operated.nii.gz \\
-        --group tissues:infant_tissue_maps/sub00{1,2,3}_*.nii.gz \\
-        --group synthseg:adult_label_maps/training_seg_0{1,2,3,4,5,6}.nii.gz
+        --group fetal_atlas:fetal_GA{29,31,33}_operated.nii.gz \\
+        --group tissues:sub00{1,2,3}_infant_*.nii.gz \\
+        --group synthseg:training_seg_0{1,2,3,4,5,6}.nii.gz
 
-where fetal.yaml says `0: background`, `1: WM`, `2: CSF`, `3: GM`, `4: CSF`, `5: GM`, `6: GM`,
-`7: WM`, `8: WM`.
-docs/trust.md names the label maps and their licenses.
+where the shell or a person makes `SCHEMA:FIRST FURTHER ...` of each group. docs/trust.md names the
+label maps and their licenses.
 """
 
 import argparse
@@ -43,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--group", nargs="+", action="append", required=True, metavar="SCHEMA:FILE")
+    parser.add_argument(
+        "--group", nargs="+", action="append", required=True, metavar="[SCHEMA:]FILE"
+    )
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     groups = []
