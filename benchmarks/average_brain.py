@@ -5,11 +5,10 @@ the package is of
 
     python benchmarks/average_brain.py --output=infant_seg_jax/data/average_brain.npy \\
         --group fetal_atlas:fetal_GA{29,31,33}_operated.nii.gz \\
-        --group tissues:sub00{1,2,3}_infant_*.nii.gz \\
+        --group tissues:sub00{1_infant_infantile,2_infant_isointense,3_infant_adult_like}.nii.gz \\
         --group synthseg:training_seg_0{1,2,3,4,5,6}.nii.gz
 
-where the shell or a person makes `SCHEMA:FIRST FURTHER ...` of each group. docs/trust.md names the
-label maps and their licenses.
+docs/trust.md names the label maps and their licenses.
 """
 
 import argparse
@@ -42,17 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--group", nargs="+", action="append", required=True, metavar="[SCHEMA:]FILE"
-    )
+    parser.add_argument("--group", nargs="+", action="append", required=True, metavar="SCHEMA:FILE")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     groups = []
     for group in arguments.group:
-        schema, _, first = group[0].partition(":")
-        paths = [Path(first), *map(Path, group[1:])]
-        groups.append(np.mean([one_brain(schema, path) for path in paths], axis=0))
-        print(f"{len(paths)} label maps by the schema {schema}")
+        named = [one.split(":", 1) for one in group]
+        groups.append(np.mean([one_brain(schema, Path(path)) for schema, path in named], axis=0))
     mean = np.mean(groups, axis=0).reshape(SIDE, SIDE, SIDE, -1)
     mean = (mean + mean[::-1]) / 2  # left and right are never told apart
     stored = np.rint(np.clip(mean, 0, 1) * 255).astype(np.uint8)

@@ -29,8 +29,11 @@ SIDE = 20
 REACH = 0.85
 """How far it reaches from its center, as a multiple of the cube root of the brain's volume."""
 
-CERTAIN = 0.04
+CERTAIN = 0.08
 """An orientation is certain if it fits by so much better than every other: docs/trust.md."""
+
+LEAST_FIT = 1.2
+"""What fits worse, of 2 at most, is no brain as we know them."""
 
 LEAST_DEGREES = 70.0
 """A brain that is turned by less may be that of a head held aslant."""
@@ -39,7 +42,8 @@ _COARSE_MM = 3.0
 _TILT_DEGREES = 25.0
 _TISSUES = 3
 _RIDGE = 1e-4
-_CANDIDATES = 4
+_CANDIDATES, _WITHIN = 4, 0.25
+"""So many orientations are refined, if they fit nearly as well as the best before."""
 _STEPS = (12.0, 0.06, 0.05)
 """Of the refinement: degrees, shares of the brain's size, of the logarithm of the scale."""
 _HALVINGS, _MOST_ROUNDS = 2, 12
@@ -71,8 +75,8 @@ class Orientation:
     @property
     def contradicts_header(self) -> bool:
         """Whether the brain surely lies otherwise than the header says."""
-        turned = not np.array_equal(self.turn, np.eye(3))
-        return turned and self.margin >= CERTAIN and self.degrees >= LEAST_DEGREES
+        otherwise = not np.array_equal(self.turn, np.eye(3)) and self.degrees >= LEAST_DEGREES
+        return otherwise and self.margin >= CERTAIN and self.fit >= LEAST_FIT
 
     def in_words(self) -> str:
         """Where front and top lie, and by what, as in 'whose front lies where ...'."""
@@ -130,12 +134,16 @@ def find_orientation(
     """
     scan = _Scan.of(image, mask, spacing)
     fits = np.stack([_fits(scan, templates) for templates in _turned_templates()])
-    promising = np.argsort(-fits.max(axis=1), kind="stable")[:_CANDIDATES]
+    best = fits.max(axis=1)
+    promising = [i for i in np.argsort(-best)[:_CANDIDATES] if best[i] > best.max() - _WITHIN]
     found = {
         int(index): _refine(scan, _turns()[index], _tilts()[fits[index].argmax()])
         for index in {0, *promising}
     }
-    (fit, rotation), (second, _) = sorted(found.values(), key=lambda one: -one[0])[:2]
+    winner = max(found, key=lambda index: found[index][0])
+    fit, rotation = found[winner]
+    rest = [found[index][0] if index in found else one for index, one in enumerate(best)]
+    second = max(rest[:winner] + rest[winner + 1 :])
     degrees = float(np.degrees(Rotation.from_matrix(rotation).magnitude()))
     return Orientation(_turns()[_nearest(rotation)], fit, fit - second, degrees)
 

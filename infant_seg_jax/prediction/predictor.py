@@ -1,7 +1,7 @@
 """From a trained network and a scan to a label map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.orientation import orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
@@ -83,6 +84,8 @@ class Predictor:
             its own; None: most of what is free.
         windows_only: whether volumes are predicted by windows even where there is the memory to
             predict them at once.
+        fix_orientation: whether a scan whose header surely turns the brain is labelled as if its
+            header were right.
         reference: what was measured on scans like its training's, by which others are flagged.
         name: what it is called in messages: where it was loaded from.
     """
@@ -97,6 +100,7 @@ class Predictor:
     mirror: bool = False
     max_memory: int | None = None
     windows_only: bool = False
+    fix_orientation: bool = False
     reference: ReferenceStatistics = NOTHING_KNOWN
     name: str = "the network"
 
@@ -203,9 +207,38 @@ def segment_with(
     too; intensity-based refinement then takes all images together. It takes place if all of the
     networks have it; the confidence is of the probabilities before it.
 
+    A scan whose header surely turns the brain is told of; if all networks fix orientations, it is
+    labelled as if its header were right. The label map lies on the scan's own grid all the same.
+
     Raises:
         InputError: as `Predictor.segment`.
     """
+    orientation = orientation_of(volume, mask)
+    if orientation is None or not orientation.contradicts_header:
+        return _segment(predictors, volume, mask)
+    shown = f"{volume.path} shows a brain {orientation.in_words()}"
+    if all(predictor.fix_orientation for predictor in predictors):
+        turn = orientation.turn
+        right = turned_volume(volume, turn)
+        found = _segment(predictors, right, None if mask is None else turned(mask, turn))
+        found = found.turned_back(turn)
+        sentence = (
+            f"{shown}: it was labelled as if the header were right; check which side is left."
+        )
+    else:
+        found = _segment(predictors, volume, mask)
+        sentence = (
+            f"{shown}: check its header, or have it labelled as if the header were right with "
+            "--fix_orientation."
+        )
+    confidence = replace(found.confidence, unusual=(sentence, *found.confidence.unusual))
+    return replace(found, notices=(sentence, *found.notices), confidence=confidence)
+
+
+def _segment(
+    predictors: Sequence[Predictor], volume: Volume, mask: Bool[np.ndarray, "x y z"] | None
+) -> Segmentation:
+    """As `segment_with`, of a scan whose header is believed."""
     expects, channels = predictors[0].expects, volume.data.shape[-1]
     one_by_one = expects.modalities == (ANY_MODALITY,)
     if not one_by_one and channels != len(expects.modalities):
