@@ -65,12 +65,15 @@ class Orientation:
             R squared of the brightness, added, so up to 2.
         margin: by how much better than in any other of the 24 orientations.
         degrees: by how much the brain is turned against the header's axes, tilt included.
+        symmetry: how far the outline and its mirror image, left to right as the brain lies, are
+            one: their Dice, 1 for the same.
     """
 
     turn: Turn
     fit: float
     margin: float
     degrees: float
+    symmetry: float
 
     @property
     def contradicts_header(self) -> bool:
@@ -145,7 +148,8 @@ def find_orientation(
     rest = [found[index][0] if index in found else one for index, one in enumerate(best)]
     second = max(rest[:winner] + rest[winner + 1 :])
     degrees = float(np.degrees(Rotation.from_matrix(rotation).magnitude()))
-    return Orientation(_turns()[_nearest(rotation)], fit, fit - second, degrees)
+    symmetry = _symmetry(mask, spacing, rotation[:, 0])
+    return Orientation(_turns()[_nearest(rotation)], fit, fit - second, degrees, symmetry)
 
 
 def turned(array: Shaped[np.ndarray, "x y z *c"], turn: Turn) -> Shaped[np.ndarray, "X Y Z *c"]:
@@ -370,6 +374,17 @@ def _refine(
         else:
             break
     return best, _rotation(start, place)
+
+
+def _symmetry(
+    mask: Bool[np.ndarray, "x y z"],
+    spacing: tuple[float, float, float],
+    to_right: Float[np.ndarray, " 3"],
+) -> float:
+    """The Dice of a brain's outline with its mirror image across the plane through its center."""
+    mirrored = _points() - 2 * np.outer(_points() @ to_right, to_right)
+    one, other = (normalized(mask[None], mask, spacing, at)[:, 0] for at in (_points(), mirrored))
+    return float(2 * np.minimum(one, other).sum() / (one + other).sum())
 
 
 def _rotation(

@@ -87,6 +87,15 @@ def test_a_coil_changes_little() -> None:
     assert found.margin > 0.1
 
 
+def test_a_brain_without_one_half_is_not_symmetric() -> None:
+    image, mask = average_brain()
+    whole = find_orientation(image, mask, (SIZE, SIZE, SIZE))
+    assert whole.symmetry > 0.95
+    half = mask.copy()
+    half[: SIDE // 2] = False
+    assert find_orientation(image, half, (SIZE, SIZE, SIZE)).symmetry < 0.8
+
+
 def test_what_is_no_brain_contradicts_no_header() -> None:
     at = np.stack(np.meshgrid(*[np.linspace(-1, 1, 30)] * 3, indexing="ij"))
     noise = np.random.default_rng(0).normal(1, 0.3, (30, 30, 30)).astype(np.float32)
@@ -154,12 +163,12 @@ def test_turning_is_undone_and_moves_nothing_but_the_world(turn: np.ndarray) -> 
     ],
 )
 def test_words_say_where_front_and_top_are(turn: np.ndarray, said: tuple[str, ...]) -> None:
-    words = Orientation(turn, 1.5, 0.2, 180.0).in_words()
+    words = Orientation(turn, 1.5, 0.2, 180.0, 1.0).in_words()
     assert [words.count(word) >= 1 for word in said] == [True] * len(said)
 
 
 def test_what_is_unsure_or_aslant_contradicts_nothing() -> None:
-    sure = Orientation(FRONT_TO_BACK, 1.5, 0.2, 180.0)
+    sure = Orientation(FRONT_TO_BACK, 1.5, 0.2, 180.0, 1.0)
     assert sure.contradicts_header
     assert not replace(sure, margin=0.01).contradicts_header
     assert not replace(sure, degrees=50.0).contradicts_header
