@@ -141,6 +141,7 @@ def make_sidecar(
             "Entropy": _number(confidence.entropy),
             "Agreement": _number(confidence.agreement),
             "Unusual": list(confidence.unusual),
+            "Checked": list(confidence.checked),
         },
         "Notices": list(notices),
     }

@@ -13,11 +13,14 @@ from jaxtyping import Bool, Float32, Integer
 from scipy import ndimage
 
 from infant_seg_jax.data.ages import Age
-from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.cropping import crop_box, uncrop
+from infant_seg_jax.data.foreground import BRAIN
 from infant_seg_jax.data.formats import stem
-from infant_seg_jax.data.labels import CSF, GM, TISSUES, WM
+from infant_seg_jax.data.labels import CSF, GM, TISSUES, WM, count_classes
 from infant_seg_jax.data.orientation import Orientation
 from infant_seg_jax.data.plausibility import implausible_tissues
+from infant_seg_jax.data.preprocessing import PreparedVolume
+from infant_seg_jax.data.volumes import Volume, spacing_of
 
 LEAST_FIT = 1.15
 LEAST_SYMMETRY = 0.8
@@ -43,15 +46,49 @@ class Check:
     sentence: str = ""
 
 
-def check_orientation(orientation: Orientation, path: Path) -> Check:
-    """Whether the brain surely lies otherwise than the header says."""
+def check_segmentation(
+    volume: Volume,
+    prepared: PreparedVolume,
+    label_map: Integer[np.ndarray, "x y z"],
+    orientation: Orientation | None,
+    *,
+    masked: bool,
+) -> tuple[Check, ...]:
+    """All checks of a labelled scan that take no further knowledge, save that of its orientation.
+
+    Args:
+        volume: the scan.
+        prepared: what became of it.
+        label_map: classes, on the scan's RAS+ grid.
+        orientation: which way the brain lies; None where that was not looked for.
+        masked: whether a person gave the brain's mask, around which there may be anything.
+    """
+    path, image = volume.path, volume.data[..., 0]
+    brain = uncrop(prepared.crop_mask, prepared.box, volume.shape)
+    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    counts = count_classes(label_map)
+    found = [
+        check_shape(orientation, path) if orientation else None,
+        check_detail(prepared.image[..., 0], prepared.mask, spacing_of(prepared.affine), path),
+        None if masked else check_air(image, brain, path),
+        check_contrast(image, label_map, path),
+        check_volumes({name: counts[name] * voxel_ml for name in TISSUES}, None, path),
+        check_labelled(label_map, brain, path) if prepared.extent == BRAIN else None,
+        check_pieces(label_map, path),
+    ]
+    return tuple(check for check in found if check)
+
+
+def check_orientation(orientation: Orientation, path: Path, *, fixed: bool) -> Check:
+    """Whether the brain surely lies otherwise than the header says, and what to do or was done."""
     if not orientation.contradicts_header:
         return Check("orientation")
-    return Check(
-        "orientation",
-        f"{path} shows a brain {orientation.in_words()}: check its header, or have it labelled as "
-        "if the header were right with --fix_orientation.",
+    then = (
+        "it was labelled as if the header were right; check which side is left."
+        if fixed
+        else "check its header, or have it labelled as if that were right with --fix_orientation."
     )
+    return Check("orientation", f"{path} shows a brain {orientation.in_words()}: {then}")
 
 
 def check_shape(orientation: Orientation, path: Path) -> Check:
@@ -114,6 +151,7 @@ def check_air(
     data: Float32[np.ndarray, "x y z"], foreground: Bool[np.ndarray, "x y z"], path: Path
 ) -> Check:
     """Whether the air around is darker than most of what is not air."""
+    data, foreground = data[::2, ::2, ::2], foreground[::2, ::2, ::2]
     outside = data[~foreground]
     if outside.size < _MANY or np.median(outside) < np.percentile(data[foreground], 75):
         return Check("air")
@@ -125,12 +163,15 @@ def check_air(
 
 def check_contrast(
     image: Float32[np.ndarray, "x y z"], label_map: Integer[np.ndarray, "x y z"], path: Path
-) -> Check:
-    """Whether CSF is the darkest in what is called a T1w, or the brightest in a T2w."""
+) -> Check | None:
+    """Whether CSF is the darkest in what is called a T1w, or the brightest in a T2w.
+
+    None where the name says neither, or a tissue has next to no voxels.
+    """
     modality = stem(path).rsplit("_", 1)[-1]
     counts = [np.count_nonzero(label_map == tissue) for tissue in (CSF, GM, WM)]
     if modality not in ("T1w", "T2w") or min(counts) < _MANY:
-        return Check("")
+        return None
     fluid, *solid = (float(np.median(image[label_map == tissue])) for tissue in (CSF, GM, WM))
     right = fluid < min(solid) if modality == "T1w" else fluid > max(solid)
     if right:
@@ -177,7 +218,7 @@ def check_pieces(label_map: Integer[np.ndarray, "x y z"], path: Path) -> Check:
     """Whether the brain is of one piece, and does not end in a plane."""
     brain = label_map != 0
     if not brain.any():
-        return Check("wholeness", f"{path} has no voxel labelled as tissue.")
+        return Check("wholeness")  # Which is told otherwise.
     brain = brain[crop_box(brain, 0.0, (1.0, 1.0, 1.0))]
     pieces = np.empty(brain.shape, np.int32)
     ndimage.label(brain, output=pieces)

@@ -1,7 +1,7 @@
 """From a trained network and a scan to a label map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
-from infant_seg_jax.data.orientation import orientation_of, turned, turned_volume
+from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
+from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
 from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.prediction.execution import execute_or_shrink
 from infant_seg_jax.prediction.memory import available_memory
@@ -214,29 +215,24 @@ def segment_with(
         InputError: as `Predictor.segment`.
     """
     orientation = orientation_of(volume, mask)
-    if orientation is None or not orientation.contradicts_header:
-        return _segment(predictors, volume, mask)
-    shown = f"{volume.path} shows a brain {orientation.in_words()}"
-    if all(predictor.fix_orientation for predictor in predictors):
+    if orientation is None:
+        return _segment(predictors, volume, mask, None)
+    fix = all(predictor.fix_orientation for predictor in predictors)
+    if orientation.contradicts_header and fix:
         turn = orientation.turn
         right = turned_volume(volume, turn)
-        found = _segment(predictors, right, None if mask is None else turned(mask, turn))
-        found = found.turned_back(turn)
-        sentence = (
-            f"{shown}: it was labelled as if the header were right; check which side is left."
-        )
+        mask = None if mask is None else turned(mask, turn)
+        found = _segment(predictors, right, mask, orientation).turned_back(turn)
     else:
-        found = _segment(predictors, volume, mask)
-        sentence = (
-            f"{shown}: check its header, or have it labelled as if the header were right with "
-            "--fix_orientation."
-        )
-    confidence = replace(found.confidence, unusual=(sentence, *found.confidence.unusual))
-    return replace(found, notices=(sentence, *found.notices), confidence=confidence)
+        found = _segment(predictors, volume, mask, orientation)
+    return found.after(check_orientation(orientation, volume.path, fixed=fix))
 
 
 def _segment(
-    predictors: Sequence[Predictor], volume: Volume, mask: Bool[np.ndarray, "x y z"] | None
+    predictors: Sequence[Predictor],
+    volume: Volume,
+    mask: Bool[np.ndarray, "x y z"] | None,
+    orientation: Orientation | None,
 ) -> Segmentation:
     """As `segment_with`, of a scan whose header is believed."""
     expects, channels = predictors[0].expects, volume.data.shape[-1]
@@ -259,7 +255,6 @@ def _segment(
     assert total is not None
     if len(agreements) > 1:
         total /= len(agreements)
-    unusual = tuple(dict.fromkeys(unusual))
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
@@ -272,10 +267,15 @@ def _segment(
             f"{volume.path} was found to have no tissue at all: look at it, and whether the "
             "network is meant for such scans."
         )
+    checks = check_segmentation(volume, prepared, label_map, orientation, masked=mask is not None)
+    unusual = (*(check.sentence for check in checks if check.sentence), *dict.fromkeys(unusual))
+    checked = [check.about for check in checks]
+    for predictor in predictors:
+        checked += predictor.reference.measured(mirrored=predictor.mirror)
     return Segmentation(
         label_map,
         tuple(dict.fromkeys((*unusual, *notices))),
-        Confidence(entropy, float(np.mean(agreements)), unusual),
+        Confidence(entropy, float(np.mean(agreements)), unusual, tuple(dict.fromkeys(checked))),
         total,
         placement,
     )

@@ -11,6 +11,7 @@ from infant_seg_jax.data.labels import BACKGROUND
 from infant_seg_jax.data.orientation import Turn, turned
 from infant_seg_jax.data.preprocessing import PreparedVolume, restore_label_map
 from infant_seg_jax.data.resampling import resample_image
+from infant_seg_jax.prediction.checks import Check
 from infant_seg_jax.prediction.confidence import Confidence
 
 _SLICES = 16
@@ -77,6 +78,14 @@ class Segmentation:
         if index == BACKGROUND:
             return 1 - self._restore(1 - share)
         return self._restore(share)
+
+    def after(self, check: Check) -> "Segmentation":
+        """The same with a further check, whose sentence comes first."""
+        said, known = (check.sentence,) * bool(check.sentence), self.confidence
+        known = replace(
+            known, unusual=(*said, *known.unusual), checked=(check.about, *known.checked)
+        )
+        return replace(self, notices=(*said, *self.notices), confidence=known)
 
     def turned_back(self, turn: Turn) -> "Segmentation":
         """The segmentation of a scan, given that of the scan turned by `turned_volume`."""
