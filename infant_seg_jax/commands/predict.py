@@ -130,6 +130,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "and with no other.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "fix_orientation",
+        False,
+        "Where front and top of the brain surely are not where the scan's header says, label it as "
+        "if they were; the label map lies on the scan as it is all the same. Left and right are "
+        "never told apart.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "max_memory",
         "",
@@ -240,6 +248,7 @@ def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predi
     from infant_seg_jax.store.loading import open_predictor
 
     changes = {"mirror": values.mirror, "max_memory": max_memory}
+    changes["fix_orientation"] = values.fix_orientation
     given = {name: values[name].value for name in ("overlap", "refine")}
     changes |= {name: value for name, value in given.items() if value is not None}
     return [
@@ -268,6 +277,7 @@ def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Label
         probabilities=values.probabilities or "",
         masked=bool(values.mask),
         refine=all(predictor.refine for predictor in predictors),
+        fix_orientation=values.fix_orientation,
     )
     return Labeller(segmenter.segment, identities, settings, schema, values.overwrite)
 

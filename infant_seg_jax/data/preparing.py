@@ -11,9 +11,11 @@ import numpy as np
 
 from infant_seg_jax.data.bias import check_bias_library
 from infant_seg_jax.data.class_sets import classes_record
-from infant_seg_jax.data.foreground import HEAD
+from infant_seg_jax.data.cropping import uncrop
+from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.names import parts
 from infant_seg_jax.data.labels import TISSUE_CLASSES, LabelSchema, count_classes
+from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.prepared import CLASSES_FORMAT, FORMAT, PreparedSet, open_prepared
 from infant_seg_jax.data.preprocessing import (
     Preparation,
@@ -185,6 +187,13 @@ def _prepare_case(
         mask = read_mask(case.mask, volume)
     prepared = prepare_volume(volume, preparation, mask)
     notices += prepared.notices
+    if prepared.extent == BRAIN:
+        brain = uncrop(prepared.crop_mask, prepared.box, volume.shape)
+        orientation = orientation_of(volume, brain)
+        if orientation and orientation.contradicts_header:
+            notices.append(
+                f"{volume.path} shows a brain {orientation.in_words()}: check its header."
+            )
     np.save(folder / "image.npy", to_half(prepared.image))
     voxels = None
     if case.labels is not None:

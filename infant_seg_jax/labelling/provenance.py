@@ -29,6 +29,8 @@ RAW = "raw"
 """What a BIDS derivative of ours calls the dataset that its scans are from."""
 
 _CHECKSUMS, _MODELS = "SourceChecksums", "Models"
+_BEFORE = {"FixOrientation": False}
+"""Settings that older label maps do not name, and what they were then."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Settings:
         remove_islands_ml: the size below which islands are removed; 0 leaves them.
         probabilities: how maps of probabilities are stored; empty where there are none.
         masked: whether brain masks were given.
+        fix_orientation: whether scans whose headers turn the brain are labelled as if they did not.
     """
 
     mirror: bool
@@ -65,6 +68,7 @@ class Settings:
     remove_islands_ml: float = 0.0
     probabilities: str = ""
     masked: bool = False
+    fix_orientation: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """All of them, by names in the style of BIDS, such as RemoveIslandsMl."""
@@ -138,6 +142,7 @@ def make_sidecar(
             "Entropy": _number(confidence.entropy),
             "Agreement": _number(confidence.agreement),
             "Unusual": list(confidence.unusual),
+            "Checked": list(confidence.checked),
         },
         "Notices": list(notices),
     }
@@ -195,8 +200,9 @@ def _difference(scan: Scan, models: Sequence[ModelIdentity], settings: Settings)
     if not isinstance(made[SETTINGS], dict):
         return "does not say with which settings it was made"
     for key, value in wanted[SETTINGS].items():
-        if made[SETTINGS].get(key) != value:
-            return f"was made with {key} {made[SETTINGS].get(key)!r}, not {value!r}"
+        before = made[SETTINGS].get(key, _BEFORE.get(key))
+        if before != value:
+            return f"was made with {key} {before!r}, not {value!r}"
     return None
 
 

@@ -19,12 +19,14 @@ class Confidence:
             certain) to 1 (every class as likely as any other).
         agreement: mean Dice over the tissues between the label maps of the scan and of its mirror
             image, mirrored back; NaN if the scan was not mirrored.
-        unusual: why the scan looks unlike those of the training, a sentence each; or nothing.
+        unusual: what is odd about the scan or its labels, a sentence each; or nothing.
+        checked: what was looked at for that, a word or two each. No sentence is no proof.
     """
 
     entropy: float
     agreement: float
     unusual: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
 
 
 def mean_entropy(

@@ -16,11 +16,13 @@ from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.labels import TISSUE_CLASSES
+from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
+from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
 from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.prediction.execution import execute_or_shrink
 from infant_seg_jax.prediction.memory import available_memory
@@ -84,6 +86,8 @@ class Predictor:
             its own; None: most of what is free.
         windows_only: whether volumes are predicted by windows even where there is the memory to
             predict them at once.
+        fix_orientation: whether a scan whose header surely turns the brain is labelled as if its
+            header were right.
         reference: what was measured on scans like its training's, by which others are flagged.
         name: what it is called in messages: where it was loaded from.
     """
@@ -98,6 +102,7 @@ class Predictor:
     mirror: bool = False
     max_memory: int | None = None
     windows_only: bool = False
+    fix_orientation: bool = False
     reference: ReferenceStatistics = NOTHING_KNOWN
     name: str = "the network"
 
@@ -207,9 +212,33 @@ def segment_with(
     too; intensity-based refinement then takes all images together. It takes place if all of the
     networks have it; the confidence is of the probabilities before it.
 
+    A scan whose header surely turns the brain is told of; if all networks fix orientations, it is
+    labelled as if its header were right. The label map lies on the scan's own grid all the same.
+
     Raises:
         InputError: as `Predictor.segment`.
     """
+    orientation = orientation_of(volume, mask)
+    if orientation is None:
+        return _segment(predictors, volume, mask, None)
+    fix = all(predictor.fix_orientation for predictor in predictors)
+    if orientation.contradicts_header and fix:
+        turn = orientation.turn
+        right = turned_volume(volume, turn)
+        mask = None if mask is None else turned(mask, turn)
+        found = _segment(predictors, right, mask, orientation).turned_back(turn)
+    else:
+        found = _segment(predictors, volume, mask, orientation)
+    return found.after(check_orientation(orientation, volume.path, fixed=fix))
+
+
+def _segment(
+    predictors: Sequence[Predictor],
+    volume: Volume,
+    mask: Bool[np.ndarray, "x y z"] | None,
+    orientation: Orientation | None,
+) -> Segmentation:
+    """As `segment_with`, of a scan whose header is believed."""
     expects, channels = predictors[0].expects, volume.data.shape[-1]
     one_by_one = expects.modalities == (ANY_MODALITY,)
     if not one_by_one and channels != len(expects.modalities):
@@ -230,7 +259,6 @@ def segment_with(
     assert total is not None
     if len(agreements) > 1:
         total /= len(agreements)
-    unusual = tuple(dict.fromkeys(unusual))
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
@@ -244,10 +272,16 @@ def segment_with(
             f"{volume.path} was found to have no tissue at all: look at it, and whether the "
             "network is meant for such scans."
         )
+    tissues = expects.classes.convert(label_map, TISSUE_CLASSES)
+    checks = check_segmentation(volume, prepared, tissues, orientation, masked=mask is not None)
+    unusual = (*(check.sentence for check in checks if check.sentence), *dict.fromkeys(unusual))
+    checked = [check.about for check in checks]
+    for predictor in predictors:
+        checked += predictor.reference.measured(mirrored=predictor.mirror)
     return Segmentation(
         label_map,
         tuple(dict.fromkeys((*unusual, *notices))),
-        Confidence(entropy, float(np.mean(agreements)), unusual),
+        Confidence(entropy, float(np.mean(agreements)), unusual, tuple(dict.fromkeys(checked))),
         total,
         placement,
         expects.classes,

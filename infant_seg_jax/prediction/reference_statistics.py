@@ -40,6 +40,14 @@ class ReferenceStatistics:
     agreement: tuple[float, ...] = ()
     volume_ml: tuple[float, ...] = ()
 
+    def measured(self, *, mirrored: bool) -> tuple[str, ...]:
+        """What scans are compared by, as far as enough is known, with or without a mirror image."""
+        kinds = {"entropy": self.entropy, "agreement": self.agreement * mirrored}
+        kinds["size"] = self.volume_ml
+        return tuple(
+            f"{name} against references" for name, of in kinds.items() if len(of) >= _LEAST
+        )
+
 
 NOTHING_KNOWN = ReferenceStatistics()
 

@@ -8,8 +8,10 @@ from jaxtyping import Float, Float32, UInt8
 from infant_seg_jax.data.cropping import Box, box_shape, uncrop
 from infant_seg_jax.data.formats.grid import Affine, Shape
 from infant_seg_jax.data.labels import BACKGROUND, TISSUE_CLASSES, ClassSet
+from infant_seg_jax.data.orientation import Turn, turned
 from infant_seg_jax.data.preprocessing import PreparedVolume, restore_label_map
 from infant_seg_jax.data.resampling import resample_image
+from infant_seg_jax.prediction.checks import Check
 from infant_seg_jax.prediction.confidence import Confidence
 
 _SLICES = 16
@@ -25,6 +27,8 @@ class Placement:
         crop_affine: voxel indices of the crop to RAS+ millimetres.
         affine: voxel indices of the prepared volume to the same.
         resampled: whether that is another grid than the crop's.
+        turn: how the brain lies by the scan's header, where that was not believed: then all of the
+            above is of the scan turned by it. None: the header was believed.
     """
 
     shape: Shape
@@ -32,6 +36,7 @@ class Placement:
     crop_affine: Affine
     affine: Affine
     resampled: bool
+    turn: Turn | None = None
 
     @classmethod
     def of(cls, prepared: PreparedVolume, shape: Shape) -> "Placement":
@@ -89,12 +94,26 @@ class Segmentation:
             return 1 - self._restore(1 - share)
         return self._restore(share)
 
+    def after(self, check: Check) -> "Segmentation":
+        """The same with a further check, whose sentence comes first."""
+        said, known = (check.sentence,) * bool(check.sentence), self.confidence
+        known = replace(
+            known, unusual=(*said, *known.unusual), checked=(check.about, *known.checked)
+        )
+        return replace(self, notices=(*said, *self.notices), confidence=known)
+
+    def turned_back(self, turn: Turn) -> "Segmentation":
+        """The segmentation of a scan, given that of the scan turned by `turned_volume`."""
+        label_map = np.ascontiguousarray(turned(self.label_map, turn.T))
+        return replace(self, label_map=label_map, placement=replace(self.placement, turn=turn))
+
     def _restore(self, share: Float[np.ndarray, "x y z"]) -> Float32[np.ndarray, "X Y Z"]:
         place = self.placement
         if place.resampled:
             to = box_shape(place.box), place.crop_affine
             share = resample_image(share[..., None], place.affine, *to)[..., 0]
-        return uncrop(share.astype(np.float32, copy=False), place.box, place.shape)
+        whole = uncrop(share.astype(np.float32, copy=False), place.box, place.shape)
+        return whole if place.turn is None else turned(whole, place.turn.T)
 
 
 def most_probable(

@@ -21,8 +21,9 @@ from infant_seg_jax.data.inspection.meanings import (
 )
 from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, LabelValue, Remark
 from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
-from infant_seg_jax.data.volumes import LabelMap, read_image, spacing_of
+from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of
 from infant_seg_jax.errors import InputError
 
 _MM = 0.25, 2.5
@@ -67,6 +68,7 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
                 "brain."
             )
         remarks += _remarks_on_scan(data, inside, extent, voxel_ml, age, path)
+        remarks += _remarks_on_orientation(volume, inside) if extent == BRAIN else ()
     else:
         inside = data != 0
         if kind == LABEL_MAP:
@@ -164,6 +166,17 @@ def _remarks_on_scan(
         )
         remarks.append(Remark("volumes", sentence))
     return remarks
+
+
+def _remarks_on_orientation(volume: Volume, brain: Bool[np.ndarray, "x y z"]) -> list[Remark]:
+    found = orientation_of(volume, brain)
+    if found is None or not found.contradicts_header:
+        return []
+    sentence = (
+        f"{volume.path} shows a brain {found.in_words()}: check its header, or have it labelled as "
+        "if that were right by `infant-seg predict --fix_orientation`."
+    )
+    return [Remark("orientation", sentence)]
 
 
 def _remarks_on_labels(
