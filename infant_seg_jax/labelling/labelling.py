@@ -33,10 +33,12 @@ from infant_seg_jax.labelling.provenance import (
 from infant_seg_jax.labelling.scans import Inputs, Scan, sidecar_of
 from infant_seg_jax.labelling.tissue_volumes import (
     VOLUMES,
+    measure,
     volumes_record,
     voxel_ml,
     write_table,
 )
+from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.islands import remove_islands
 from infant_seg_jax.prediction.segmentation import Segmentation
@@ -112,7 +114,7 @@ class Labeller:
             stages = overlapped(
                 inputs.scans,
                 lambda scan: self._read(scan, inputs.dataset),
-                lambda scan, loaded: self._segment(loaded),
+                lambda scan, loaded: self._segment(scan, loaded),
                 lambda scan, found: self._write(scan, found, inputs.dataset),
             )
             with closing(stages):
@@ -138,11 +140,14 @@ class Labeller:
         mask = read_mask(scan.mask, volume) if scan.mask else None
         return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
 
-    def _segment(self, loaded: "_Loaded | None") -> "_Found | None":
+    def _segment(self, scan: Scan, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:
             return None
         volume = loaded.volume
         segmentation = self.segment(volume, loaded.mask)
+        if scan.age:
+            volumes = measure(segmentation.label_map, voxel_ml(volume.native))
+            segmentation = segmentation.after(check_volumes(volumes, scan.age, volume.path))
         return _Found(
             segmentation.label_map,
             segmentation.probability if self.settings.probabilities else None,
