@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.derivatives import (
     MASKS,
     find_by_pattern,
@@ -124,13 +125,15 @@ def find_bids(
             f"{len(lacking)} of {len(sessions)} sessions have no {wanted} and are left out: "
             f"{some_of(lacking)}."
         )
+    ages, _ = read_ages(sessions, (tree,))  # `inspect` tells what is odd about the tables.
     scans: dict[Path, Scan] = {}
     masked, mask_notices = _masks_of(tree, groups, masks)
     for group, mask in zip(groups, masked, strict=True):
         if isinstance(mask, str):
             failures.append(mask)
             continue
-        scan = replace(_scan(group, output, modalities, chosen), mask=mask)
+        age = ages.get(group.session.case_id)
+        scan = replace(_scan(group, output, modalities, chosen), mask=mask, age=age)
         if scan.label_map in scans:
             failures.append(
                 f"{scan.images[0]} would become {scan.label_map}, as would "

@@ -35,10 +35,12 @@ from infant_seg_jax.labelling.provenance import (
 from infant_seg_jax.labelling.scans import CLASSES, Inputs, Scan, schema_of, sidecar_of
 from infant_seg_jax.labelling.tissue_volumes import (
     VOLUMES,
+    measure,
     volumes_record,
     voxel_ml,
     write_table,
 )
+from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.islands import remove_islands
 from infant_seg_jax.prediction.segmentation import Segmentation
@@ -114,7 +116,7 @@ class Labeller:
             stages = overlapped(
                 inputs.scans,
                 lambda scan: self._read(scan, inputs.dataset),
-                lambda scan, loaded: self._segment(loaded),
+                lambda scan, loaded: self._segment(scan, loaded),
                 lambda scan, found: self._write(scan, found, inputs.dataset),
             )
             with closing(stages):
@@ -140,11 +142,15 @@ class Labeller:
         mask = read_mask(scan.mask, volume) if scan.mask else None
         return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
 
-    def _segment(self, loaded: "_Loaded | None") -> "_Found | None":
+    def _segment(self, scan: Scan, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:
             return None
         volume = loaded.volume
         segmentation = self.segment(volume, loaded.mask)
+        if scan.age:
+            tissues = segmentation.of_tissues()
+            volumes = measure(tissues.label_map, voxel_ml(volume.native), tissues.classes)
+            segmentation = segmentation.after(check_volumes(volumes, scan.age, volume.path))
         if self.schema.classes != segmentation.classes:
             segmentation = segmentation.of_tissues()
         return _Found(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.class_sets import classes_in
 from infant_seg_jax.data.formats import stem
 from infant_seg_jax.data.labels import LabelSchema
@@ -26,6 +27,7 @@ class Scan:
         bids: whether they are named as in BIDS' derivatives.
         mask: the brain mask; None where there is none.
         notices: what a person should know, a sentence each.
+        age: at the scan, where a BIDS tree's tables tell it.
     """
 
     images: tuple[Path, ...]
@@ -34,6 +36,7 @@ class Scan:
     bids: bool = False
     mask: Path | None = None
     notices: tuple[str, ...] = ()
+    age: Age | None = None
 
     @property
     def label_map(self) -> Path:

@@ -56,11 +56,11 @@ _LAST: Mapping[str, Mapping[str, Any]] = {
     },
     "flagged": {
         "Description": (
-            "Whether there is something to know before the row is trusted, such as that the scan "
-            "looks unlike those of the training: it is in the Notices of the JSON beside the label "
-            "map."
+            "Whether there is an automatic warning, such as that the scan looks unlike those of "
+            "the training: it is in the Notices of the JSON beside the label map. What was checked "
+            "is in its Confidence, as Checked; without a warning a label map may still be wrong."
         ),
-        "Levels": {"true": "something", "false": "nothing"},
+        "Levels": {"true": "an automatic warning", "false": "no automatic warning"},
     },
 }
 

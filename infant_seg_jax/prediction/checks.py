@@ -150,10 +150,10 @@ def detail(
 def check_air(
     data: Float32[np.ndarray, "x y z"], foreground: Bool[np.ndarray, "x y z"], path: Path
 ) -> Check:
-    """Whether the air around is darker than most of what is not air."""
+    """Whether the air around is darker than the brightest of what is not air."""
     data, foreground = data[::2, ::2, ::2], foreground[::2, ::2, ::2]
     outside = data[~foreground]
-    if outside.size < _MANY or np.median(outside) < np.percentile(data[foreground], 75):
+    if outside.size < _MANY or np.median(outside) < np.percentile(data[foreground], 98):
         return Check("air")
     return Check(
         "air",
@@ -190,11 +190,12 @@ def check_volumes(volumes: Mapping[str, float], age: Age | None, path: Path) -> 
     total = sum(volumes[tissue] for tissue in TISSUES)
     if total > 0 and volumes["CSF"] < LEAST_CSF * total:
         odd.append(f"CSF {volumes['CSF'] / total:.1%} of all tissue")
+    about = "volumes for any age" if age is None else "volumes for the age"
     if not odd:
-        return Check("volumes")
+        return Check(about)
     at = "at any age" if age is None else f"at {age}"
     return Check(
-        "volumes",
+        about,
         f"{path} has tissue volumes that are far from plausible {at}: {', '.join(odd)}; look at "
         "the label map, and check voxel size and age.",
     )

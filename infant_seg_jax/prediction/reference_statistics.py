@@ -22,6 +22,10 @@ SHARE = 0.99
 """So many of the scans that are like the training's are not unusual, by one measurement."""
 
 _LEAST = 3
+_MANY = 20
+_FURTHER = 1.25
+"""Of many scans, sizes of several ages say, no further one is expected to be larger than the
+largest, or smaller than the smallest, by more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def why_unusual(
     # Volumes are compared by their logarithms, and either way.
     logs, both_ways = np.log(reference.volume_ml), (1 + SHARE) / 2
     low, high = np.exp([-highest_expected(-logs, both_ways), highest_expected(logs, both_ways)])
+    if len(logs) >= _MANY:
+        smallest, largest = min(reference.volume_ml), max(reference.volume_ml)
+        low, high = max(low, smallest / _FURTHER), min(high, largest * _FURTHER)
     if volume_ml < low or volume_ml > high:
         found.append(
             f"{path} shows {volume_ml:.0f} ml that are not air, but {SHARE:.0%} of scans like the "

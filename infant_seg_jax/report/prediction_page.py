@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -59,6 +60,7 @@ class ScanCard:
         row: its row.
         ranks: of each volume, its place in the cohort in words.
         notices: what to know before trusting it.
+        checked: a sentence on which checks there were.
         picture: slices; None, and a sentence among the notices, where there are none.
         command: what opens it in the viewer.
         look: where it is in the page's own viewer; empty where it is not.
@@ -67,6 +69,7 @@ class ScanCard:
     row: ScanRow
     ranks: Mapping[str, str]
     notices: tuple[str, ...]
+    checked: str
     picture: Markup | None
     command: str
     look: str = ""
@@ -177,9 +180,9 @@ def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
     said = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labelled."]
     if rows:
         said.append(
-            f"{flagged} flagged: read the warnings before using them."
+            f"{flagged} with automatic warnings: read these before using them."
             if flagged
-            else "None is flagged."
+            else "No automatic warning, which proves nothing: look at each."
         )
     return tuple(said)
 
@@ -211,6 +214,7 @@ def _card(
     path = folder / as_named(row.label_map)
     sidecar = sidecar_of(path)
     notices: tuple[str, ...] = ()
+    content: Any = None
     schema = schema_of(path) or TISSUE_SCHEMA
     scan_path = scan_of(sidecar)
     picture, look = None, ""
@@ -227,7 +231,17 @@ def _card(
     names = schema.classes.foreground if len(rows) > 1 else ()
     ranks = {name: _rank(row, rows, name) for name in names if name in row.volumes}
     command = view_command((scan_path, path)) if scan_path else ""
-    return ScanCard(row, ranks, notices, picture, command, look)
+    return ScanCard(row, ranks, notices, _checked(row, content), picture, command, look)
+
+
+def _checked(row: ScanRow, sidecar: Any) -> str:
+    """Which checks there were, and whether one of them warned."""
+    try:
+        names = ", ".join(map(str, sidecar["Confidence"]["Checked"]))
+    except (KeyError, TypeError):
+        names = ""
+    said = "" if row.flagged else "No automatic warning. "
+    return f"{said}Checked: {names or 'not recorded'}."
 
 
 def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan, tuple[str, ...]]:
