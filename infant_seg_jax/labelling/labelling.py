@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
-from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.formats import Grid, read_voxels
 from infant_seg_jax.data.labels import CLASS_NAMES, TISSUES, LabelSchema
 from infant_seg_jax.data.volumes import (
     Volume,
@@ -97,9 +97,9 @@ class Labeller:
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
         """Label scans, and keep the table of volumes in `output` up to date.
 
-        A scan is skipped if its label map is there and was made by the same networks and settings
-        of the same files. Files appear whole, the label map last; whatever stops this, what is
-        finished is in the table.
+        A scan is skipped if its label map is there, can be read, and was made by the same networks
+        and settings of the same files. Files appear whole, the label map last; whatever stops this,
+        what is finished is in the table.
 
         Raises:
             InputError: label maps are there that were made otherwise, or the folder cannot be
@@ -124,16 +124,23 @@ class Labeller:
         finally:
             write_table(output)
 
+    def _maps(self, scan: Scan) -> tuple[Path, ...]:
+        """The label map, and the maps of probabilities that are wanted with it."""
+        wanted = TISSUES if self.settings.probabilities else ()
+        return scan.label_map, *map(scan.probability_map, wanted)
+
     def _read(self, scan: Scan, dataset: Path | None) -> "_Loaded | None":
-        """A scan as read; None if its label map is finished."""
+        """A scan as read; None if its label map is finished, and whole."""
         sums = checksums(scan, dataset)
         notices = scan.notices
         if not self.overwrite and scan.label_map.exists():
+            why = "is not what it was when it was labelled"
             if is_finished(scan, sums):
-                return None
-            notices += (
-                f"{scan.images[0]} is not what it was when it was labelled, and is labelled again.",
-            )
+                damaged = next(filter(_is_damaged, self._maps(scan)), None)
+                if damaged is None:
+                    return None
+                why = f"has a map that is damaged, {damaged.name}"
+            notices += (f"{scan.images[0]} {why}, and is labelled again.",)
         volume = read_images(scan.images)
         mask = read_mask(scan.mask, volume) if scan.mask else None
         return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
@@ -241,6 +248,14 @@ def write_probabilities(
             slope = np.nextafter(slope, np.float32(0))
     shape = stored.shape + (1,) * native.trailing_axes
     write_volume(path, stored.reshape(shape), native, None if slope is None else float(slope))
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        read_voxels(path)  # Compressed files have a checksum.
+    except InputError:
+        return True
+    return False
 
 
 def _remove(scan: Scan, probabilities: bool = True) -> None:
