@@ -11,7 +11,7 @@ from typing import Any
 
 from infant_seg_jax.data.labels import TISSUE_COLOURS
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import read_json, write_json, write_text
+from infant_seg_jax.files import read_json, remove_left_behind, write_json, write_text
 from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
 
 LABEL_TABLE, DESCRIPTION = "dseg.tsv", "dataset_description.json"
@@ -53,6 +53,7 @@ def start_output(
         InputError: the folder holds something that is not ours or is of another dataset, its label
             maps have other values, or it cannot be written to.
     """
+    remove_left_behind(output, below=True)
     table = output / LABEL_TABLE
     rows = label_table(label_ids)
     if table.exists() and not overwrite and _text(table) != rows:
