@@ -70,7 +70,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "input",
         None,
         "A scan, a folder of scans, nnU-Net's imagesTs, a BIDS tree or a part of one, as sub-01; "
-        "may be repeated, but for several trees. The modalities of one subject are joined by commas.",
+        "may be repeated, but for several trees. The modalities of one subject are joined by "
+        "commas.",
         required=True,
         repeated=True,
         flag_values=values,

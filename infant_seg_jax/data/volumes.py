@@ -13,8 +13,10 @@ from infant_seg_jax.data.formats.grid import corner_shifts
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
 
-SAME_GRID_MM = 1e-3
-"""Two grids are one grid if no corner of theirs is further apart than this."""
+SAME_GRID = 0.01
+"""Two grids are one grid if no corner of theirs is further apart than this share of a voxel."""
+_ROUNDING = 0.001
+"""What headers round makes less of a difference than this share of a voxel."""
 
 
 class _OnGrid:
@@ -114,7 +116,7 @@ def read_images(paths: Sequence[Path], strict: bool = False) -> Volume:
     for other in others:
         notices += other.notices
         try:
-            check_same_grid(other, first)
+            notices += check_same_grid(other, first)
             channels.append(other.data)
         except InputError as error:
             if strict:
@@ -162,24 +164,27 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(data, _ras_affine(native), native, path, notices)
 
 
-def read_mask(path: Path, scan: Volume) -> Bool[np.ndarray, "x y z"]:
-    """Read a brain mask: where it is not 0, on the RAS+ grid of its scan.
+def read_mask(path: Path, scan: Volume) -> tuple[Bool[np.ndarray, "x y z"], tuple[str, ...]]:
+    """Read a brain mask: where it is not 0, on the RAS+ grid of its scan; and notices.
 
     Raises:
         InputError: as `read_label_map`, or the mask is empty or not on the scan's grid.
     """
     mask = read_label_map(path)
-    check_same_grid(mask, scan)
+    notices = check_same_grid(mask, scan)
     if not mask.data.any():
         raise InputError(f"{path} is empty, expected the brain of {scan.path}.")
-    return mask.data != 0
+    return mask.data != 0, (*mask.notices, *notices)
 
 
-def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> None:
+def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> tuple[str, ...]:
     """Check that two volumes share one RAS+ grid, whatever the axis order of their files.
 
+    Returns:
+        A sentence if they differ by more than headers round, as other tools may round them.
+
     Raises:
-        InputError: their shapes differ, or their corners lie more than `SAME_GRID_MM` apart.
+        InputError: their shapes differ, or their corners lie more than `SAME_GRID` apart.
     """
     if volume.shape != reference.shape:
         # The file's own axis order is the one that people see in other tools.
@@ -191,12 +196,13 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
             f"{times(shapes[1])}, expected one grid for both."
         )
     shifts = corner_shifts(volume.affine, reference.affine, volume.shape)
-    apart = np.linalg.norm(shifts, axis=1).max()
-    if apart > SAME_GRID_MM:
-        raise InputError(
-            f"{volume.path} lies up to {apart:.3g} mm away from {reference.path}, expected one "
-            "grid (the same affine) for both."
-        )
+    share = np.linalg.norm(np.linalg.solve(reference.affine[:3, :3], shifts.T), axis=0).max()
+    if share <= _ROUNDING:
+        return ()
+    apart = f"lies up to {np.linalg.norm(shifts, axis=1).max():.3g} mm away from {reference.path}"
+    if share > SAME_GRID:
+        raise InputError(f"{volume.path} {apart}, expected one grid (the same affine) for both.")
+    return (f"{volume.path} {apart} ({share:.1%} of a voxel) and is taken to be on its grid.",)
 
 
 def to_native(

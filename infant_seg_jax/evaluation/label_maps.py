@@ -152,7 +152,8 @@ def measure_label_maps(
 
     def measure_pair(predicted_path: Path, true_path: Path) -> dict[str, dict[str, float]]:
         predicted, true = read_label_map(predicted_path), read_label_map(true_path)
-        check_same_grid(predicted, true)
+        for notice in (*predicted.notices, *true.notices, *check_same_grid(predicted, true)):
+            say(notice)
         return measure(
             prediction_schema.to_classes(predicted.data, predicted_path),
             schema.to_classes(true.data, true_path),

@@ -142,8 +142,8 @@ class Labeller:
                 why = f"has a map that is damaged, {damaged.name}"
             notices += (f"{scan.images[0]} {why}, and is labelled again.",)
         volume = read_images(scan.images)
-        mask = read_mask(scan.mask, volume) if scan.mask else None
-        return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
+        mask, said = read_mask(scan.mask, volume) if scan.mask else (None, ())
+        return _Loaded(replace(volume, notices=(*notices, *volume.notices, *said)), mask, sums)
 
     def _segment(self, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:

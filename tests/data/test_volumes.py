@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from infant_seg_jax.data.volumes import (
     read_image,
     read_images,
     read_label_map,
+    read_mask,
     write_label_map,
     write_volume,
 )
@@ -267,6 +269,33 @@ def test_same_grid_compares_places_and_not_axis_orders(tmp_path):
     stretched = save(tmp_path / "stretched.nii", ramp(), affine_of((0.9, 1.5, 1.11)))
     message = error_of(check_same_grid, read_label_map(stretched), scan)
     assert "0.04 mm" in message and str(stretched) in message and str(scan.path) in message
+
+
+@pytest.mark.parametrize("mm", [0.4, 1.0, 3.0])
+def test_what_another_tool_rounded_is_one_grid_and_said(tmp_path, mm):
+    """The bound is a share of a voxel, whatever the voxel's size and the axes' directions."""
+    affine = affine_of((mm, mm, mm), degrees=(20, -10, 30))
+    scan = read_image(save(tmp_path / "scan.nii", ramp(), affine))
+    path = tmp_path / "mask.nii"
+    for share, told in ((0.0, 0), (0.0005, 0), (0.002, 1), (0.0099, 1), (0.0102, None)):
+        moved = affine.copy()
+        moved[:3, 3] += share * affine[:3, 1]
+        save(path, np.ones(SHAPE, np.uint8), moved)
+        if told is None:
+            assert f"{path} lies up to" in error_of(read_mask, path, scan)
+            continue
+        mask, notices = read_mask(path, scan)
+        assert mask.all() and len(notices) == told
+        for notice in notices:
+            said = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
+            assert said and float(said[1]) == pytest.approx(share * mm, rel=0.02)
+        again = read_images([scan.path, path_of_other(path, moved)], strict=True)
+        assert again.data.shape == (*SHAPE, 2) and len(again.notices) == told
+
+
+def path_of_other(path, affine):
+    """A second modality on that grid."""
+    return save(path.with_name("other.nii"), ramp() + 1, affine)
 
 
 @pytest.mark.parametrize(
