@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float32, Integer, Shaped
+from jaxtyping import Bool, Float, Float32, Integer, Shaped
+from scipy import ndimage
 
 from infant_seg_jax.data.formats import Affine, Grid, Shape, read_voxels, times, write_nifti
 from infant_seg_jax.data.formats.grid import corner_shifts
@@ -76,12 +77,13 @@ def read_image(path: Path) -> Volume:
     """Read one scan (NIfTI, Analyze or MGH) as a volume with one channel.
 
     Trailing axes of length 1 are dropped, slope and intercept applied, axes flipped and exchanged
-    to the closest RAS+ order; nothing is resampled.
+    to the closest RAS+ order; nothing is resampled. NaN that reaches the border of the volume is
+    background, and becomes 0.
 
     Raises:
         InputError: the file is missing, of no such format, truncated or corrupt, holds more than
             one 3D volume or too large a one, has no usable affine or spacing, has voxels that are
-            NaN or infinite, or the same value everywhere.
+            NaN or infinite but no background, or the same value everywhere.
     """
     path = Path(path)
     raw, scale, native, notices = read_voxels(path)
@@ -91,7 +93,7 @@ def read_image(path: Path) -> Volume:
         if scale is not None:
             data *= np.float32(scale[0])
             data += np.float32(scale[1])
-    _check_finite(data, path)
+    notices += _fill_background(data, path)
     low, high = float(data.min()), float(data.max())
     if low == high:
         what = "is empty: every voxel is 0" if low == 0 else f"is constant: every voxel is {low:g}"
@@ -151,7 +153,7 @@ def read_label_map(path: Path) -> LabelMap:
         with np.errstate(over="ignore", invalid="ignore"):
             data = data.astype(np.float64) * scale[0] + scale[1]
     if data.dtype.kind == "f":
-        _check_finite(data, path)
+        notices += _fill_background(data, path)
         whole = np.round(data)  # a stored slope may leave 2.9999998 for 3
         wrong = (np.abs(data - whole) > 1e-3) | (np.abs(whole) > np.iinfo(np.int32).max)
         if wrong.any():
@@ -245,12 +247,24 @@ def write_volume(
     write_nifti(Path(path), to_native(array, native), native, slope)
 
 
-def _check_finite(data: Shaped[np.ndarray, "x y z"], path: Path) -> None:
-    bad = data.size - np.count_nonzero(np.isfinite(data))
-    if bad:
+def _fill_background(data: Float[np.ndarray, "x y z"], path: Path) -> tuple[str, ...]:
+    """Set to 0, in place, the NaN around a brain, as SPM and nilearn write it; and say so.
+
+    Raises:
+        InputError: there is NaN that does not reach the border of the volume, or infinity.
+    """
+    finite = np.isfinite(data)
+    if finite.all():
+        return ()
+    background = ~np.asarray(ndimage.binary_fill_holes(~np.isnan(data)))
+    if bad := finite.size - np.count_nonzero(finite | background):
         raise InputError(
-            f"{path} holds {bad} voxels that are NaN or infinite, expected finite numbers."
+            f"{path} holds {bad} voxels that are NaN or infinite and no background, expected "
+            "finite numbers: set them to 0 if they are none of the brain's."
         )
+    data[background] = 0
+    share = np.count_nonzero(background) / background.size
+    return (f"{path} is NaN in {share:.1%} of its voxels, which are taken for background.",)
 
 
 def _to_ras(array: Shaped[np.ndarray, "i j k"], affine: Affine) -> Shaped[np.ndarray, "x y z"]:

@@ -301,7 +301,9 @@ def path_of_other(path, affine):
 @pytest.mark.parametrize(
     "values, shown",
     [
-        ({(0, 0, 0): np.nan, (2, 3, 4): np.nan}, "2 voxels that are NaN or infinite"),
+        ({(1, 1, 1): np.nan, (1, 2, 3): np.nan}, "2 voxels that are NaN or infinite"),
+        ({(1, 1, 1): np.nan, (0, 0, 0): np.nan}, "1 voxels that are NaN or infinite"),
+        ({(0, 0, 0): np.inf}, "1 voxels that are NaN or infinite"),
         ({(1, 1, 1): -np.inf}, "1 voxels that are NaN or infinite"),
         ({(1, 1, 1): 1e300}, "1 voxels that are NaN or infinite"),
     ],
@@ -314,6 +316,37 @@ def test_voxels_that_are_no_numbers_are_counted(tmp_path, values, shown):
     assert str(tmp_path / "scan.nii") in message and shown in message
     if not np.isfinite(data).all():
         assert shown in error_of(read_label_map, tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "with a slope"])
+def test_nan_around_a_brain_is_background(tmp_path, kind):
+    """Of every region of NaN that reaches the border; a brain may have zeros, too."""
+    brain = np.zeros((9, 10, 8), bool)
+    brain[2:7, 2:9, 2:6] = True
+    brain[4:6, 8, 3:5] = False  # connected to what is around it
+    values = np.where(brain, ramp(brain.shape), 0).astype(np.float64)
+    values[4, 4, 4] = 0
+    stored = np.where(brain, values, np.nan)
+    if kind == "with a slope":
+        image = nib.Nifti1Image(stored / 2, affine_of(), dtype="float32")
+        image.header.set_slope_inter(2, 0)
+        path = tmp_path / "nan.nii"
+        nib.save(image, path)
+    else:
+        path = save(tmp_path / "nan.nii", stored.astype(kind))
+    found = read_image(path)
+    np.testing.assert_array_equal(found.data[..., 0], values)
+    (notice,) = found.notices
+    assert notice == (
+        f"{path} is NaN in {1 - brain.mean():.1%} of its voxels, which are taken for background."
+    )
+    scan = read_image(save(tmp_path / "scan.nii", ramp(brain.shape)))
+    label_map = read_label_map(path)
+    np.testing.assert_array_equal(label_map.data, values)
+    assert label_map.notices == (notice,)
+    mask, said = read_mask(path, scan)
+    np.testing.assert_array_equal(mask, values != 0)
+    assert said == (notice,)
 
 
 @pytest.mark.parametrize("value, shown", [(0, "is empty: every voxel is 0"), (7, "voxel is 7")])
