@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -10,16 +11,16 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from infant_seg_jax.errors import InputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 """The numbers of errors that say that a disk, or what of it one may use, is full."""
 
-_ASIDE = ".writing-"
+_ASIDE, _HELD = ".writing-", ".held"
 _MAX_JSON = 2**26
 
 
@@ -106,14 +107,49 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 def _aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=path.parent))
+        remove_left_behind(path.parent)
+        aside, held = _new_aside(path.parent)
     except OSError as error:
         raise _cannot_write(path.parent, error) from error
-    try:
-        with errors_of_writing(path.parent):
-            yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with held:
+        try:
+            with errors_of_writing(path.parent):
+                yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _new_aside(folder: Path) -> tuple[Path, IO[str]]:
+    """A new folder in `folder`, and a file in it that says, while it is open, that it is in use."""
+    while True:
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder))
+        with suppress(FileNotFoundError):  # Another process took it for one left behind.
+            held = open(aside / _HELD, "w")  # noqa: SIM115 (as long as the folder is in use)
+            with suppress(OSError):  # Not every file system has locks.
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if (aside / _HELD).exists():
+                return aside, held
+            held.close()
+
+
+def remove_left_behind(folder: Path, *, below: bool = False) -> None:
+    """Remove what killed processes were writing in a folder; what others still write stays.
+
+    Args:
+        folder: where.
+        below: whether to look in all folders below it, too.
+    """
+    for aside in list(folder.rglob(f"{_ASIDE}*") if below else folder.glob(f"{_ASIDE}*")):
+        with suppress(OSError):  # Another process holds it, or there are no locks.
+            inside = os.listdir(aside)
+            if _HELD in inside:
+                with open(aside / _HELD, "r+") as held:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(aside)
+            elif inside:  # of version 0.1
+                shutil.rmtree(aside)
+            else:
+                aside.rmdir()  # Unless another process puts something into it now.
 
 
 def write_text(path: Path, text: str) -> None:

@@ -91,6 +91,23 @@ def test_names_that_cannot_be_encoded_are_written_with_backslashes(
     assert rb"Written to Zo\xeb/metrics.csv" in said.stdout
 
 
+def test_runs_are_measured_and_compared_each_for_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, moved in (("true", 0), ("ours", 1), ("theirs", 2)):
+        (tmp_path / folder).mkdir()
+        for number in (1, 2):
+            path = tmp_path / folder / f"sub-1_run-{number}_dseg.nii.gz"
+            save(path, label_map(moved * (number - 1)))
+    for name in ("ours", "theirs"):
+        run(capsys, *evaluate(tmp_path, name))
+    scores = tmp_path / "scores"
+    dice = read_scores(scores / "ours").of("dice", "GM")
+    assert dice == {"sub-1_run-1": 1, "sub-1_run-2": pytest.approx(6 / 7)}
+    said, _ = run(capsys, "compare", scores / "ours", scores / "theirs")
+    assert "Subjects: 2" in said
+
+
 def test_evaluate_prints_a_table_and_writes_it(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

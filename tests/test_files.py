@@ -1,11 +1,21 @@
 import errno
 import hashlib
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_folder, atomic_path, read_json, sha256, write_json
+from infant_seg_jax.files import (
+    atomic_folder,
+    atomic_path,
+    read_json,
+    remove_left_behind,
+    sha256,
+    write_json,
+)
 
 
 def names(folder):
@@ -108,6 +118,58 @@ def test_what_is_read_meanwhile_is_not_what_cannot_be_written(tmp_path):
     with pytest.raises(FileNotFoundError):
         with atomic_path(tmp_path / "out"):
             open(tmp_path.parent / "elsewhere")
+
+
+WRITE_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from infant_seg_jax.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as aside:
+    aside.write_text("half")
+    print("begun", flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path):
+    target = tmp_path / "labels.nii.gz"
+    killed, alive = (
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, target], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
+    try:
+        for process in (killed, alive):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+        (tmp_path / ".writing-by-an-older-version").mkdir()
+        (tmp_path / ".writing-by-an-older-version" / target.name).touch()
+        assert len(names(tmp_path)) == 3
+        killed.kill()
+        killed.wait()
+        write_json(tmp_path / "a.json", 1)
+        (left, _) = names(tmp_path)
+        assert left.startswith(".writing-") and (tmp_path / left / target.name).is_file()
+    finally:
+        for process in (killed, alive):
+            process.kill()
+            process.communicate()
+    (tmp_path / "sub" / "anat").mkdir(parents=True)
+    (tmp_path / left).rename(tmp_path / "sub" / "anat" / left)
+    remove_left_behind(tmp_path, below=True)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.json"]
+
+
+def test_many_processes_that_clear_up_take_nothing_from_each_other(tmp_path):
+    def write(number):
+        with atomic_path(tmp_path / f"{number}.txt") as aside:
+            remove_left_behind(tmp_path)
+            aside.write_text(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert names(tmp_path) == sorted(f"{number}.txt" for number in range(200))
 
 
 def test_json_goes_round(tmp_path):

@@ -17,8 +17,9 @@ alone; docs/model_card.md says what it is good for. One of your own should be gi
 training data showed: if those scans were stripped of their skulls, strip yours or give its mask.
 
 A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors
-it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. A BIDS tree becomes a BIDS
-derivative: sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
+it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. A BIDS tree, or a
+subject's or session's folder of one, becomes a BIDS derivative:
+sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
 
 When the same command is run again, it goes on with what is not finished. A scan that cannot be
 labelled stops no other; the exit status is 1 if there was one.
@@ -69,8 +70,9 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "input",
         None,
-        "A scan, a folder of scans, nnU-Net's imagesTs or a BIDS tree; may be repeated, but for a "
-        "tree. The modalities of one subject are joined by commas.",
+        "A scan, a folder of scans, nnU-Net's imagesTs, a BIDS tree or a part of one, as sub-01; "
+        "may be repeated, but for several trees. The modalities of one subject are joined by "
+        "commas.",
         required=True,
         repeated=True,
         flag_values=values,

@@ -184,7 +184,8 @@ def _prepare_case(
     notices = list(volume.notices)
     mask = None
     if case.mask and preparation.brain_masks:
-        mask = read_mask(case.mask, volume)
+        mask, said = read_mask(case.mask, volume)
+        notices += said
     prepared = prepare_volume(volume, preparation, mask)
     notices += prepared.notices
     if prepared.extent == BRAIN:
@@ -198,8 +199,7 @@ def _prepare_case(
     voxels = None
     if case.labels is not None:
         label_map = read_label_map(case.labels)
-        notices += label_map.notices
-        check_same_grid(label_map, volume)
+        notices += (*label_map.notices, *check_same_grid(label_map, volume))
         classes = schema.to_classes(label_map.data, case.labels)
         labels = prepare_labels(classes, prepared)
         voxels = count_classes(labels, schema.classes)

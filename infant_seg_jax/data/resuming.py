@@ -15,7 +15,13 @@ from typing import Any, TypeVar
 
 from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import atomic_folder, make_folder, read_json, write_json
+from infant_seg_jax.files import (
+    atomic_folder,
+    make_folder,
+    read_json,
+    remove_left_behind,
+    write_json,
+)
 from infant_seg_jax.progress import progress
 
 Entry = dict[str, Any]
@@ -53,8 +59,7 @@ def begin(output: Path, parameters: Mapping[str, Any]) -> None:
             f"{output} holds a set that was prepared otherwise ({said}): name another output, or "
             "delete that one first."
         )
-    for left in list(output.rglob(".writing-*")):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    remove_left_behind(output, below=True)
 
 
 def finish_all(

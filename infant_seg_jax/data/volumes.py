@@ -6,15 +6,18 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float32, Integer, Shaped
+from jaxtyping import Bool, Float, Float32, Integer, Shaped
+from scipy import ndimage
 
 from infant_seg_jax.data.formats import Affine, Grid, Shape, read_voxels, times, write_nifti
 from infant_seg_jax.data.formats.grid import corner_shifts
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
 
-SAME_GRID_MM = 1e-3
-"""Two grids are one grid if no corner of theirs is further apart than this."""
+SAME_GRID = 0.01
+"""Two grids are one grid if no corner of theirs is further apart than this share of a voxel."""
+_ROUNDING = 0.001
+"""What headers round makes less of a difference than this share of a voxel."""
 
 
 class _OnGrid:
@@ -74,12 +77,13 @@ def read_image(path: Path) -> Volume:
     """Read one scan (NIfTI, Analyze or MGH) as a volume with one channel.
 
     Trailing axes of length 1 are dropped, slope and intercept applied, axes flipped and exchanged
-    to the closest RAS+ order; nothing is resampled.
+    to the closest RAS+ order; nothing is resampled. NaN that reaches the border of the volume is
+    background, and becomes 0.
 
     Raises:
         InputError: the file is missing, of no such format, truncated or corrupt, holds more than
             one 3D volume or too large a one, has no usable affine or spacing, has voxels that are
-            NaN or infinite, or the same value everywhere.
+            NaN or infinite but no background, or the same value everywhere.
     """
     path = Path(path)
     raw, scale, native, notices = read_voxels(path)
@@ -89,7 +93,7 @@ def read_image(path: Path) -> Volume:
         if scale is not None:
             data *= np.float32(scale[0])
             data += np.float32(scale[1])
-    _check_finite(data, path)
+    notices += _fill_background(data, path)
     low, high = float(data.min()), float(data.max())
     if low == high:
         what = "is empty: every voxel is 0" if low == 0 else f"is constant: every voxel is {low:g}"
@@ -114,7 +118,7 @@ def read_images(paths: Sequence[Path], strict: bool = False) -> Volume:
     for other in others:
         notices += other.notices
         try:
-            check_same_grid(other, first)
+            notices += check_same_grid(other, first)
             channels.append(other.data)
         except InputError as error:
             if strict:
@@ -149,7 +153,7 @@ def read_label_map(path: Path) -> LabelMap:
         with np.errstate(over="ignore", invalid="ignore"):
             data = data.astype(np.float64) * scale[0] + scale[1]
     if data.dtype.kind == "f":
-        _check_finite(data, path)
+        notices += _fill_background(data, path)
         whole = np.round(data)  # a stored slope may leave 2.9999998 for 3
         wrong = (np.abs(data - whole) > 1e-3) | (np.abs(whole) > np.iinfo(np.int32).max)
         if wrong.any():
@@ -162,24 +166,27 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(data, _ras_affine(native), native, path, notices)
 
 
-def read_mask(path: Path, scan: Volume) -> Bool[np.ndarray, "x y z"]:
-    """Read a brain mask: where it is not 0, on the RAS+ grid of its scan.
+def read_mask(path: Path, scan: Volume) -> tuple[Bool[np.ndarray, "x y z"], tuple[str, ...]]:
+    """Read a brain mask: where it is not 0, on the RAS+ grid of its scan; and notices.
 
     Raises:
         InputError: as `read_label_map`, or the mask is empty or not on the scan's grid.
     """
     mask = read_label_map(path)
-    check_same_grid(mask, scan)
+    notices = check_same_grid(mask, scan)
     if not mask.data.any():
         raise InputError(f"{path} is empty, expected the brain of {scan.path}.")
-    return mask.data != 0
+    return mask.data != 0, (*mask.notices, *notices)
 
 
-def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> None:
+def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> tuple[str, ...]:
     """Check that two volumes share one RAS+ grid, whatever the axis order of their files.
 
+    Returns:
+        A sentence if they differ by more than headers round, as other tools may round them.
+
     Raises:
-        InputError: their shapes differ, or their corners lie more than `SAME_GRID_MM` apart.
+        InputError: their shapes differ, or their corners lie more than `SAME_GRID` apart.
     """
     if volume.shape != reference.shape:
         # The file's own axis order is the one that people see in other tools.
@@ -191,12 +198,13 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
             f"{times(shapes[1])}, expected one grid for both."
         )
     shifts = corner_shifts(volume.affine, reference.affine, volume.shape)
-    apart = np.linalg.norm(shifts, axis=1).max()
-    if apart > SAME_GRID_MM:
-        raise InputError(
-            f"{volume.path} lies up to {apart:.3g} mm away from {reference.path}, expected one "
-            "grid (the same affine) for both."
-        )
+    share = np.linalg.norm(np.linalg.solve(reference.affine[:3, :3], shifts.T), axis=0).max()
+    if share <= _ROUNDING:
+        return ()
+    apart = f"lies up to {np.linalg.norm(shifts, axis=1).max():.3g} mm away from {reference.path}"
+    if share > SAME_GRID:
+        raise InputError(f"{volume.path} {apart}, expected one grid (the same affine) for both.")
+    return (f"{volume.path} {apart} ({share:.1%} of a voxel) and is taken to be on its grid.",)
 
 
 def to_native(
@@ -239,12 +247,24 @@ def write_volume(
     write_nifti(Path(path), to_native(array, native), native, slope)
 
 
-def _check_finite(data: Shaped[np.ndarray, "x y z"], path: Path) -> None:
-    bad = data.size - np.count_nonzero(np.isfinite(data))
-    if bad:
+def _fill_background(data: Float[np.ndarray, "x y z"], path: Path) -> tuple[str, ...]:
+    """Set to 0, in place, the NaN around a brain, as SPM and nilearn write it; and say so.
+
+    Raises:
+        InputError: there is NaN that does not reach the border of the volume, or infinity.
+    """
+    finite = np.isfinite(data)
+    if finite.all():
+        return ()
+    background = ~np.asarray(ndimage.binary_fill_holes(~np.isnan(data)))
+    if bad := finite.size - np.count_nonzero(finite | background):
         raise InputError(
-            f"{path} holds {bad} voxels that are NaN or infinite, expected finite numbers."
+            f"{path} holds {bad} voxels that are NaN or infinite and no background, expected "
+            "finite numbers: set them to 0 if they are none of the brain's."
         )
+    data[background] = 0
+    share = np.count_nonzero(background) / background.size
+    return (f"{path} is NaN in {share:.1%} of its voxels, which are taken for background.",)
 
 
 def _to_ras(array: Shaped[np.ndarray, "i j k"], affine: Affine) -> Shaped[np.ndarray, "x y z"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infant_seg_jax.data.subjects import subject_of
+from infant_seg_jax.data.subjects import subject_of, with_scan
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.metrics.measures import METRICS
@@ -80,7 +80,7 @@ class Comparison:
 def match_subjects(a: ScoreTable, b: ScoreTable, path_a: Path, path_b: Path) -> Matched:
     """Find the subjects that two tables have in common, and call them as A does.
 
-    Names are compared as `subject_of` reads them: `IBSR_01` is `ibsr-01`.
+    Names are compared as `subject_of` reads them, and by the scan in them: `IBSR_01` is `ibsr-01`.
 
     Raises:
         InputError: there is none in common, two subjects of one table read alike, or the tables are
@@ -165,7 +165,7 @@ def _pairs(matched: Matched, metric: str, row: str) -> list[tuple[str, float, fl
 def _by_key(table: ScoreTable, path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in table.subjects:
-        key = subject_of(Path(name))
+        key = with_scan(subject_of(Path(name)), Path(name))
         if key in found:
             raise InputError(
                 f"{path} has the subjects {found[key]} and {name}, whose names read alike, "

@@ -1,7 +1,7 @@
 """Label maps, predicted and true, in two folders: who belongs to whom, and how well they agree."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from infant_seg_jax.data.formats import find_volumes, stem
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.data.subjects import subject_of
+from infant_seg_jax.data.subjects import of_one_scan, subject_of, with_scan
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.gathering import Evaluation, gather
@@ -26,13 +26,15 @@ class Pairs:
     """The label maps of two folders.
 
     Attributes:
-        pairs: by subject, the prediction and the truth.
-        only_predicted, only_true: by subject, what the other folder has not.
+        pairs: by subject, and by scan where there are several, the prediction and the truth.
+        only_predicted, only_true: likewise, what the other folder has not.
+        unclear: by subject, why its label maps cannot be paired, in a sentence.
     """
 
-    pairs: Mapping[str, tuple[Path, Path]]
-    only_predicted: Mapping[str, Path]
-    only_true: Mapping[str, Path]
+    pairs: dict[str, tuple[Path, Path]]
+    only_predicted: dict[str, Path]
+    only_true: dict[str, Path]
+    unclear: dict[str, str]
 
 
 def find_pairs(prediction: Path, truth: Path) -> Pairs:
@@ -40,34 +42,63 @@ def find_pairs(prediction: Path, truth: Path) -> Pairs:
 
     Subfolders are searched too. Masks and maps of probabilities are passed over, and where a
     subject has several volumes, those whose names do not say that they are label maps: so scans
-    may lie beside them. Two files are a pair whatever their names.
+    may lie beside them. Of a subject with several label maps those go together that may be of one
+    scan, as `of_one_scan` has it. Two files are a pair whatever their names.
 
     Raises:
-        InputError: a folder is missing or holds no label map, a subject has several in one folder,
-            or the two have no subject in common.
+        InputError: a folder is missing or holds no label map, or there is no pair at all.
     """
     if prediction.is_file() and truth.is_file():
-        return Pairs({subject_of(truth): (prediction, truth)}, {}, {})
+        return Pairs({subject_of(truth): (prediction, truth)}, {}, {}, {})
     predicted, true = _by_subject(prediction), _by_subject(truth)
-    pairs = {name: (path, true[name]) for name, path in predicted.items() if name in true}
-    if not pairs:
-        one, other = next(iter(predicted.values())), next(iter(true.values()))
+    found = Pairs({}, {}, {}, {})
+    for subject in {**predicted, **true}:
+        ours, theirs = predicted.get(subject, []), true.get(subject, [])
+        try:
+            joined = _join(ours, theirs, subject)
+        except InputError as error:
+            found.unclear[subject] = str(error)
+            continue
+        several = max(len(ours), len(theirs)) > 1
+        for path, truth_path in joined:
+            name = with_scan(subject, truth_path, path) if several else subject
+            found.pairs[name] = path, truth_path
+        paired = {path for pair in joined for path in pair}
+        for paths, only in ((ours, found.only_predicted), (theirs, found.only_true)):
+            left = [path for path in paths if path not in paired]
+            only.update({with_scan(subject, path) if several else subject: path for path in left})
+    if not found.pairs and found.unclear:
+        raise InputError(next(iter(found.unclear.values())))
+    if not found.pairs:
+        (one, *_), (other, *_) = next(iter(predicted.values())), next(iter(true.values()))
         raise InputError(
             f"{prediction} and {truth} have no subject in common, by names such as {one.name} and "
             f"{other.name}: expected names that agree but for words such as dseg, seg or T1w."
         )
-    return Pairs(
-        pairs,
-        {name: path for name, path in predicted.items() if name not in true},
-        {name: path for name, path in true.items() if name not in predicted},
-    )
+    return found
+
+
+def _join(ours: Sequence[Path], theirs: Sequence[Path], subject: str) -> list[tuple[Path, Path]]:
+    """The label maps of a subject that go together, of which each goes with one other at most."""
+    joined = [(one, other) for one in ours for other in theirs if of_one_scan(one, other)]
+    for paths, side in ((ours, 0), (theirs, 1)):
+        for path in paths:
+            others = [pair[1 - side] for pair in joined if pair[side] == path]
+            if len(others) > 1:
+                raise InputError(
+                    f"{others[0]} and {others[1]} are both of the subject {subject}, expected one "
+                    "label map for each, one whose name says so (dseg, seg, label), or names with "
+                    "the same acq, rec and run in both folders."
+                )
+    return joined
 
 
 def find_scans(images: Path, subjects: Collection[str]) -> Mapping[str, Path]:
     """By subject, the scans that label maps are of, paired by name as label maps are.
 
-    Label maps and masks among them are passed over; of several scans of a subject it is the first
-    by name. A file is that of the only subject, whatever its name. Who has none is left out.
+    Label maps and masks among them are passed over; of several scans that a label map may be of it
+    is the first by name. A file is that of the only subject, whatever its name. Who has none is
+    left out.
 
     Raises:
         InputError: there is no such folder or file, nobody's scan is in it, or a file is named and
@@ -79,11 +110,16 @@ def find_scans(images: Path, subjects: Collection[str]) -> Mapping[str, Path]:
                 f"{images} is one scan, but there are {len(subjects)} subjects: name a folder."
             )
         return {subject: images for subject in subjects}
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for path in find_volumes([images]):
         if not _words(path) & (_NO_LABEL_MAP | _LABEL_MAP):
-            found.setdefault(_subject(path, images), path)
-    scans = {subject: found[subject] for subject in subjects if subject in found}
+            found.setdefault(_subject(path, images), []).append(path)
+    scans = {
+        subject: path
+        for subject in subjects
+        for path in reversed(found.get(subject) or found.get(subject_of(Path(subject)), []))
+        if of_one_scan(Path(subject), path)
+    }
     if not scans:
         raise InputError(
             f"{images} holds no scan of the subjects that have label maps, such as "
@@ -116,7 +152,8 @@ def measure_label_maps(
 
     def measure_pair(predicted_path: Path, true_path: Path) -> dict[str, dict[str, float]]:
         predicted, true = read_label_map(predicted_path), read_label_map(true_path)
-        check_same_grid(predicted, true)
+        for notice in (*predicted.notices, *true.notices, *check_same_grid(predicted, true)):
+            say(notice)
         return measure(
             prediction_schema.to_classes(predicted.data, predicted_path),
             schema.to_classes(true.data, true_path),
@@ -135,16 +172,17 @@ def measure_label_maps(
         subject: f"{truth} has no label map of {subject}, expected one to measure {path} by."
         for subject, path in found.only_predicted.items()
     }
-    for sentence in lacking.values():
+    for sentence in (*lacking.values(), *found.unclear.values()):
         say(sentence)
     return replace(
         evaluation,
-        failures={**evaluation.failures, **lacking},
+        failures={**evaluation.failures, **lacking, **found.unclear},
         unpredicted=tuple(found.only_true),
     )
 
 
-def _by_subject(folder: Path) -> dict[str, Path]:
+def _by_subject(folder: Path) -> dict[str, list[Path]]:
+    """Its label maps; of a subject with none that says so, whatever there is."""
     found: dict[str, list[Path]] = {}
     for path in find_volumes([folder]):
         if not _words(path) & _NO_LABEL_MAP:
@@ -153,19 +191,10 @@ def _by_subject(folder: Path) -> dict[str, Path]:
         raise InputError(
             f"{folder} holds nothing but masks and maps of probabilities, expected label maps."
         )
-    return {subject: _only(paths, subject) for subject, paths in found.items()}
-
-
-def _only(paths: list[Path], subject: str) -> Path:
-    """The one label map of a subject."""
-    said = [path for path in paths if _words(path) & _LABEL_MAP] if len(paths) > 1 else paths
-    if len(said) == 1:
-        return said[0]
-    first, second = (said or paths)[:2]
-    raise InputError(
-        f"{first} and {second} are both of the subject {subject}, expected one label map for each "
-        "subject, or one whose name says so (dseg, seg, label)."
-    )
+    return {
+        subject: [path for path in paths if _words(path) & _LABEL_MAP] or paths
+        for subject, paths in found.items()
+    }
 
 
 def _subject(path: Path, folder: Path) -> str:

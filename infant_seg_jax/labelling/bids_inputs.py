@@ -6,6 +6,7 @@ entities (`run-1`, `acq-fast`), or the only ones there are. A network of any mod
 and a T2w together where they are on one grid.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,21 +39,50 @@ OTHERS = ("T1w", "T2w")
 with a word of warning unless any modality will do."""
 
 
-def bids_tree(folder: Path) -> Path | None:
-    """The folder that holds `sub-*`: this one or its `rawdata`; None if it is no BIDS tree.
+@dataclass(frozen=True)
+class Tree:
+    """A BIDS tree, or a part of it.
+
+    Attributes:
+        folder: the one that holds `sub-*`.
+        sessions: those of the part.
+    """
+
+    folder: Path
+    sessions: tuple[Session, ...]
+
+
+def bids_tree(folder: Path) -> Tree | None:
+    """The BIDS tree that a folder is, has as its `rawdata`, or is a part of; None if it is none.
+
+    A part is the folder of a subject or of a session, or its `anat`, with a volume that has a name
+    by BIDS.
 
     Raises:
         InputError: it has BIDS' `dataset_description.json`, but no session.
     """
     for tree in (folder, folder / "rawdata"):
-        if find_sessions(tree):
-            return tree
+        if sessions := find_sessions(tree):
+            return Tree(tree, sessions)
     if (folder / DATASET_DESCRIPTION).is_file():
         raise InputError(
             f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
             "below its rawdata."
         )
-    return None
+    return _part_of_tree(Path(os.path.abspath(folder)))
+
+
+def _part_of_tree(folder: Path) -> Tree | None:
+    if folder.name == "anat":
+        folder = folder.parent
+    name = folder.name if folder.name.startswith("ses-") else ""
+    participant = folder.parent if name else folder
+    if not participant.name.startswith("sub-"):
+        return None
+    sessions = find_sessions(participant.parent, participant.name, name)
+    if not any(session.owns(file) for session in sessions for file in session.volumes()):
+        return None
+    return Tree(participant.parent, sessions)
 
 
 @dataclass(frozen=True)
@@ -70,16 +100,16 @@ class _Group:
 
 
 def find_bids(
-    tree: Path,
+    tree: Tree,
     output: Path,
     modalities: Sequence[str],
     chosen: Sequence[str] = (),
     masks: str = "",
 ) -> Inputs:
-    """The scans of the sessions in `tree`.
+    """The scans of the sessions of `tree`.
 
     Args:
-        tree: the folder that holds `sub-*`.
+        tree: where they are.
         output: the derivative's folder.
         modalities: those of the network.
         chosen: which images to take for them, as `T1w`; empty for the modalities themselves, and,
@@ -87,7 +117,7 @@ def find_bids(
             `ANY_MODALITY` is given each session's T1w and T2w together if they are on one grid,
             else the T1w, or the T2w where there is no other; or all that are chosen.
         masks: as for `prepare`: the folder of a derivative that holds brain masks, or a pattern
-            below `tree`; with `{}` in it, a path, `{}` being the scan's name without its ending.
+            below the tree; with `{}` in it, a path, `{}` being the scan's name without its ending.
 
     Raises:
         InputError: no session has what is wanted, or there are no such masks.
@@ -98,7 +128,7 @@ def find_bids(
             f"--modalities names {len(chosen)} image(s), expected one for each that the network "
             f"knows ({', '.join(modalities)})."
         )
-    sessions = find_sessions(tree)
+    folder, sessions = tree.folder, tree.sessions
     groups: list[_Group] = []
     failures: list[str] = []
     lacking: list[str] = []
@@ -115,7 +145,7 @@ def find_bids(
     if not groups and not failures:
         there = sorted({file.suffix for session in sessions for file in session.volumes()})
         raise InputError(
-            f"{tree} holds no session with {wanted}, found "
+            f"{folder} holds no session with {wanted}, found "
             f"{some_of(there, 10) or 'no volume with a name by BIDS'}: name what to label with "
             "--modalities."
         )
@@ -125,9 +155,9 @@ def find_bids(
             f"{len(lacking)} of {len(sessions)} sessions have no {wanted} and are left out: "
             f"{some_of(lacking)}."
         )
-    ages, _ = read_ages(sessions, (tree,))  # `inspect` tells what is odd about the tables.
+    ages, _ = read_ages(sessions, (folder,))  # `inspect` tells what is odd about the tables.
     scans: dict[Path, Scan] = {}
-    masked, mask_notices = _masks_of(tree, groups, masks)
+    masked, mask_notices = _masks_of(folder, groups, masks)
     for group, mask in zip(groups, masked, strict=True):
         if isinstance(mask, str):
             failures.append(mask)
@@ -141,7 +171,7 @@ def find_bids(
             )
             continue
         scans[scan.label_map] = scan
-    return Inputs(tuple(scans.values()), tuple(failures), (*notices, *mask_notices), tree)
+    return Inputs(tuple(scans.values()), tuple(failures), (*notices, *mask_notices), folder)
 
 
 def _groups(session: Session, modalities: Sequence[str], chosen: Sequence[str]) -> Iterator[_Group]:

@@ -11,7 +11,7 @@ from typing import Any
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import read_json, write_json, write_text
+from infant_seg_jax.files import read_json, remove_left_behind, write_json, write_text
 from infant_seg_jax.labelling.provenance import RAW, SOFTWARE, label_ids
 
 LABEL_TABLE = "dseg.tsv"
@@ -46,6 +46,7 @@ def start_output(
         InputError: the folder holds something that is not ours or is of another dataset, its label
             maps have other values, or it cannot be written to.
     """
+    remove_left_behind(output, below=True)
     table = output / LABEL_TABLE
     rows = label_table(schema)
     if table.exists() and not overwrite and _text(table) != rows:

@@ -1,5 +1,6 @@
 """Which scans to label: files, folders, nnU-Net's images, BIDS trees."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
+from infant_seg_jax.labelling.bids_inputs import Tree, bids_tree, find_bids
 from infant_seg_jax.labelling.scans import Inputs, Scan
 from infant_seg_jax.paths import expand, split_at_commas
 
@@ -37,7 +38,7 @@ def find_inputs(
     chosen: Sequence[str] = (),
     masks: str = "",
 ) -> Inputs:
-    """The scans of a BIDS tree (see `find_bids`), or of anything else (see `find_files`).
+    """The scans of a BIDS tree or of parts of it (`find_bids`), or of anything else (`find_files`).
 
     Args:
         inputs: what a person named.
@@ -47,10 +48,11 @@ def find_inputs(
         masks: where the brain masks are.
 
     Raises:
-        InputError: there is nothing to label, or a BIDS tree is not the only input.
+        InputError: there is nothing to label, or there is more than one BIDS tree and its parts.
     """
     check_inputs(inputs)
     trees = {name: tree for name in inputs if (tree := bids_tree(Path(name)))}
+    folders = {os.path.abspath(tree.folder) for tree in trees.values()}
     if not trees:
         if chosen:
             raise InputError(
@@ -58,12 +60,15 @@ def find_inputs(
                 "name the files with --input."
             )
         return find_files(inputs, output, len(modalities), masks)
-    if len(inputs) > 1:
+    if len(folders) > 1 or len(trees) < len(set(inputs)):
         raise InputError(
-            f"{next(iter(trees))} is a BIDS tree and not the only input, expected one tree for one "
-            "derivative: label them one by one, each with an --output of its own."
+            f"{next(iter(trees))} is a BIDS tree and not the only input, expected one tree, or "
+            "parts of one, for one derivative: label them one by one, each with an --output of its "
+            "own."
         )
-    return find_bids(next(iter(trees.values())), output, modalities, chosen, masks)
+    sessions = {one.case_id: one for tree in trees.values() for one in tree.sessions}
+    tree = Tree(next(iter(trees.values())).folder, tuple(sessions.values()))
+    return find_bids(tree, output, modalities, chosen, masks)
 
 
 def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str = "") -> Inputs:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
 
 from infant_seg_jax.data.class_sets import classes_record
-from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.formats import Grid, read_voxels
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import (
@@ -101,9 +101,9 @@ class Labeller:
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
         """Label scans, and keep the table of volumes in `output` up to date.
 
-        A scan is skipped if its label map is there and was made by the same networks and settings
-        of the same files. Files appear whole, the label map last; whatever stops this, what is
-        finished is in the table.
+        A scan is skipped if its label map is there, can be read, and was made by the same networks
+        and settings of the same files. Files appear whole, the label map last; whatever stops this,
+        what is finished is in the table.
 
         Raises:
             InputError: label maps are there that were made otherwise, or the folder cannot be
@@ -128,19 +128,26 @@ class Labeller:
         finally:
             write_table(output, self.schema.classes)
 
+    def _maps(self, scan: Scan) -> tuple[Path, ...]:
+        """The label map, and the maps of probabilities that are wanted with it."""
+        wanted = self.schema.classes.foreground if self.settings.probabilities else ()
+        return scan.label_map, *map(scan.probability_map, wanted)
+
     def _read(self, scan: Scan, dataset: Path | None) -> "_Loaded | None":
-        """A scan as read; None if its label map is finished."""
+        """A scan as read; None if its label map is finished, and whole."""
         sums = checksums(scan, dataset)
         notices = scan.notices
         if not self.overwrite and scan.label_map.exists():
+            why = "is not what it was when it was labelled"
             if is_finished(scan, sums):
-                return None
-            notices += (
-                f"{scan.images[0]} is not what it was when it was labelled, and is labelled again.",
-            )
+                damaged = next(filter(_is_damaged, self._maps(scan)), None)
+                if damaged is None:
+                    return None
+                why = f"has a map that is damaged, {damaged.name}"
+            notices += (f"{scan.images[0]} {why}, and is labelled again.",)
         volume = read_images(scan.images)
-        mask = read_mask(scan.mask, volume) if scan.mask else None
-        return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
+        mask, said = read_mask(scan.mask, volume) if scan.mask else (None, ())
+        return _Loaded(replace(volume, notices=(*notices, *volume.notices, *said)), mask, sums)
 
     def _segment(self, scan: Scan, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:
@@ -254,6 +261,14 @@ def write_probabilities(
             slope = np.nextafter(slope, np.float32(0))
     shape = stored.shape + (1,) * native.trailing_axes
     write_volume(path, stored.reshape(shape), native, None if slope is None else float(slope))
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        read_voxels(path)  # Compressed files have a checksum.
+    except InputError:
+        return True
+    return False
 
 
 def _remove(scan: Scan, probabilities: Iterable[str]) -> None:

@@ -120,7 +120,7 @@ def _read_files(
     schema: LabelSchema,
 ) -> tuple[Scan, tuple[str, ...]]:
     prediction, truth = read_label_map(predicted), read_label_map(true)
-    check_same_grid(prediction, truth)
+    check_same_grid(prediction, truth)  # whose notices were said when it was measured
     found = Scan(
         None,
         prediction_schema.to_classes(prediction.data, predicted),

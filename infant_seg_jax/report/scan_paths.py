@@ -30,7 +30,7 @@ def with_image(
         return scan, (why_none,)
     try:
         volume = read_image(path)
-        check_same_grid(volume, label_map)
+        notices = check_same_grid(volume, label_map)
     except InputError as error:
         return scan, (f"The picture is without the scan: {error}",)
-    return replace(scan, image=volume.data[..., 0]), ()
+    return replace(scan, image=volume.data[..., 0]), notices

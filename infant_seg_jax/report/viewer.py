@@ -22,6 +22,7 @@ from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import legible
+from infant_seg_jax.progress import note
 from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
 from infant_seg_jax.report.page import environment, template_text
 from infant_seg_jax.report.slices import gray_window
@@ -156,7 +157,8 @@ def _handler(files: Mapping[str, Served], token: str) -> type[BaseHTTPRequestHan
 
 def _read_labels(path: Path, scan: Volume, schema: LabelSchema) -> Shaped[np.ndarray, "x y z"]:
     label_map = read_label_map(path)
-    check_same_grid(label_map, scan)
+    for notice in check_same_grid(label_map, scan):
+        note(notice)
     return schema.to_classes(label_map.data, path)
 
 

@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from infant_seg_jax.data.volumes import (
     read_image,
     read_images,
     read_label_map,
+    read_mask,
     write_label_map,
     write_volume,
 )
@@ -269,10 +271,39 @@ def test_same_grid_compares_places_and_not_axis_orders(tmp_path):
     assert "0.04 mm" in message and str(stretched) in message and str(scan.path) in message
 
 
+@pytest.mark.parametrize("mm", [0.4, 1.0, 3.0])
+def test_what_another_tool_rounded_is_one_grid_and_said(tmp_path, mm):
+    """The bound is a share of a voxel, whatever the voxel's size and the axes' directions."""
+    affine = affine_of((mm, mm, mm), degrees=(20, -10, 30))
+    scan = read_image(save(tmp_path / "scan.nii", ramp(), affine))
+    path = tmp_path / "mask.nii"
+    for share, told in ((0.0, 0), (0.0005, 0), (0.002, 1), (0.0099, 1), (0.0102, None)):
+        moved = affine.copy()
+        moved[:3, 3] += share * affine[:3, 1]
+        save(path, np.ones(SHAPE, np.uint8), moved)
+        if told is None:
+            assert f"{path} lies up to" in error_of(read_mask, path, scan)
+            continue
+        mask, notices = read_mask(path, scan)
+        assert mask.all() and len(notices) == told
+        for notice in notices:
+            said = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
+            assert said and float(said[1]) == pytest.approx(share * mm, rel=0.02)
+        again = read_images([scan.path, path_of_other(path, moved)], strict=True)
+        assert again.data.shape == (*SHAPE, 2) and len(again.notices) == told
+
+
+def path_of_other(path, affine):
+    """A second modality on that grid."""
+    return save(path.with_name("other.nii"), ramp() + 1, affine)
+
+
 @pytest.mark.parametrize(
     "values, shown",
     [
-        ({(0, 0, 0): np.nan, (2, 3, 4): np.nan}, "2 voxels that are NaN or infinite"),
+        ({(1, 1, 1): np.nan, (1, 2, 3): np.nan}, "2 voxels that are NaN or infinite"),
+        ({(1, 1, 1): np.nan, (0, 0, 0): np.nan}, "1 voxels that are NaN or infinite"),
+        ({(0, 0, 0): np.inf}, "1 voxels that are NaN or infinite"),
         ({(1, 1, 1): -np.inf}, "1 voxels that are NaN or infinite"),
         ({(1, 1, 1): 1e300}, "1 voxels that are NaN or infinite"),
     ],
@@ -285,6 +316,37 @@ def test_voxels_that_are_no_numbers_are_counted(tmp_path, values, shown):
     assert str(tmp_path / "scan.nii") in message and shown in message
     if not np.isfinite(data).all():
         assert shown in error_of(read_label_map, tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "with a slope"])
+def test_nan_around_a_brain_is_background(tmp_path, kind):
+    """Of every region of NaN that reaches the border; a brain may have zeros, too."""
+    brain = np.zeros((9, 10, 8), bool)
+    brain[2:7, 2:9, 2:6] = True
+    brain[4:6, 8, 3:5] = False  # connected to what is around it
+    values = np.where(brain, ramp(brain.shape), 0).astype(np.float64)
+    values[4, 4, 4] = 0
+    stored = np.where(brain, values, np.nan)
+    if kind == "with a slope":
+        image = nib.Nifti1Image(stored / 2, affine_of(), dtype="float32")
+        image.header.set_slope_inter(2, 0)
+        path = tmp_path / "nan.nii"
+        nib.save(image, path)
+    else:
+        path = save(tmp_path / "nan.nii", stored.astype(kind))
+    found = read_image(path)
+    np.testing.assert_array_equal(found.data[..., 0], values)
+    (notice,) = found.notices
+    assert notice == (
+        f"{path} is NaN in {1 - brain.mean():.1%} of its voxels, which are taken for background."
+    )
+    scan = read_image(save(tmp_path / "scan.nii", ramp(brain.shape)))
+    label_map = read_label_map(path)
+    np.testing.assert_array_equal(label_map.data, values)
+    assert label_map.notices == (notice,)
+    mask, said = read_mask(path, scan)
+    np.testing.assert_array_equal(mask, values != 0)
+    assert said == (notice,)
 
 
 @pytest.mark.parametrize("value, shown", [(0, "is empty: every voxel is 0"), (7, "voxel is 7")])

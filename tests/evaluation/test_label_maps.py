@@ -91,6 +91,47 @@ def test_says_who_is_in_one_folder_only(tmp_path: Path) -> None:
     assert found.only_true == {"d": truth / "d_seg.nii"}
 
 
+def test_runs_of_a_session_are_paired_by_their_names(tmp_path: Path) -> None:
+    ours, theirs = "sub-{}_desc-infantseg_dseg.nii.gz", "sub-{}_dseg.nii"
+    prediction = touch(
+        tmp_path / "p",
+        *(ours.format(name) for name in ("1_run-1", "1_run-2", "1_run-3", "2_acq-a", "3_run-1")),
+        *(ours.format(name) for name in ("4_acq-a_run-1", "4_acq-a_run-2", "5_run-1", "5_run-2")),
+        *(ours.format(name) for name in ("6_acq-a", "7")),
+    )
+    truth = touch(
+        tmp_path / "t",
+        *(theirs.format(name) for name in ("1_run-01", "1_run-02", "1_run-04", "2", "3_run-2")),
+        *(theirs.format(name) for name in ("4_run-1", "4_run-2", "5", "6_acq-b", "6_acq-a_rec-x")),
+        *(theirs.format(name) for name in ("7",)),
+    )
+    found = find_pairs(prediction, truth)
+    assert {
+        name: tuple(path.name.split("_d")[0] for path in pair) for name, pair in found.pairs.items()
+    } == {
+        "sub-1_run-1": ("sub-1_run-1", "sub-1_run-01"),
+        "sub-1_run-2": ("sub-1_run-2", "sub-1_run-02"),
+        "sub-2": ("sub-2_acq-a", "sub-2"),
+        "sub-4_run-1": ("sub-4_acq-a_run-1", "sub-4_run-1"),
+        "sub-4_run-2": ("sub-4_acq-a_run-2", "sub-4_run-2"),
+        "sub-6_acq-a_rec-x": ("sub-6_acq-a", "sub-6_acq-a_rec-x"),
+        "sub-7": ("sub-7", "sub-7"),
+    }
+    assert list(found.only_predicted) == ["sub-1_run-3", "sub-3"]
+    assert list(found.only_true) == ["sub-1_run-4", "sub-3", "sub-6_acq-b"]
+    (sentence,) = found.unclear.values()
+    assert list(found.unclear) == ["sub-5"] and "sub-5_run-1_d" in sentence
+
+
+def test_one_subject_that_is_unclear_fails_alone(folders: tuple[Path, Path], capsys) -> None:
+    prediction, truth = folders
+    save(prediction / "case_1_seg.nii.gz", label_map(1))
+    found = measure_label_maps(prediction, truth)
+    assert list(found.scores.subjects) == ["case_0", "case_2"]
+    assert list(found.failures) == ["case_1"]
+    assert found.failures["case_1"] in capsys.readouterr().err
+
+
 def test_what_cannot_be_paired_is_an_error(tmp_path: Path) -> None:
     one = touch(tmp_path / "one", "a_dseg.nii")
     with pytest.raises(InputError, match="There is no file or folder .*nowhere"):

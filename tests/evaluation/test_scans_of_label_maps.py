@@ -29,6 +29,16 @@ def test_scans_are_paired_by_name_and_label_maps_are_none(tmp_path: Path) -> Non
     }
 
 
+def test_runs_have_their_own_scans(tmp_path: Path) -> None:
+    names = ("sub-1_run-1_T1w.nii", "sub-1_run-2_T1w.nii", "sub-1_run-2_T2w.nii", "sub-2_T1w.nii")
+    folder = touch(tmp_path / "scans", *names)
+    assert find_scans(folder, ["sub-1_run-1", "sub-1_run-2", "sub-1_run-3", "sub-2_run-1"]) == {
+        "sub-1_run-1": folder / "sub-1_run-1_T1w.nii",
+        "sub-1_run-2": folder / "sub-1_run-2_T1w.nii",
+        "sub-2_run-1": folder / "sub-2_T1w.nii",
+    }
+
+
 def test_a_name_that_says_of_nobody_is_its_first_word(tmp_path: Path) -> None:
     folder = touch(tmp_path / "scans", "scan_T1.nii.gz")
     assert find_scans(folder, ["scan"]) == {"scan": folder / "scan_T1.nii.gz"}

@@ -1,6 +1,8 @@
 """Which scans are found in BIDS trees, and what their label maps are called."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -9,8 +11,15 @@ import pytest
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
+from infant_seg_jax.labelling.inputs import find_inputs
 from infant_seg_jax.labelling.scans import Inputs
 from tests.data.sources.trees import touch
+
+
+def find(folder: Path, *arguments: Any, **named: Any) -> Inputs:
+    tree = bids_tree(folder)
+    assert tree is not None
+    return find_bids(tree, *arguments, **named)
 
 
 def label_maps(inputs: Inputs, output: Path) -> dict[str, list[str]]:
@@ -23,8 +32,9 @@ def label_maps(inputs: Inputs, output: Path) -> dict[str, list[str]]:
 def test_a_tree_is_known_by_its_layout_or_its_description(tmp_path: Path) -> None:
     touch(tmp_path, "a/sub-1/anat/sub-1_T1w.nii", "b/rawdata/sub-1/ses-2/anat/x", "c/sub-1/x.nii")
     touch(tmp_path, "d/dataset_description.json", "file.nii")
-    assert bids_tree(tmp_path / "a") == tmp_path / "a"
-    assert bids_tree(tmp_path / "b") == tmp_path / "b" / "rawdata"
+    for name, where in (("a", "a"), ("b", "b/rawdata")):
+        tree = bids_tree(tmp_path / name)
+        assert tree is not None and tree.folder == tmp_path / where and len(tree.sessions) == 1
     assert bids_tree(tmp_path / "c") is None
     assert bids_tree(tmp_path / "file.nii") is None
     with pytest.raises(InputError, match="d holds no BIDS session, expected sub-X/ses-Y/anat"):
@@ -35,7 +45,7 @@ def test_label_maps_are_named_as_derivatives(tmp_path: Path) -> None:
     tree, out = tmp_path / "raw", tmp_path / "out"
     touch(tree, "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii")
     touch(tree, *(f"sub-03/anat/sub-03_acq-mp_run-{i}_desc-preproc_T1w.nii.gz" for i in (1, 2)))
-    inputs = find_bids(tree, out, ["T1w"])
+    inputs = find(tree, out, ["T1w"])
     assert label_maps(inputs, out) == {
         "sub-01/ses-a/anat/sub-01_ses-a_desc-infantseg_dseg.nii.gz": ["sub-01_ses-a_T1w.nii.gz"],
         "sub-02/anat/sub-02_desc-infantseg_dseg.nii.gz": ["sub-02_T1w.nii"],
@@ -52,10 +62,58 @@ def test_label_maps_are_named_as_derivatives(tmp_path: Path) -> None:
     assert inputs.scans[0].sidecar.name == "sub-01_ses-a_desc-infantseg_dseg.json"
 
 
+@pytest.mark.parametrize("where", ["tree", "rawdata"])
+def test_a_part_of_a_tree_is_the_tree_with_these_sessions(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, out = tmp_path / where, tmp_path / "out"
+    for session in ("sub-1_ses-a", "sub-1_ses-b", "sub-2_ses-a"):
+        folder = session.replace("_", "/")
+        touch(tree, *(f"{folder}/anat/{session}_{name}.nii.gz" for name in ("T1w", "FLAIR")))
+        touch(tree, f"{folder}/fmap/{session}_magnitude1.nii.gz")
+    touch(tree, "sub-3/anat/sub-3_T1w.nii", "sub-3/func/sub-3_task-rest_sbref.nii")
+    every = label_maps(find(tree, out, ["T1w"]), out)
+    for parts, sessions in (
+        (["sub-1"], ["sub-1/ses-a", "sub-1/ses-b"]),
+        (["sub-1/ses-b"], ["sub-1/ses-b"]),
+        (["sub-1/ses-b/anat"], ["sub-1/ses-b"]),
+        (["sub-3"], ["sub-3"]),
+        (["sub-3/anat/", "sub-1/ses-a"], ["sub-3", "sub-1/ses-a"]),
+        (["sub-1", "sub-1/ses-a", "../" + where], ["sub-1", "sub-2", "sub-3"]),
+    ):
+        for before in (f"{tree}/", ""):
+            monkeypatch.chdir(tree)
+            found = find_inputs([before + part for part in parts], out, ["T1w"])
+            assert label_maps(found, out) == {
+                name: images
+                for name, images in every.items()
+                if name.startswith(tuple(f"{session}/" for session in sessions))
+            }
+            assert found.dataset is not None and os.path.samefile(found.dataset, tree)
+    monkeypatch.chdir(tree / "sub-1")
+    assert label_maps(find_inputs(["."], out, ["T1w"]), out).keys() == {
+        f"sub-1/ses-{name}/anat/sub-1_ses-{name}_desc-infantseg_dseg.nii.gz" for name in "ab"
+    }
+
+
+def test_a_folder_with_the_name_of_a_subject_alone_is_none_of_a_tree(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1/anat/T1.nii", "sub-2/sub-2_T1w.nii", "ses-1/anat/sub-1_ses-1_T1w.nii")
+    for name in ("sub-1", "sub-2", "ses-1"):
+        assert bids_tree(tmp_path / name) is None
+
+
+def test_parts_of_two_trees_are_refused(tmp_path: Path) -> None:
+    for tree in ("a", "b"):
+        touch(tmp_path, f"{tree}/sub-1/anat/sub-1_T1w.nii", f"{tree}/sub-2/anat/sub-2_T1w.nii")
+    both = [str(tmp_path / "a" / "sub-1"), str(tmp_path / "b" / "sub-2")]
+    with pytest.raises(InputError, match="expected one tree, or parts of one, for one derivative"):
+        find_inputs(both, tmp_path / "out", ["T1w"])
+
+
 def test_the_network_chooses_the_modality(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-1/anat/sub-1_{name}.nii" for name in ("T1w", "T2w", "FLAIR", "dseg")))
     for modality, suffix in (("T1w", "T1w"), ("T2w", "T2w"), ("t2", "T2w"), ("flair", "FLAIR")):
-        (scan,) = find_bids(tmp_path, tmp_path / "out", [modality]).scans
+        (scan,) = find(tmp_path, tmp_path / "out", [modality]).scans
         assert scan.images == (tmp_path / f"sub-1/anat/sub-1_{suffix}.nii",)
         assert scan.notices == ()
 
@@ -65,7 +123,7 @@ def test_a_session_without_the_modality_is_labelled_and_flagged(tmp_path: Path) 
     touch(
         tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii"
     )
-    inputs = find_bids(tmp_path, out, ["T1w"])
+    inputs = find(tmp_path, out, ["T1w"])
     assert len(inputs.scans) == 2
     (notice,) = inputs.scans[1].notices
     assert notice.endswith(
@@ -73,11 +131,11 @@ def test_a_session_without_the_modality_is_labelled_and_flagged(tmp_path: Path) 
     )
     assert inputs.notices == ("1 of 3 sessions have no T1w and are left out: sub-3.",)
 
-    strict = find_bids(tmp_path, out, ["T1w"], ["T1w"])
+    strict = find(tmp_path, out, ["T1w"], ["T1w"])
     assert [scan.images[0].name for scan in strict.scans] == ["sub-1_T1w.nii"]
     assert strict.notices == ("2 of 3 sessions have no T1w and are left out: sub-2, sub-3.",)
 
-    (other,) = find_bids(tmp_path, out, ["T1w"], ["T2w"]).scans
+    (other,) = find(tmp_path, out, ["T1w"], ["T2w"]).scans
     assert other.images[0].name == "sub-2_T2w.nii" and len(other.notices) == 1
 
 
@@ -90,7 +148,7 @@ def test_several_modalities_go_together_by_their_names(tmp_path: Path) -> None:
         *("sub-3/anat/sub-3_T1w.nii", "sub-4/anat/sub-4_run-1_T1w.nii"),
         *("sub-4/anat/sub-4_run-2_T1w.nii", "sub-4/anat/sub-4_T2w.nii"),
     )
-    inputs = find_bids(tmp_path, out, ["T2w", "T1w"])
+    inputs = find(tmp_path, out, ["T2w", "T1w"])
     assert label_maps(inputs, out) == {
         "sub-1/anat/sub-1_desc-infantseg_dseg.nii.gz": [
             "sub-1_acq-y_T2w.nii",
@@ -115,20 +173,20 @@ def test_masks_come_from_a_derivative_or_by_name(tmp_path: Path) -> None:
     brain = "derivatives/bet/sub-1/anat/sub-1_desc-brain_mask.nii.gz"
     touch(tmp_path, brain)
     for where in ("derivatives/bet", "derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz"):
-        inputs = find_bids(tmp_path, tmp_path / "out", ["T1w"], masks=where)
+        inputs = find(tmp_path, tmp_path / "out", ["T1w"], masks=where)
         (scan,) = inputs.scans
         assert scan.mask == tmp_path / brain
         (failure,) = inputs.failures
         assert f"sub-2_T1w.nii has no brain mask by --mask={where}" in failure
-    one, two = find_bids(tmp_path, tmp_path / "out", ["T1w"], masks="m/{}_brain.nii").scans
+    one, two = find(tmp_path, tmp_path / "out", ["T1w"], masks="m/{}_brain.nii").scans
     assert (one.mask, two.mask) == (Path("m/sub-1_T1w_brain.nii"), Path("m/sub-2_T1w_brain.nii"))
     with pytest.raises(InputError, match="for --mask, below the dataset or absolute"):
-        find_bids(tmp_path, tmp_path / "out", ["T1w"], masks="derivatives/nowhere")
+        find(tmp_path, tmp_path / "out", ["T1w"], masks="derivatives/nowhere")
 
 
 def test_what_cannot_be_labelled_is_told(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-1/anat/sub-1_desc-{name}_T1w.nii" for name in ("a", "b")))
-    inputs = find_bids(tmp_path, tmp_path / "out", ["T1w"])
+    inputs = find(tmp_path, tmp_path / "out", ["T1w"])
     assert len(inputs.scans) == 1
     (failure,) = inputs.failures
     assert "sub-1_desc-b_T1w.nii would become" in failure and "sub-1_desc-a_T1w.nii" in failure
@@ -138,11 +196,11 @@ def test_what_cannot_be_labelled_is_told(tmp_path: Path) -> None:
         (["T1w"], ["T1w", "T2w"], "--modalities names 2 image"),
     ):
         with pytest.raises(InputError, match=expected):
-            find_bids(tmp_path, tmp_path / "out", modalities, chosen)
+            find(tmp_path, tmp_path / "out", modalities, chosen)
 
 
 def test_the_real_tree_has_ten_scans(real_data: Path, tmp_path: Path) -> None:
-    inputs = find_bids(real_data / "infant_bids", tmp_path, ["T1w"])
+    inputs = find(real_data / "infant_bids", tmp_path, ["T1w"])
     assert len(inputs.scans) == 10 and not inputs.failures
     assert [scan.prefix for scan in inputs.scans if scan.notices] == ["sub-0009_ses-V01"]
 
@@ -151,12 +209,12 @@ def test_a_network_of_any_modality_takes_t1w_or_else_t2w(tmp_path: Path) -> None
     out = tmp_path / "out"
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T2w.nii")
     touch(tmp_path, "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii")
-    inputs = find_bids(tmp_path, out, [ANY_MODALITY])
+    inputs = find(tmp_path, out, [ANY_MODALITY])
     assert [scan.images[0].name for scan in inputs.scans] == ["sub-1_T1w.nii", "sub-2_T2w.nii"]
     assert [scan.notices for scan in inputs.scans] == [(), ()]
     assert inputs.notices == ("1 of 3 sessions have no T1w or T2w and are left out: sub-3.",)
 
-    chosen = find_bids(tmp_path, out, [ANY_MODALITY], ["PDw"])
+    chosen = find(tmp_path, out, [ANY_MODALITY], ["PDw"])
     assert [(scan.images[0].name, scan.notices) for scan in chosen.scans] == [("sub-3_PDw.nii", ())]
 
 
@@ -176,9 +234,11 @@ def test_a_network_of_any_modality_takes_both_where_they_are_on_one_grid(tmp_pat
     write("sub-2_T2w", shift=0.1)
     write("sub-3_T2w", shape=(4, 5, 7))
     write("sub-4_run-2_T2w")
+    known = bids_tree(tree)
+    assert known is not None
     found = {
         scan.label_map.name: [image.name for image in scan.images]
-        for scan in find_bids(tree, out, [ANY_MODALITY]).scans
+        for scan in find_bids(known, out, [ANY_MODALITY]).scans
     }
     assert found == {
         "sub-1_desc-infantseg_dseg.nii.gz": [
@@ -193,7 +253,7 @@ def test_a_network_of_any_modality_takes_both_where_they_are_on_one_grid(tmp_pat
             "sub-4_run-2_T2w.nii.gz",
         ],
     }
-    chosen = find_bids(tree, out, [ANY_MODALITY], ["T2w", "T1w"]).scans
+    chosen = find_bids(known, out, [ANY_MODALITY], ["T2w", "T1w"]).scans
     assert {len(scan.images) for scan in chosen} == {2} and len(chosen) == 4
-    alone = find_bids(tree, out, [ANY_MODALITY], ["T2w"]).scans
+    alone = find_bids(known, out, [ANY_MODALITY], ["T2w"]).scans
     assert {len(scan.images) for scan in alone} == {1} and len(alone) == 4

@@ -192,6 +192,34 @@ def test_a_scan_that_has_changed_is_labelled_again(scans, tmp_path):
     np.testing.assert_array_equal(load(out / "b_dseg.nii.gz").dataobj, classes_of(ramp() + 7))
 
 
+@pytest.mark.parametrize("name", ["b_dseg.nii.gz", "b_label-WM_probseg.nii.gz"])
+def test_a_damaged_map_is_made_again_and_a_corrected_one_is_not(scans, tmp_path, name):
+    out, labels = tmp_path / "out", labeller(probabilities="uint8")
+    label(scans, out, labels)
+    corrected = np.asarray(load(out / "a_dseg.nii.gz").dataobj).copy()
+    corrected[0, 0, 0] = 3 - corrected[0, 0, 0]
+    affine = load(out / "a_dseg.nii.gz").affine
+    save(out / "a_dseg.nii.gz", corrected, affine)
+    whole = (out / name).read_bytes()
+    half = len(whole) // 2
+    flipped = whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :]
+    for damaged in (whole[:half], flipped, b"", None):
+        if damaged is None:
+            if name == "b_dseg.nii.gz":
+                continue  # which is one that is not finished
+            (out / name).unlink()
+        else:
+            (out / name).write_bytes(damaged)
+        outcomes = label(scans, out, labels)
+        assert whats(outcomes) == ["skipped", "written", "skipped"]
+        (notice,) = outcomes[1].notices
+        assert notice == (
+            f"{scans / 'b.nii.gz'} has a map that is damaged, {name}, and is labelled again."
+        )
+        assert (out / name).read_bytes() == whole
+    np.testing.assert_array_equal(load(out / "a_dseg.nii.gz").dataobj, corrected)
+
+
 def refusal(inputs: Path, output: Path, labels=None) -> str:
     with pytest.raises(InputError) as caught:
         label(inputs, output, labels)

@@ -5,6 +5,7 @@ entities and a suffix, `sub-01_ses-02_desc-brain_mask.nii.gz`, in the folder of 
 `sub-01/ses-02/anat`, or of its subject where there are no sessions, `sub-01/anat`.
 """
 
+import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,16 +69,20 @@ class Session:
         return parse_files(self.folder.glob("anat/sub-*"))
 
 
-def find_sessions(tree: Path) -> tuple[Session, ...]:
-    """The sessions right below `tree` that have an `anat` folder, by participant and name."""
+def find_sessions(tree: Path, participant: str = "", name: str = "") -> tuple[Session, ...]:
+    """The sessions right below `tree` that have an `anat` folder, by participant and name.
+
+    Of one participant, as in `sub-01`, if that is given, and of one name, as in `ses-02`.
+    """
+    subjects, sessions = glob.escape(participant) or "sub-*", glob.escape(name) or "ses-*"
     found = [
         Session(subject.name, "", subject)
-        for subject in tree.glob("sub-*")
-        if (subject / "anat").is_dir()
+        for subject in tree.glob(subjects)
+        if (subject / "anat").is_dir() and not name
     ]
     found += [
         Session(folder.parent.name, folder.name, folder)
-        for folder in tree.glob("sub-*/ses-*")
+        for folder in tree.glob(f"{subjects}/{sessions}")
         if (folder / "anat").is_dir()
     ]
     return tuple(sorted(found, key=lambda session: (session.participant, session.name)))

@@ -125,10 +125,11 @@ def _misfit(report: FileReport, outline: LabelMap, scans: Sequence[Examined]) ->
     nearest = max(_shared(report.path, scan.path) for scan, _ in scans)
     scans = [one for one in scans if _shared(report.path, one[0].path) == nearest]
     apart: list[str] = []
+    notices: list[str] = []
     inside: dict[Path, float] = {}
     for scan, foreground in scans:
         try:
-            check_same_grid(outline, foreground)
+            notices += check_same_grid(outline, foreground)
         except InputError as error:
             apart.append(str(error))
             continue
@@ -138,7 +139,7 @@ def _misfit(report: FileReport, outline: LabelMap, scans: Sequence[Examined]) ->
         return [Remark("grid", f"The {report.kind} does not match its scan: {apart[0]}")]
     best = max(inside, key=inside.__getitem__)
     if inside[best] >= _LEAST_INSIDE:
-        return []
+        return [Remark("grid", notice) for notice in notices]
     sentence = (
         f"{report.path} has {inside[best]:.0%} of its {report.kind} inside the outline of {best}, "
         f"expected {_LEAST_INSIDE:.0%} at least: is it flipped, shifted or someone else's?"
