@@ -117,12 +117,6 @@ def _with_underscores(argument: str) -> str:
     return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
-def _with_expanded_config(argument: str) -> str:
-    """`--config=~/mine.py` with the home folder, for the flag is not one of ours."""
-    flag, equals, value = argument.partition("=")
-    return f"{flag}={expand(value)}" if flag == "--config" and equals else argument
-
-
 def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
     wanted = getattr(command, "ARGUMENTS", "")
 
@@ -134,7 +128,6 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             check_overrides(argv)
             command.define_flags(values)
             _define_quiet(values)
-            argv = [_with_expanded_config(argument) for argument in argv]
             arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
@@ -142,6 +135,8 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
         except InputError as error:
             _fail(str(error), USAGE_STATUS)
         except flags.Error as error:
+            if isinstance(error.__context__, InputError):  # A flag's own sentence says it all.
+                _fail(str(error.__context__), USAGE_STATUS)
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
             said = f"{', '.join(missing)} must be given" if missing else str(error)
             _fail(f"{said}; see `{argv[0]} --help`.", USAGE_STATUS)

@@ -26,6 +26,7 @@ from infant_seg_jax.store.loading import read_start
 from infant_seg_jax.store.run_folder import read_metrics, start_run
 from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training import transfer
+from infant_seg_jax.training.architecture import with_architecture
 from infant_seg_jax.training.calibration import calibrate
 from infant_seg_jax.training.examples import example_names, make_batch, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
@@ -62,8 +63,10 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
         InputError: the config, the data or a checkpoint cannot be used, another process trains in
             the folder, or the loss is not finite.
     """
-    check_config(config)
     workdir = Path(workdir)
+    resuming = checkpoints.exist(workdir)
+    config, changed = with_architecture(config, workdir, resuming=resuming)
+    check_config(config)
     prepared = open_prepared(Path(config.data.path))
     rendering = config.rendering
     anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
@@ -72,7 +75,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     devices = choose_devices(config.parallel, config.patch.batch_size)
     if jax.process_index() == 0:
         note_slow_convolutions()
-    resuming = checkpoints.exist(workdir)
+    if changed and not resuming:
+        _say(changed)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
     state, starts = _first_state(config, len(prepared.modalities), load=not resuming)
