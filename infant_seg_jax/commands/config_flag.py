@@ -1,5 +1,7 @@
 """The flag --config: a config by its name or its path, and --config.KEY=VALUE."""
 
+from typing import Any, cast
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -20,8 +22,8 @@ def define_config(values: flags.FlagValues, help: str, *, required: bool = False
 
 def config_of(values: flags.FlagValues) -> Config:
     """The config; one whose architecture the flags choose keeps it, whatever it starts from."""
-    config = values.config
-    given = values["config"].override_values
+    config, flag = values.config, cast(Any, values["config"])
+    given = flag.override_values
     keys = {f"model.{key}" for keys in ARCHITECTURE.values() for key in keys}
     if "init.architecture" not in given and keys & given.keys():
         config.init.architecture = OF_CONFIG

@@ -216,17 +216,17 @@ def _schema(values: flags.FlagValues) -> "LabelSchema | None":
 
 
 def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":
-    from dataclasses import replace
+    from infant_seg_jax.store.loading import open_predictors
 
-    from infant_seg_jax.store.loading import open_predictor
-
-    changes = {"mirror": values.mirror, "max_memory": max_memory}
-    given = {name: values[name].value for name in ("overlap", "refine")}
-    changes |= {name: value for name, value in given.items() if value is not None}
-    return [
-        replace(open_predictor(Path(path), values.which, values.weights), **changes)
-        for path in values.checkpoint
-    ]
+    return open_predictors(
+        values.checkpoint,
+        values.which,
+        values.weights,
+        mirror=values.mirror,
+        max_memory=max_memory,
+        overlap=values.overlap,
+        refine=values.refine,
+    )
 
 
 def _labeller(

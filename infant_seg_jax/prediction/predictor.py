@@ -14,7 +14,7 @@ from infant_seg_jax.compilation import has_onednn
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
-from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.volumes import Volume
@@ -141,8 +141,10 @@ class Predictor:
             of: what it is called in errors: its scan.
 
         Raises:
-            InputError: the network's numbers overflow, so that its probabilities are none.
+            InputError: it is no array of such axes, or the network's numbers overflow, so that its
+                probabilities are none.
         """
+        self._check_image(image)
         model, (x, y, z, channels) = self.model, image.shape
         windows = WindowPlan(self.window, self.overlap, self.batch_size)
         # The maps of the scan stay while its mirror image is predicted.
@@ -176,6 +178,15 @@ class Predictor:
         """
         return segment_with((self,), volume, mask)
 
+    def _check_image(self, image: object) -> None:
+        channels = len(self.expects.modalities)
+        found = f"of shape {times(image.shape)}" if isinstance(image, np.ndarray) else _kind(image)
+        if not isinstance(image, np.ndarray) or image.ndim != 4 or image.shape[-1] != channels:
+            raise InputError(
+                f"The image is {found}, expected a prepared array of three axes and a last one of "
+                f"{channels} ({', '.join(self.expects.modalities)}): for a scan, use segment()."
+            )
+
     def _notices(self, first: Plan, last: Plan) -> tuple[str, ...]:
         """What became of the plan to predict the whole volume at once, a sentence each."""
         found = []
@@ -206,6 +217,11 @@ def segment_with(
     Raises:
         InputError: as `Predictor.segment`.
     """
+    if not isinstance(volume, Volume):
+        raise InputError(
+            f"The scan is {_kind(volume)}, expected a Volume, as read_image makes one of a file: "
+            "infant_seg_jax.load() opens a model that takes paths, images and arrays, too."
+        )
     expects, channels = predictors[0].expects, volume.data.shape[-1]
     one_by_one = expects.modalities == (ANY_MODALITY,)
     if not one_by_one and channels != len(expects.modalities):
@@ -246,6 +262,10 @@ def segment_with(
         total,
         placement,
     )
+
+
+def _kind(value: object) -> str:
+    return f"of the type {type(value).__name__}"
 
 
 def _mismatches(

@@ -1,7 +1,7 @@
 """A trained network from wherever it lies: a run folder, a model folder, or this package."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -56,6 +56,18 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
     model = open_model(path, which, weights)
     found = Predictor.from_config(model.config, model.variables, model.expects, model.reference)
     return replace(found, name=str(path))
+
+
+def open_predictors(
+    paths: Sequence[Path | str], which: str = BEST, weights: str | None = None, **changes: Any
+) -> list[Predictor]:
+    """As `open_predictor`, of several folders, with other fields; of those that are None, its own.
+
+    Raises:
+        InputError: as `open_model`.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    return [replace(open_predictor(Path(path), which, weights), **given) for path in paths]
 
 
 def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Model:
