@@ -19,6 +19,8 @@ from infant_seg_jax.paths import define_path
 
 _PICTURES = (".png", ".pdf", ".svg")
 
+MEANT = ("data", "output")
+
 
 def define_flags(values: flags.FlagValues) -> None:
     define_path("data", None, "A prepared set.", required=True, flag_values=values)

@@ -13,6 +13,8 @@ from absl import flags
 
 from infant_seg_jax.paths import define_path
 
+MEANT = ("output",)
+
 
 def define_flags(values: flags.FlagValues) -> None:
     define_path("output", "demo", "A new folder for everything.", flag_values=values)

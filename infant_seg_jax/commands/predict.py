@@ -5,6 +5,8 @@ affine and orientation. tissue_volumes.tsv has the volume of each tissue in ml a
 network is, dseg.tsv what the values mean, and a JSON beside each label map how it was made.
 
     infant-seg predict --input=scan.nii.gz --output=labels
+    infant-seg predict --input=scan.nii.gz --output=labels.nii.gz
+    infant-seg predict --input=@scans.txt --output=labels
     infant-seg predict --checkpoint=runs/infant --input=scans --output=labels --mirror
     infant-seg predict --checkpoint=runs/infant --input=bids --output=bids/derivatives/infantseg
     infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=labels
@@ -20,7 +22,8 @@ it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. A BIDS tree bec
 derivative: sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
 
 When the same command is run again, it goes on with what is not finished. A scan that cannot be
-labelled stops no other; the exit status is 1 if there was one.
+labelled stops no other; the exit status is 1 if there was one. Where OUTPUT is a file, it and its
+JSON are all that is written.
 """
 
 import re
@@ -40,13 +43,15 @@ from tqdm import tqdm
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path
-from infant_seg_jax.progress import note, progress, say
+from infant_seg_jax.progress import detailed, note, progress, say
 
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import LabelSchema
     from infant_seg_jax.labelling.labelling import Labeller, Outcome
     from infant_seg_jax.labelling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
+
+MEANT = ("input", "output")
 
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
@@ -69,12 +74,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "input",
         None,
         "A scan, a folder of scans, nnU-Net's imagesTs or a BIDS tree; may be repeated, but for a "
-        "tree. The modalities of one subject are joined by commas.",
+        "tree. The modalities of one subject are joined by commas. @FILE stands for what a text or "
+        "CSV file lists: a scan on each line, its modalities in columns.",
         required=True,
         repeated=True,
         flag_values=values,
     )
-    define_path("output", None, "The folder for the label maps.", required=True, flag_values=values)
+    define_path(
+        "output",
+        None,
+        "The folder for the label maps; or, of one scan, the label map, as labels.nii.gz.",
+        required=True,
+        flag_values=values,
+    )
     define_path(
         "mask",
         "",
@@ -168,29 +180,32 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "report",
         True,
-        "Draw OUTPUT/report.html, a page of slices, volumes and warnings.",
+        "Draw OUTPUT/report.html, a page of slices, volumes and warnings, if OUTPUT is a folder.",
         flag_values=values,
     )
 
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import note_slow_convolutions, use_compilation_cache
+    from infant_seg_jax.labelling.input_lists import expand_lists
     from infant_seg_jax.labelling.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
     schema = _schema(values)
-    check_inputs(values.input)
+    named = expand_lists(values.input)
+    check_inputs(named)
     use_compilation_cache()
     note_slow_convolutions()
     predictors = _predictors(values, max_memory)
     output = Path(values.output)
     modalities = predictors[0].expects.modalities
-    inputs = find_inputs(values.input, output, modalities, values.modalities, values.mask)
+    inputs = find_inputs(named, output, modalities, values.modalities, values.mask)
     for sentence in (*inputs.notices, *inputs.failures):
         say(sentence)
     labeller = _labeller(values, predictors, schema)
+    detailed.set(len(inputs.scans) == 1)
     with _stopped_by_sigterm():
-        _label(labeller, inputs, output, values.report)
+        _label(labeller, inputs, output, values.report and not inputs.is_one_file)
 
 
 def parse_bytes(text: str) -> int:
@@ -293,11 +308,13 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
     failed = [outcome.scan.prefix for outcome in outcomes if outcome.failed]
     failures, total = len(failed) + len(inputs.failures), len(outcomes) + len(inputs.failures)
     written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
+    there = written + skipped > 0
+    where = f"; volumes in {output / 'tissue_volumes.tsv'}"
     say(
-        f"{written} written, {skipped} skipped since they were finished, {failures} failed; "
-        f"volumes in {output / 'tissue_volumes.tsv'}."
+        f"{written} written, {skipped} skipped since they were finished, {failures} failed"
+        f"{where * (there and not inputs.is_one_file)}."
     )
-    if report:
+    if report and there:
         import_module(_REPORT).tell_report([output])
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""

@@ -28,6 +28,8 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path, expand, split_at_commas
 from infant_seg_jax.progress import say
 
+MEANT = ("input", "output")
+
 
 def define_flags(values: flags.FlagValues) -> None:
     defaults = Preparation()

@@ -16,6 +16,8 @@ from absl import flags
 from infant_seg_jax.commands.config_flag import NAMES, config_of, define_config
 from infant_seg_jax.paths import define_path
 
+MEANT = ("config", "workdir")
+
 
 def define_config_and_workdir(values: flags.FlagValues) -> None:
     """The two flags of everything that trains."""

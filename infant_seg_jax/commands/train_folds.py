@@ -15,6 +15,8 @@ from absl import flags
 from infant_seg_jax.commands.config_flag import config_of
 from infant_seg_jax.commands.train import define_config_and_workdir
 
+MEANT = ("config", "workdir")
+
 
 def define_flags(values: flags.FlagValues) -> None:
     define_config_and_workdir(values)

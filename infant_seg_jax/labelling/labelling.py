@@ -40,6 +40,7 @@ from infant_seg_jax.labelling.tissue_volumes import (
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.islands import remove_islands
 from infant_seg_jax.prediction.segmentation import Segmentation
+from infant_seg_jax.progress import stage
 
 Segment = Callable[[Volume, Bool[np.ndarray, "x y z"] | None], Segmentation]
 
@@ -95,7 +96,7 @@ class Labeller:
     overwrite: bool = False
 
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
-        """Label scans, and keep the table of volumes in `output` up to date.
+        """Label scans, and keep the table of volumes in `output` up to date, if it is a folder.
 
         A scan is skipped if its label map is there and was made by the same networks and settings
         of the same files. Files appear whole, the label map last; whatever stops this, what is
@@ -107,12 +108,15 @@ class Labeller:
         """
         if not self.overwrite:
             check_repeatable(inputs.scans, self.models, self.settings)
-        start_output(output, inputs.dataset, self.settings.label_ids, overwrite=self.overwrite)
+        if not inputs.is_one_file:
+            start_output(output, inputs.dataset, self.settings.label_ids, overwrite=self.overwrite)
+        for scan in inputs.scans:
+            stage(f"Reading {' and '.join(map(str, scan.images))}.")
         try:
             stages = overlapped(
                 inputs.scans,
                 lambda scan: self._read(scan, inputs.dataset),
-                lambda scan, loaded: self._segment(loaded),
+                self._segment,
                 lambda scan, found: self._write(scan, found, inputs.dataset),
             )
             with closing(stages):
@@ -122,7 +126,8 @@ class Labeller:
                     else:
                         yield Outcome(scan, _sentence(scan, outcome), {})
         finally:
-            write_table(output)
+            if not inputs.is_one_file:
+                write_table(output)
 
     def _read(self, scan: Scan, dataset: Path | None) -> "_Loaded | None":
         """A scan as read; None if its label map is finished."""
@@ -138,11 +143,12 @@ class Labeller:
         mask = read_mask(scan.mask, volume) if scan.mask else None
         return _Loaded(replace(volume, notices=(*notices, *volume.notices)), mask, sums)
 
-    def _segment(self, loaded: "_Loaded | None") -> "_Found | None":
+    def _segment(self, scan: Scan, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:
             return None
         volume = loaded.volume
         segmentation = self.segment(volume, loaded.mask)
+        stage(f"Writing {scan.label_map}.")
         return _Found(
             segmentation.label_map,
             segmentation.probability if self.settings.probabilities else None,

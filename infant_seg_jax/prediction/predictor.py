@@ -37,6 +37,7 @@ from infant_seg_jax.prediction.segmentation import (
     most_probable,
     whole_label_map,
 )
+from infant_seg_jax.progress import stage
 
 _SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
 _ADVICE = {
@@ -230,6 +231,7 @@ def segment_with(
             f"{len(expects.modalities)} ({', '.join(expects.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, expects.preparation, mask)
+    stage(f"Network: {times(prepared.image.shape[:3])} voxels.")
     total: Float32[np.ndarray, "x y z k"] | None = None
     agreements, unusual, notices = [], [], list(prepared.notices)
     images = np.split(prepared.image, channels, axis=-1) if one_by_one else [prepared.image]
@@ -246,6 +248,7 @@ def segment_with(
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
+        stage("Intensity-based refinement.")
         total, placement = refine_scan(total, prepared, volume), placement.of_crop()
         label_map = uncrop(most_probable(total), prepared.box, volume.shape)
     else:

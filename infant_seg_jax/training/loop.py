@@ -128,10 +128,16 @@ class _Run:
         ):
             if self._has_converged():
                 return state
+            if first < config.steps:
+                _say("Compiling the training step, which may take two minutes.")
             for step, batch in enumerate(batches, start=first + 1):
                 state, metrics = step_function(state, batch)
                 self.losses.append((step, metrics["loss"]))
-                bar.update()
+                if step == first + 1:
+                    bar.count_untimed()
+                    _say("Compiled; training.")
+                else:
+                    bar.update()
                 last = step == config.steps
                 if step % config.log_every == 0 or last:
                     self._log(step, metrics, log, bar)
