@@ -1,6 +1,7 @@
 """Labelled scans of your own, from the bundled model, on two CPU cores.
 
-infant-seg prepare --source=folder --input=SCANS --output=prepared/infants
+infant-seg prepare --source=folder --input=SCANS --images='*_T1w' --labels='*_dseg' \\
+    --output=prepared/infants
 infant-seg train --config=fine_tune_bundled --workdir=runs/infants
 infant-seg predict --checkpoint=runs/infants --input=SCAN --output=labels
 
