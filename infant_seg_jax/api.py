@@ -104,7 +104,7 @@ class Model:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The images that it takes of a subject, in order; `any` is a T1w or a T2w."""
+        """The images that it takes of a subject, in order; `any` is a T1w, a T2w, or both."""
         return self.segmenter.expects.modalities
 
     def segment(

@@ -35,3 +35,6 @@ class _ConfigParser(flags.ArgumentParser[Config]):
         config = open_config(expand(argument))
         config.lock()
         return config
+
+    def flag_type(self) -> str:
+        return "config"

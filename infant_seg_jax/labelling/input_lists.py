@@ -6,6 +6,7 @@ from pathlib import Path
 
 from infant_seg_jax.data.formats.names import ending_of
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import expand
 
 MARK = "@"
 _MAX_BYTES = 2**26
@@ -26,7 +27,7 @@ def expand_lists(inputs: Sequence[str]) -> list[str]:
     found = []
     for name in inputs:
         is_list = name.startswith(MARK) and not Path(name).exists()
-        found += _read(Path(name.removeprefix(MARK))) if is_list else [name]
+        found += _read(Path(expand(name.removeprefix(MARK)))) if is_list else [name]
     return found
 
 
