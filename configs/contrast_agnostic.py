@@ -1,7 +1,7 @@
 """Any age, T1w or T2w, with its skull or without: trained on rendered examples alone.
 
 infant-seg prepare-anatomies freesurfer:MAPS synthseg:ADULTS --output=prepared/anatomies
-infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
+infant-seg train --config=contrast_agnostic --workdir=runs/contrast_agnostic
 
 Sized for two CPU cores, which need hours; stopped at any time, the averaged weights are of use.
 Fine-tuning starts from it like from any run: --config.init.checkpoint=runs/contrast_agnostic.
@@ -9,7 +9,7 @@ Fine-tuning starts from it like from any run: --config.init.checkpoint=runs/cont
 Batches differ so much in contrast that their statistics are not those of any scan. In the end let
 it learn with fixed ones, on examples that it has not seen:
 
-infant-seg train --config=configs/contrast_agnostic.py --config.seed=1 \\
+infant-seg train --config=contrast_agnostic --config.seed=1 \\
     --config.init.checkpoint=runs/contrast_agnostic --config.init.which=latest \\
     --config.init.weights=averaged --config.init.batch_norm=freeze --config.steps=6000 \\
     --config.optimizer.schedule=cosine --config.optimizer.learning_rate=0.0005 --workdir=runs/fixed

@@ -1,7 +1,7 @@
 """Any age, T1w or T2w, by a residual U-Net: the successor of contrast_agnostic.py, in training.
 
 infant-seg prepare-anatomies freesurfer:MAPS synthseg:ADULTS --output=prepared/anatomies
-infant-seg train --config=configs/contrast_agnostic_unet.py --workdir=runs/unet
+infant-seg train --config=contrast_agnostic_unet --workdir=runs/unet
 
 Its normalisation has no batch statistics, so that contrast may change from example to example: it
 learns in one run, at a rate that stays, and the averaged weights are of use at any time. It can be

@@ -1,7 +1,7 @@
 """dHCP newborns, T2w, from the adults of configs/ibsr_pretrain.py, for a GPU.
 
 infant-seg prepare --source=dhcp --input=DHCP --modalities=T2w --output=prepared/dhcp
-infant-seg train --config=configs/dhcp_finetune.py --workdir=runs/dhcp
+infant-seg train --config=dhcp_finetune --workdir=runs/dhcp
 
 Not measured yet; the result to beat is a mean Dice of 0.908.
 """

@@ -1,7 +1,7 @@
 """IBSR adults on two CPU cores: a narrower network, smaller patches.
 
 infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
-infant-seg train --config=configs/ibsr_cpu.py --workdir=runs/ibsr_cpu
+infant-seg train --config=ibsr_cpu --workdir=runs/ibsr_cpu
 
 Measured: mean Dice 0.911 on the five validation subjects; docs/results.md has more.
 """

@@ -1,7 +1,7 @@
 """IBSR adults, the full network with all augmentations, for a GPU: a start for infants.
 
 infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
-infant-seg train --config=configs/ibsr_pretrain.py --workdir=runs/ibsr_pretrain
+infant-seg train --config=ibsr_pretrain --workdir=runs/ibsr_pretrain
 
 Not measured yet.
 """

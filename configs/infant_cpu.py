@@ -1,7 +1,7 @@
 """Infants on two CPU cores, from the adults of configs/ibsr_cpu.py.
 
 infant-seg prepare --source=folder --input=SCANS --output=prepared/infants
-infant-seg train --config=configs/infant_cpu.py --workdir=runs/infant_cpu
+infant-seg train --config=infant_cpu --workdir=runs/infant_cpu
 
 Not measured on real infants yet.
 """

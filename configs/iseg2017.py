@@ -1,7 +1,7 @@
 """iSeg-2017, six months, T1w and T2w, from the adults of configs/ibsr_pretrain.py, for a GPU.
 
 infant-seg prepare --source=iseg --input=iSeg-2017-Training --folds=5 --output=prepared/iseg
-infant-seg train --config=configs/iseg2017.py --workdir=runs/iseg
+infant-seg train --config=iseg2017 --workdir=runs/iseg
 
 The adults' one channel is spread over the two. Not measured yet.
 """

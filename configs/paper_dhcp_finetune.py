@@ -1,7 +1,7 @@
 """dHCP newborns, T2w, by the published recipe, from configs/paper_ibsr_pretrain.py, for a GPU.
 
 infant-seg prepare --source=dhcp --input=DHCP --modalities=T2w --output=prepared/dhcp
-infant-seg train --config=configs/paper_dhcp_finetune.py --workdir=runs/paper_dhcp
+infant-seg train --config=paper_dhcp_finetune --workdir=runs/paper_dhcp
 
 Not measured yet; the result to beat is a mean Dice of 0.908.
 """

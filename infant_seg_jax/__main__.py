@@ -2,13 +2,15 @@
 
 A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS` takes
 arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
-`run(values, arguments)`.
+`run(values, arguments)`. Another has `MEANT`, the flags that a person means who gives it arguments.
 """
 
+import difflib
 import io
 import os
 import platform
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from infant_seg_jax.commands.computing import define_computing, use_computing
 from infant_seg_jax.config import check_overrides, expand_paths
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import FULL
@@ -47,7 +50,8 @@ COMMANDS = {
     "view": "look around in a scan and its label maps, in a browser",
     "demo": "do all of it on phantoms made on the spot",
 }
-COMPUTING = {"train", "train-folds", "compare-transfer", "predict", "prepare-anatomies", "demo"}
+TRAINING = {"train", "train-folds", "compare-transfer", "demo"}
+COMPUTING = {*TRAINING, "predict", "evaluate", "prepare-anatomies"}
 USAGE_STATUS = 2
 
 
@@ -89,6 +93,8 @@ def _has_device() -> bool:
 
 def _start(arguments: Sequence[str] | None) -> None:
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
         return
@@ -96,7 +102,9 @@ def _start(arguments: Sequence[str] | None) -> None:
         print(_version(verbose="--verbose" in rest))
         return
     if name not in COMMANDS:
-        _fail(f"there is no command '{name}', expected: {', '.join(COMMANDS)}.", USAGE_STATUS)
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        said = f"did you mean {near[0]}" if near else f"expected one of {', '.join(COMMANDS)}"
+        _fail(f"there is no command '{name}': {said}{'?' if near else '.'}", USAGE_STATUS)
     if arguments is None and name in COMPUTING:
         restart_with_huge_pages()
     command = import_module(f"infant_seg_jax.commands.{name.replace('-', '_')}")
@@ -106,7 +114,9 @@ def _start(arguments: Sequence[str] | None) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in rest):
         print(_help(name, command))
         return
-    app.run(lambda parsed: _run(name, command, *parsed), sys.argv, flags_parser=_parser(command))
+    app.run(
+        lambda parsed: _run(name, command, *parsed), sys.argv, flags_parser=_parser(name, command)
+    )
 
 
 def _with_underscores(argument: str) -> str:
@@ -117,13 +127,9 @@ def _with_underscores(argument: str) -> str:
     return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
-def _with_expanded_config(argument: str) -> str:
-    """`--config=~/mine.py` with the home folder, for the flag is not one of ours."""
-    flag, equals, value = argument.partition("=")
-    return f"{flag}={expand(value)}" if flag == "--config" and equals else argument
-
-
-def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
+def _parser(
+    name: str, command: ModuleType
+) -> Callable[[Sequence[str]], tuple[flags.FlagValues, list[str]]]:
     wanted = getattr(command, "ARGUMENTS", "")
 
     def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
@@ -132,9 +138,9 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
         values.set_gnu_getopt(bool(wanted))  # flags may follow arguments
         try:
             check_overrides(argv)
-            command.define_flags(values)
-            _define_quiet(values)
-            argv = [_with_expanded_config(argument) for argument in argv]
+            _define_all(name, command, values)
+            if not wanted:
+                _check_all_are_flags(argv, values, getattr(command, "MEANT", ()))
             arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
@@ -142,6 +148,8 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
         except InputError as error:
             _fail(str(error), USAGE_STATUS)
         except flags.Error as error:
+            if isinstance(error.__context__, InputError):  # A flag's own sentence says it all.
+                _fail(str(error.__context__), USAGE_STATUS)
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
             said = f"{', '.join(missing)} must be given" if missing else str(error)
             _fail(f"{said}; see `{argv[0]} --help`.", USAGE_STATUS)
@@ -154,7 +162,7 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
             _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
         if len(arguments) > len(names) and not wanted.endswith("..."):
             _fail(
-                f"'{arguments[len(names)]}' is not a flag; write --name=value, and see "
+                f"'{arguments[len(names)]}' is one too many, expected {wanted}; see "
                 f"`{argv[0]} --help`.",
                 USAGE_STATUS,
             )
@@ -163,8 +171,41 @@ def _parser(command: ModuleType) -> Callable[[Sequence[str]], tuple[flags.FlagVa
     return parse
 
 
-def _define_quiet(values: flags.FlagValues) -> None:
+def _define_all(name: str, command: ModuleType, values: flags.FlagValues) -> None:
+    """A command's flags, and those that others have, too."""
+    command.define_flags(values)
+    if name in COMPUTING:
+        define_computing(values)
     flags.DEFINE_bool("quiet", False, "Say nothing of how it goes.", flag_values=values)
+
+
+def _check_all_are_flags(
+    argv: Sequence[str], values: flags.FlagValues, meant: Sequence[str]
+) -> None:
+    """Raise an InputError that names the flags which stray arguments, of no flag, may be meant for.
+
+    To absl the first of them ends the flags.
+    """
+    strays, given, takes_next = [], set(), False
+    for argument in argv[1:]:
+        flag, equals, _ = argument.lstrip("-").partition("=")
+        if argument.startswith("-"):
+            given.add(flag)
+            boolean = any(
+                f in values and values[f].boolean for f in (flag, flag.removeprefix("no"))
+            )
+            takes_next = not equals and not boolean
+        elif takes_next:
+            takes_next = False
+        else:
+            strays.append(argument)
+    if strays:
+        free = [flag for flag in meant if flag not in given]
+        pairs = zip(free, strays, strict=False)
+        hint = " ".join(f"--{flag}={shlex.quote(stray)}" for flag, stray in pairs)
+        raise InputError(
+            f"'{strays[0]}' is not a flag, write {hint or '--name=value'}; see `{argv[0]} --help`."
+        )
 
 
 def _run(name: str, command: ModuleType, values: flags.FlagValues, arguments: list[str]) -> None:
@@ -172,6 +213,8 @@ def _run(name: str, command: ModuleType, values: flags.FlagValues, arguments: li
     logging.set_verbosity(logging.FATAL)
     quiet.set(values.quiet)
     try:
+        if name in COMPUTING:
+            use_computing(values, training=name in TRAINING)
         command.run(values, *([arguments] if arguments else []))
     except InputError as error:
         _fail(f"{name}: {error}", 1)
@@ -221,8 +264,7 @@ def _version(verbose: bool) -> str:
 
 def _help(name: str, command: ModuleType) -> str:
     values = flags.FlagValues()
-    command.define_flags(values)
-    _define_quiet(values)
+    _define_all(name, command, values)
     rows = []
     for flag_name in values:
         flag = values[flag_name]

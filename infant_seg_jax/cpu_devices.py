@@ -10,6 +10,7 @@ import os
 import jax
 
 from infant_seg_jax.compilation import may_have_onednn
+from infant_seg_jax.cores import count_cores
 
 _FLAG = "xla_force_host_platform_device_count"
 
@@ -33,11 +34,3 @@ def use_cores_as_devices(batch_size: int) -> None:
 def count_devices(batch_size: int, cores: int) -> int:
     """The most devices, no more than cores, that get the same number of patches each."""
     return max(n for n in range(1, min(batch_size, cores) + 1) if batch_size % n == 0)
-
-
-def count_cores() -> int:
-    """Those that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1

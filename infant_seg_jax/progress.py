@@ -19,6 +19,10 @@ quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether to say nothing of how it goes, as `--quiet` asks."""
 
 
+detailed: ContextVar[bool] = ContextVar("detailed", default=False)
+"""Whether to say the stages of a scan, as is of use where there is only one."""
+
+
 class Bar(tqdm):
     """A bar on a terminal, lines elsewhere, or nothing."""
 
@@ -35,6 +39,15 @@ class Bar(tqdm):
         self._what, self._unit, self._first = description, unit, initial
         self._due = PATIENCE_S
         self._began, self._said = time.monotonic(), int(LINES * initial / max(1, total))
+
+    def count_untimed(self) -> None:
+        """Count one that took longer than the others will, as a first step that is compiled."""
+        if not self.disable:
+            super().update()
+            self.unpause()
+            return
+        self.n += 1
+        self._began, self._first, self._due = time.monotonic(), self.n, PATIENCE_S
 
     def update(self, n: int | float | None = 1) -> bool | None:
         """Count `n` further ones."""
@@ -65,6 +78,19 @@ def progress(
         lines: whether to say lines where there is no terminal; a command may say better ones.
     """
     return Bar(description, total, initial, unit, lines)
+
+
+def stage(line: str) -> None:
+    """Say which stage of a scan begins, if stages are told."""
+    if detailed.get():
+        note(line)
+
+
+def parts(description: str, total: int, unit: str) -> tqdm:
+    """A bar for the parts of a stage, or none if stages are not told."""
+    if not detailed.get():
+        return tqdm(disable=True)
+    return Bar(description, total, 0, unit, lines=True)
 
 
 def say(line: str) -> None:

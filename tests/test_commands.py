@@ -104,6 +104,44 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert any(where in said for where in ("--output", "--workdir", "OUT", "SCAN"))
 
 
+@pytest.mark.parametrize("arguments", [["help", "predict"], ["predict", "-h"]])
+def test_help_has_many_names(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    assert capsys.readouterr().out.startswith("infant-seg predict: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads, as Linux tells")
+def test_threads_and_devices_are_what_was_asked_for() -> None:
+    """In processes of their own, since both are settled when JAX starts."""
+    code = """
+import os, sys
+from absl import flags
+from infant_seg_jax.commands.computing import define_computing, use_computing
+values = flags.FlagValues()
+define_computing(values)
+values(sys.argv)
+use_computing(values, training=False)
+assert "jax" not in sys.modules
+import jax
+from infant_seg_jax.cores import count_cores
+jax.numpy.ones(8).block_until_ready()
+assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+print(jax.default_backend(), count_cores(), len(os.listdir("/proc/self/task")))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    found = []
+    for flag in ("--threads=1", f"--threads={os.cpu_count()}"):
+        command = [sys.executable, "-c", code, "--device=cpu", flag]
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        platform, cores, threads = result.stdout.split()
+        assert platform == "cpu"
+        found.append((int(cores), int(threads)))
+    assert found[0][0] == 1
+    assert len(os.sched_getaffinity(0)) == 1 or (found[0] < found[1] and found[0][1] < found[1][1])
+
+
 def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -> None:
     scan = "--input=no-such-scan.nii"  # whose own hyphens stay
     given = ["--checkpoint=a", scan, "--output=c"]
@@ -117,13 +155,24 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["pridict"], "there is no command 'pridict'"),
+        (["pridict"], "there is no command 'pridict': did you mean predict?"),
+        (["help", "trian"], "there is no command 'trian': did you mean train?"),
+        (["xyz"], "there is no command 'xyz': expected one of inspect, "),
         (["predict", "--chekpoint=x"], "Did you mean: checkpoint"),
-        (["predict", "scan.nii.gz"], "--input, --output must be given"),
+        (["predict", "--chekpoint", "x"], "Did you mean: checkpoint"),
+        (["predict"], "--input, --output must be given"),
+        (["predict", "scan.nii.gz"], "write --input=scan.nii.gz;"),
+        (["predict", "a b.nii", "out", "--mirror"], "write --input='a b.nii' --output=out;"),
+        (["predict", "--input", "scan.nii.gz", "labels"], "write --output=labels;"),
+        (["predict", "--nomirror", "scan.nii.gz"], "write --input=scan.nii.gz;"),
+        (["train", "ibsr_cpu", "--config.steps", "3"], "write --config=ibsr_cpu;"),
+        (["evaluate", "labels", "truth"], "write --prediction=labels --truth=truth;"),
         (
             ["predict", "--checkpoint=a", "--input=b", "--output=c", "scan.nii.gz"],
             "'scan.nii.gz' is not a flag",
         ),
+        (["export", "a", "b", "c"], "'c' is one too many, expected MODEL OUT"),
+        (["predict", "--input=a", "--output=b", "--threads=0"], "threads"),
         (["prepare", "--source=ibsr"], "--input"),
         (["prepare", "--source=isbr", "--input=a", "--output=b"], "isbr"),
         (["train", "--workdir=run"], "--config"),
@@ -153,6 +202,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     [
         (["prepare", "--source=ibsr", "--input=nowhere", "--output=out"], "no folder nowhere"),
         (["predict", "--checkpoint=nowhere", "--input=no.nii", "--output=o"], "no scan no.nii"),
+        (["evaluate", "--output=out", "--device=tpu9"], "--device is tpu9, expected cpu, gpu, or"),
         (["evaluate", "--output=out"], "Give either --checkpoint and --data"),
         (["evaluate", "--prediction=no", "--truth=t", "--output=o"], "no file or folder no."),
     ],

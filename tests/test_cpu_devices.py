@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from infant_seg_jax.compilation import ONEDNN_VARIABLE
-from infant_seg_jax.cpu_devices import count_cores, count_devices
+from infant_seg_jax.cores import count_cores
+from infant_seg_jax.cpu_devices import count_devices
 from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM

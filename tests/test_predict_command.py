@@ -136,6 +136,63 @@ def test_a_bad_scan_is_in_the_summary_and_the_status(run: Run, scans: Path) -> N
     )
 
 
+def test_nothing_written_is_nothing_to_look_at(run: Run, scans: Path, tmp_path: Path) -> None:
+    bad = scans / "sub-1/anat/sub-1_T1w.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:500])
+    status, paths, said = run(f"--input={bad}", "--report")
+    assert (status, paths) == (1, []) and "0 written" in said
+    assert "Look at it" not in said and "volumes in" not in said
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path: Path) -> None:
+    scan = scans / "sub-0/anat/sub-0_T1w.nii.gz"
+    status, paths, said = run(f"--input={scan}", "--report", output="one/mine.nii.gz")
+    assert status == 0 and paths == [str(tmp_path / "one/mine.nii.gz")]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "mine.json",
+        "mine.nii.gz",
+    ]
+    assert "Look at it" not in said and "tissue_volumes" not in said
+    (whole,) = run(f"--input={scan}")[1]
+    np.testing.assert_array_equal(voxels(paths[0]), voxels(whole))
+    assert "1 skipped" in run(f"--input={scan}", output="one/mine.nii.gz")[2]
+    probabilities = ("--probabilities=uint8", "--overwrite")
+    assert run(f"--input={scan}", *probabilities, output="one/mine.nii.gz")[0] == 0
+    assert (tmp_path / "one" / "mine_label-GM_probseg.nii.gz").is_file()
+    for flags, output, sentence in (
+        ([f"--input={scans}"], "x.nii.gz", "is one file, but there are 3 scans to label"),
+        ([f"--input={scan}"], "x.mgz", "is no name of a NIfTI file, expected .nii.gz, .nii or a"),
+        (
+            [f"--input={scan}", "--overwrite"],
+            os.path.relpath(scan, tmp_path),
+            "is what is read, expected another name",
+        ),
+    ):
+        before = scan.read_bytes()
+        status, paths, said = run(*flags, output=output)
+        assert (status, paths) == (1, []) and sentence in said
+        assert scan.read_bytes() == before
+
+
+def test_a_list_of_scans(run: Run, scans: Path, tmp_path: Path) -> None:
+    paths = sorted(scans.rglob("*.nii.gz"))
+    listed = tmp_path / "scans.txt"
+    listed.write_text("\n".join(map(str, paths[:2])))
+    status, written, _ = run(f"--input=@{listed}", f"--input={paths[2]}")
+    assert status == 0
+    assert [Path(path).name for path in written] == [f"sub-{i}_T1w_dseg.nii.gz" for i in range(3)]
+
+
+def test_a_single_scan_tells_its_stages(run: Run, scans: Path) -> None:
+    scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
+    said = run(scan, "--refine", output="a.nii.gz")[2]
+    where = [said.index(word) for word in ("Reading", "Network", "refinement", "Writing", "1 of 1")]
+    assert where == sorted(where)
+    assert "Reading" not in run(scan, "--quiet", output="b.nii.gz")[2]
+    assert "Reading" not in run(f"--input={scans}")[2]
+
+
 def test_several_checkpoints_are_averaged(run: Run, scans: Path, tmp_path: Path) -> None:
     scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
     maps = {}

@@ -7,7 +7,7 @@ import pytest
 
 from infant_seg_jax import progress as module
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.progress import note, progress, quiet, say
+from infant_seg_jax.progress import detailed, note, parts, progress, quiet, say, stage
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +98,36 @@ def test_every_command_takes_quiet(capsys: pytest.CaptureFixture[str]) -> None:
             main(["report", flag, "nowhere"])
         assert quiet.get() is expected
         assert "There is no folder nowhere" in capsys.readouterr().err
+
+
+def test_the_time_of_each_is_measured_anew_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with progress("training", 10) as bar:
+        clock[0] = 90.0  # which compiling took
+        bar.count_untimed()
+        for _ in range(4):
+            clock[0] += 1
+            bar.update()
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first == "training: 3 of 10; 1 s a step, 00:07 left."
+
+
+def test_stages_are_told_if_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    for told in (False, True):
+        token = detailed.set(told)
+        stage("Reading.")
+        with parts("network", 8, "window") as bar:
+            for _ in range(8):
+                clock[0] += 3
+                bar.update()
+        detailed.reset(token)
+        said = capsys.readouterr().err
+        assert ("Reading." in said) == told
+        assert ("network: 4 of 8; 3 s a window, 00:12 left." in said) == told

@@ -5,19 +5,21 @@ them; a column per draw, with outlines of the labels. Look at it before a long r
 could not label, the network should not be asked to.
 
     infant-seg augment --data=prepared/ibsr --output=augmentations.png
-    infant-seg augment --data=prepared/infants --case=sub-01 --config=configs/default.py \\
+    infant-seg augment --data=prepared/infants --case=sub-01 --config=default \\
         --config.augmentation.elastic=0.2 --output=augmentations.png
 """
 
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
+from infant_seg_jax.commands.config_flag import NAMES, define_config
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path
 
 _PICTURES = (".png", ".pdf", ".svg")
+
+MEANT = ("data", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -25,13 +27,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "case", "", "Which case; the first with labels if none.", flag_values=values
     )
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The config file whose augmentation to show, the default's if none; --config.KEY=VALUE "
-        "overrides its values.",
-        flag_values=values,
-    )
+    define_config(values, f"The config whose augmentation to show, default if none: {NAMES}.")
     define_path(
         "output",
         None,

@@ -3,14 +3,14 @@
 The three share subjects, seeds, patches and steps, and are scored on the set's test subjects.
 comparison.json holds the table, comparison.png the Dice against the number of training subjects.
 
-    infant-seg compare-transfer --config=configs/infant_cpu.py \\
+    infant-seg compare-transfer --config=infant_cpu \\
         --config.data.path=prepared/infants --config.init.checkpoint=runs/adult \\
         --subjects=1,2,4,all --seeds=3 --workdir=runs/transfer
 
 Or several networks to start from, each fine-tuned, against training from scratch; 'bundled' is the
 bundled model:
 
-    infant-seg compare-transfer --config=configs/infant_cpu.py \\
+    infant-seg compare-transfer --config=infant_cpu \\
         --config.data.path=prepared/infants --starts=adult:runs/adult,agnostic:bundled \\
         --subjects=2 --workdir=runs/starts
 """
@@ -21,9 +21,12 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.commands.config_flag import config_of
 from infant_seg_jax.commands.train import define_config_and_workdir
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import expand, split_at_commas
+
+MEANT = ("config", "workdir")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -52,9 +55,10 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.training.sweeps import compare_transfer
 
     use_compilation_cache()
-    use_cores_as_devices(values.config.patch.batch_size)
+    config = config_of(values)
+    use_cores_as_devices(config.patch.batch_size)
     workdir = Path(values.workdir)
-    results = compare_transfer(values.config, workdir, counts, values.seeds, starts)
+    results = compare_transfer(config, workdir, counts, values.seeds, starts)
     write_transfer(workdir / "comparison.json", results)
     draw_transfer(workdir / "comparison.png", results)
     print(describe(results))

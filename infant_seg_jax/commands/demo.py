@@ -7,11 +7,16 @@ prediction as NIfTI, and draws a figure and a page that says how good they are a
     infant-seg demo --output=demo
 """
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from absl import flags
 
 from infant_seg_jax.paths import define_path
+
+MEANT = ("output",)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -38,6 +43,7 @@ def run(values: flags.FlagValues) -> None:
     print(f"\nInfants that no run has seen, fine-tuned from adults:\n{result.fine_tuned}")
     print(f"\nThe same from scratch, with the same infant training:\n{result.from_scratch}")
     gain = result.fine_tuned.summary()["mean"][0] - result.from_scratch.summary()["mean"][0]
+    program = _program()
     print(f"\nFine-tuning changed the mean Dice by {gain:+.3f}.")
     print(
         f"""
@@ -45,12 +51,19 @@ The report:      {output / PAGE if values.report else "-"}
 The figure:      {result.figure}
 The scans:       {output / "scans"}
 A prediction:    {next((output / "predictions").glob("*.nii.gz"))}
-The runs:        {output / "runs"}   (tensorboard --logdir={output / "runs"})
+The runs:        {output / "runs"}
 The scores:      {output / "scores"}
 
-Next, with a scan of your own, skull-stripped (trained on phantoms alone, expect little of it):
-  infant-seg predict --checkpoint={output / "runs" / "adult"} --input=SCAN.nii.gz --output=labels
-or with the IBSR dataset, which makes a model for real brains:
-  infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
-  infant-seg train --config=configs/ibsr_cpu.py --workdir=runs/ibsr_cpu"""
+Next, with a scan of your own: the bundled model, which has learned from more than phantoms.
+  {program} predict --input=SCAN.nii.gz --output=labels
+With labelled scans of your own, fine-tune it:
+  {program} prepare --source=folder --input=SCANS --images='*_T1w' --labels='*_dseg' \\
+      --output=prepared/mine
+  {program} train --config=fine_tune_bundled --config.data.path=prepared/mine --workdir=runs/mine"""
     )
+
+
+def _program() -> str:
+    """What to type: a path, where the demo was started from outside its environment."""
+    own = Path(sys.executable).with_name("infant-seg")
+    return "infant-seg" if shutil.which("infant-seg") or not own.exists() else shlex.quote(str(own))

@@ -40,6 +40,8 @@ from infant_seg_jax.paths import define_path
 if TYPE_CHECKING:
     from infant_seg_jax.evaluation.gathering import Evaluation
 
+MEANT = ("prediction", "truth", "output")
+
 
 def define_flags(values: flags.FlagValues) -> None:
     define_path("prediction", None, "A folder of label maps, or one.", flag_values=values)

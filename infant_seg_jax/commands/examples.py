@@ -3,28 +3,24 @@
 Real ones, and those that are rendered from label maps where the config says so. Look at it before
 a long run: what a person could not label, the network should not be asked to.
 
-    infant-seg examples --config=configs/infant_cpu.py --config.data.path=prepared/infants \\
+    infant-seg examples --config=infant_cpu --config.data.path=prepared/infants \\
         --output=examples.png
-    infant-seg examples --config=configs/contrast_agnostic.py --output=examples.png
+    infant-seg examples --config=contrast_agnostic --output=examples.png
 """
 
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from infant_seg_jax.commands.augment import check_picture
+from infant_seg_jax.commands.config_flag import NAMES, define_config
 from infant_seg_jax.paths import define_path
+
+MEANT = ("config", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The config file; --config.KEY=VALUE overrides its values.",
-        flag_values=values,
-    )
-    flags.mark_flag_as_required("config", values)
+    define_config(values, f"The config: {NAMES}.", required=True)
     define_path("output", None, "The picture to write.", required=True, flag_values=values)
     flags.DEFINE_integer(
         "count", 16, "How many examples.", lower_bound=1, upper_bound=200, flag_values=values

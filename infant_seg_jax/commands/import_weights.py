@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
+from infant_seg_jax.commands.config_flag import NAMES, define_config
 from infant_seg_jax.commands.export_model import define_float16, report
 from infant_seg_jax.paths import define_path
 
@@ -38,12 +38,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "take.",
         flag_values=values,
     )
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "A config whose network and windows to take, instead of reading the network's sizes off "
-        "the weights; --config.KEY=VALUE overrides its values.",
-        flag_values=values,
+    define_config(
+        values,
+        "The config whose network and windows to take, instead of reading the network's sizes off "
+        f"the weights: {NAMES}.",
     )
     flags.DEFINE_list(
         "modalities",

@@ -6,6 +6,8 @@ each in ml, and how sure the network is, are in tissue_volumes.tsv, what the val
 dseg.tsv, and how a label map was made in the JSON beside it.
 
     infant-seg predict --input=scan.nii.gz --output=labels
+    infant-seg predict --input=scan.nii.gz --output=labels.nii.gz
+    infant-seg predict --input=@scans.txt --output=labels
     infant-seg predict --checkpoint=runs/infant --input=scans --output=labels --mirror
     infant-seg predict --checkpoint=runs/infant --input=bids --output=bids/derivatives/infantseg
     infant-seg predict --checkpoint=runs/both --input=T1w.nii.gz,T2w.nii.gz --output=labels
@@ -22,7 +24,8 @@ subject's or session's folder of one, becomes a BIDS derivative:
 sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
 
 When the same command is run again, it goes on with what is not finished. A scan that cannot be
-labelled stops no other; the exit status is 1 if there was one.
+labelled stops no other; the exit status is 1 if there was one. Where OUTPUT is a file, it and its
+JSON are all that is written.
 """
 
 import re
@@ -42,13 +45,15 @@ from tqdm import tqdm
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path
-from infant_seg_jax.progress import note, progress, say
+from infant_seg_jax.progress import detailed, note, progress, say
 
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import ClassSet, LabelSchema
     from infant_seg_jax.labelling.labelling import Labeller, Outcome
     from infant_seg_jax.labelling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
+
+MEANT = ("input", "output")
 
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
@@ -72,12 +77,19 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         "A scan, a folder of scans, nnU-Net's imagesTs, a BIDS tree or a part of one, as sub-01; "
         "may be repeated, but for several trees. The modalities of one subject are joined by "
-        "commas.",
+        "commas. @FILE stands for what a text or CSV file lists: a scan on each line, its "
+        "modalities in columns.",
         required=True,
         repeated=True,
         flag_values=values,
     )
-    define_path("output", None, "The folder for the label maps.", required=True, flag_values=values)
+    define_path(
+        "output",
+        None,
+        "The folder for the label maps; or, of one scan, the label map, as labels.nii.gz.",
+        required=True,
+        flag_values=values,
+    )
     define_path(
         "mask",
         "",
@@ -179,28 +191,31 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "report",
         True,
-        "Draw OUTPUT/report.html, a page of slices, volumes and warnings.",
+        "Draw OUTPUT/report.html, a page of slices, volumes and warnings, if OUTPUT is a folder.",
         flag_values=values,
     )
 
 
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import note_slow_convolutions, use_compilation_cache
+    from infant_seg_jax.labelling.input_lists import expand_lists
     from infant_seg_jax.labelling.inputs import check_inputs, find_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
-    check_inputs(values.input)
+    named = expand_lists(values.input)
+    check_inputs(named)
     use_compilation_cache()
     note_slow_convolutions()
     predictors = _predictors(values, max_memory)
     output = Path(values.output)
     modalities = predictors[0].expects.modalities
-    inputs = find_inputs(values.input, output, modalities, values.modalities, values.mask)
+    inputs = find_inputs(named, output, modalities, values.modalities, values.mask)
     for sentence in (*inputs.notices, *inputs.failures):
         say(sentence)
     labeller = _labeller(values, predictors)
+    detailed.set(len(inputs.scans) == 1)
     with _stopped_by_sigterm():
-        _label(labeller, inputs, output, values.report)
+        _label(labeller, inputs, output, values.report and not inputs.is_one_file)
 
 
 def parse_bytes(text: str) -> int:
@@ -245,18 +260,18 @@ def _schema(values: flags.FlagValues, classes: "ClassSet") -> "LabelSchema":
 
 
 def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predictor]":
-    from dataclasses import replace
+    from infant_seg_jax.store.loading import open_predictors
 
-    from infant_seg_jax.store.loading import open_predictor
-
-    changes = {"mirror": values.mirror, "max_memory": max_memory}
-    changes["fix_orientation"] = values.fix_orientation
-    given = {name: values[name].value for name in ("overlap", "refine")}
-    changes |= {name: value for name, value in given.items() if value is not None}
-    return [
-        replace(open_predictor(Path(path), values.which, values.weights), **changes)
-        for path in values.checkpoint
-    ]
+    return open_predictors(
+        values.checkpoint,
+        values.which,
+        values.weights,
+        mirror=values.mirror,
+        max_memory=max_memory,
+        fix_orientation=values.fix_orientation,
+        overlap=values.overlap,
+        refine=values.refine,
+    )
 
 
 def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Labeller":
@@ -323,11 +338,13 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
     failed = [outcome.scan.prefix for outcome in outcomes if outcome.failed]
     failures, total = len(failed) + len(inputs.failures), len(outcomes) + len(inputs.failures)
     written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
+    there = written + skipped > 0
+    where = f"; volumes in {output / 'tissue_volumes.tsv'}"
     say(
-        f"{written} written, {skipped} skipped since they were finished, {failures} failed; "
-        f"volumes in {output / 'tissue_volumes.tsv'}."
+        f"{written} written, {skipped} skipped since they were finished, {failures} failed"
+        f"{where * (there and not inputs.is_one_file)}."
     )
-    if report:
+    if report and there:
         import_module(_REPORT).tell_report([output])
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""

@@ -15,6 +15,7 @@ If it is interrupted, the same command goes on where it was.
 
 import glob
 import os
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -28,6 +29,8 @@ from infant_seg_jax.data.sources import SOURCES, Dataset, Query
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path, expand, split_at_commas
 from infant_seg_jax.progress import say
+
+MEANT = ("input", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -175,7 +178,18 @@ def run(values: flags.FlagValues) -> None:
         print("None has labels: the set can be predicted, but not trained on.")
         return
     print(f"Labels: {prepared.schema.describe()} (schema '{prepared.schema.name}').")
-    print(f"Next: infant-seg train --config=configs/default.py --config.data.path={values.output}")
+    print(f"Next: {_next_command(Path(values.output))}")
+
+
+def _next_command(output: Path) -> str:
+    """What trains on the set: from the bundled model, the better start for a few scans."""
+    return shlex.join(
+        [
+            *("infant-seg", "train", "--config=fine_tune_bundled"),
+            f"--config.data.path={output}",
+            f"--workdir={Path('runs') / output.resolve().name}",
+        ]
+    )
 
 
 def find_dataset(values: flags.FlagValues) -> Dataset:

@@ -10,7 +10,7 @@ where it was:
     infant-seg prepare-anatomies freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \\
         bounti:NEWBORN@0.92,0.96,1,1.05 fetal_atlas:FETUS_OF_34_WEEKS@1.17 \\
         --held-out='2mo_*,7mo_*' --output=prepared/anatomies
-    infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/contrast_agnostic
+    infant-seg train --config=contrast_agnostic --workdir=runs/contrast_agnostic
 """
 
 import fnmatch
@@ -72,7 +72,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
     count = len(found.training)
     print(f"Prepared {len(label_maps)} anatomies, {count} of them to train on.")
     print(
-        "Next: infant-seg train --config=configs/contrast_agnostic.py --workdir=runs/agnostic "
+        "Next: infant-seg train --config=contrast_agnostic --workdir=runs/agnostic "
         f"--config.rendering.path={output} --config.data.path={output / HELD_OUT}"
     )
 

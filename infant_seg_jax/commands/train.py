@@ -3,29 +3,25 @@
 The config decides everything; any of its values can be overridden on the command line. An
 interrupted run goes on where it was saved when the same command is run again.
 
-    infant-seg train --config=configs/default.py --config.data.path=prepared/ibsr \\
+    infant-seg train --config=default --config.data.path=prepared/ibsr \\
         --workdir=runs/adult
-    infant-seg train --config=configs/default.py --config.data.path=prepared/infants \\
+    infant-seg train --config=default --config.data.path=prepared/infants \\
         --config.init.checkpoint=runs/adult --workdir=runs/infant
 """
 
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
+from infant_seg_jax.commands.config_flag import NAMES, config_of, define_config
 from infant_seg_jax.paths import define_path
+
+MEANT = ("config", "workdir")
 
 
 def define_config_and_workdir(values: flags.FlagValues) -> None:
     """The two flags of everything that trains."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The config file, as configs/default.py; --config.KEY=VALUE overrides its values.",
-        flag_values=values,
-    )
-    flags.mark_flag_as_required("config", values)
+    define_config(values, f"The config: {NAMES}.", required=True)
     define_path(
         "workdir",
         None,
@@ -64,7 +60,8 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.training.loop import train_and_evaluate
 
     use_compilation_cache()
-    use_cores_as_devices(values.config.patch.batch_size)
-    train_and_evaluate(values.config, Path(values.workdir))
+    config = config_of(values)
+    use_cores_as_devices(config.patch.batch_size)
+    train_and_evaluate(config, Path(values.workdir))
     print(f"The run is in {values.workdir}.")
     print(f"Next: infant-seg predict --checkpoint={values.workdir} --input=SCANS --output=DIR")

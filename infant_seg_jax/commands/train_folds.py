@@ -4,7 +4,7 @@ Each subject is scored by the networks that did not train on it. What was finish
 again when the same command is run again.
 
     infant-seg prepare --source=ibsr --input=IBSR --folds=5 --output=prepared/ibsr5
-    infant-seg train-folds --config=configs/ibsr_cpu.py --config.data.path=prepared/ibsr5 \\
+    infant-seg train-folds --config=ibsr_cpu --config.data.path=prepared/ibsr5 \\
         --workdir=runs/ibsr5
 """
 
@@ -12,7 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.commands.config_flag import config_of
 from infant_seg_jax.commands.train import define_config_and_workdir
+
+MEANT = ("config", "workdir")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,7 +31,8 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.training.sweeps import train_folds
 
     use_compilation_cache()
-    use_cores_as_devices(values.config.patch.batch_size)
+    config = config_of(values)
+    use_cores_as_devices(config.patch.batch_size)
     workdir = Path(values.workdir)
-    print(train_folds(values.config, workdir, values.seeds))
+    print(train_folds(config, workdir, values.seeds))
     print(f"Written to {workdir / 'scores' / 'dice.csv'} and {workdir / 'scores' / 'dice.json'}.")

@@ -1,5 +1,6 @@
 """The configuration of a training run: its settings, their checks, and its way through JSON."""
 
+from infant_seg_jax.config.finding import open_config
 from infant_seg_jax.config.sections import RESIDUAL_UNET, SKIP_DENSENET
 from infant_seg_jax.config.values import (
     CHOICES,
@@ -24,5 +25,6 @@ __all__ = [
     "expand_paths",
     "flatten",
     "load_config",
+    "open_config",
     "update_config",
 ]

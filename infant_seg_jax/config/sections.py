@@ -19,6 +19,13 @@ from infant_seg_jax.config.settings import (
 )
 
 SKIP_DENSENET, RESIDUAL_UNET = "skip_densenet", "residual_unet"
+ARCHITECTURE = {
+    SKIP_DENSENET: ("name", "growth_rate", "stem_features", "block_layers"),
+    RESIDUAL_UNET: ("name", "widths"),
+}
+"""The settings of `model` that decide which parameters a network has, and of which shapes."""
+OF_CHECKPOINT, OF_CONFIG = "checkpoint", "config"
+"""Whose architecture a run has that starts from a checkpoint."""
 
 
 def _are_ages(ages: Sequence[float]) -> bool:
@@ -278,6 +285,12 @@ class Init:
     which: str = setting("best", "Of a run: or the latest, or the number of a step.", CHECKPOINT)
     weights: str = setting(
         "raw", 'Of a run: "averaged" is the moving average that it kept.', one_of("raw", "averaged")
+    )
+    architecture: str = setting(
+        OF_CHECKPOINT,
+        'Whose network is trained: "config" is what `model` says, as it is with any part that '
+        "starts anew, and with --config.model.* on the command line.",
+        one_of(OF_CHECKPOINT, OF_CONFIG),
     )
     reinitialise: tuple[str, ...] = setting((), "Patterns of parameters that start anew.")
     freeze: tuple[str, ...] = setting((), "Patterns of parameters that stay as they are.")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Integer, Shaped
 from scipy import ndimage
 
 from infant_seg_jax.data.formats import Affine, Grid, Shape, read_voxels, times, write_nifti
-from infant_seg_jax.data.formats.grid import corner_shifts
+from infant_seg_jax.data.formats.grid import Scale, check_affine, check_shape, corner_shifts
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
 
@@ -86,7 +86,40 @@ def read_image(path: Path) -> Volume:
             NaN or infinite but no background, or the same value everywhere.
     """
     path = Path(path)
-    raw, scale, native, notices = read_voxels(path)
+    return _as_volume(*read_voxels(path), path)
+
+
+def volume_of(
+    array: Shaped[np.ndarray, "*i"],
+    affine: Float[np.ndarray, "4 4"],
+    header: nib.Nifti1Header | None = None,
+    path: Path = Path("the array"),
+) -> Volume:
+    """A scan at hand as a volume with one channel, as `read_image` makes one of a file.
+
+    Args:
+        array: intensities, three axes in any order; further ones have to be of length 1.
+        affine: voxel indices to RAS+ millimetres.
+        header: of the NIfTI file that they are from, whose units and form codes results get.
+        path: what messages call it.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{path} holds {array.dtype} voxels, expected real numbers.")
+    shape = check_shape(array.shape, path)
+    native = Grid(shape, check_affine(np.asarray(affine, np.float64), path), header)
+    return _as_volume(array.reshape(shape), None, native, (), path)
+
+
+def _as_volume(
+    raw: Shaped[np.ndarray, "i j k"],
+    scale: Scale | None,
+    native: Grid,
+    notices: tuple[str, ...],
+    path: Path,
+) -> Volume:
     # What float32 cannot hold becomes infinite or NaN, and is refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         data = _to_ras(raw, native.affine).astype(np.float32, order="C")
@@ -111,7 +144,12 @@ def read_images(paths: Sequence[Path], strict: bool = False) -> Volume:
         InputError: as `read_image`, or the files do not share one grid and `strict` is set, or one
             lies elsewhere altogether.
     """
-    first, *others = [read_image(path) for path in paths]
+    return stack([read_image(path) for path in paths], strict)
+
+
+def stack(volumes: Sequence[Volume], strict: bool = False) -> Volume:
+    """Several modalities of one subject as the channels of one volume, as `read_images` does it."""
+    first, *others = volumes
     if not others:
         return first
     channels, notices = [first.data], list(first.notices)
@@ -174,9 +212,31 @@ def read_mask(path: Path, scan: Volume) -> tuple[Bool[np.ndarray, "x y z"], tupl
     """
     mask = read_label_map(path)
     notices = check_same_grid(mask, scan)
-    if not mask.data.any():
+    return _mask(mask.data, path, scan), (*mask.notices, *notices)
+
+
+def mask_of(
+    array: Shaped[np.ndarray, "*i"], scan: Volume, path: Path = Path("the mask")
+) -> Bool[np.ndarray, "x y z"]:
+    """A brain mask at hand, in the axis order of its scan's own grid, as `read_mask` reads one.
+
+    Raises:
+        InputError: it has another shape than the scan, or is empty.
+    """
+    shape = check_shape(array.shape, path)
+    if shape != scan.native.shape:
+        raise InputError(
+            f"{path} has the shape {times(shape)}, expected {times(scan.native.shape)} as "
+            f"{scan.path}."
+        )
+    return _mask(_to_ras(array.reshape(shape), scan.native.affine), path, scan)
+
+
+def _mask(array: Shaped[np.ndarray, "x y z"], path: Path, scan: Volume) -> np.ndarray:
+    mask = array != 0
+    if not mask.any():
         raise InputError(f"{path} is empty, expected the brain of {scan.path}.")
-    return mask.data != 0, (*mask.notices, *notices)
+    return mask
 
 
 def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
+from infant_seg_jax.data.formats.names import ending_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.bids_inputs import Tree, bids_tree, find_bids
 from infant_seg_jax.labelling.scans import Inputs, Scan
@@ -42,15 +43,29 @@ def find_inputs(
 
     Args:
         inputs: what a person named.
-        output: the folder for label maps.
+        output: the folder for label maps, or the label map of the one scan.
         modalities: those that the network expects of a subject.
         chosen: of a BIDS tree, which images to take for them.
         masks: where the brain masks are.
 
     Raises:
-        InputError: there is nothing to label, or there is more than one BIDS tree and its parts.
+        InputError: there is nothing to label, or there is more than one BIDS tree and its parts,
+            or the output is a file and cannot be the label map of what is named.
     """
     check_inputs(inputs)
+    found = _find(inputs, output, modalities, chosen, masks)
+    if output.is_dir() or ending_of(output) is None:
+        return found
+    return replace(found, scans=(_into(found.scans, output),), dataset=None)
+
+
+def _find(
+    inputs: Sequence[str],
+    output: Path,
+    modalities: Sequence[str],
+    chosen: Sequence[str],
+    masks: str,
+) -> Inputs:
     trees = {name: tree for name in inputs if (tree := bids_tree(Path(name)))}
     folders = {os.path.abspath(tree.folder) for tree in trees.values()}
     if not trees:
@@ -113,6 +128,24 @@ def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str 
 def _paths(name: str) -> tuple[Path, ...]:
     """What a person named, one file or folder or, joined by commas, several."""
     return tuple(Path(expand(part)) for part in split_at_commas(name))
+
+
+def _into(scans: Sequence[Scan], output: Path) -> Scan:
+    """The one scan, with its label map of this name."""
+    if ending_of(output) not in (".nii", ".nii.gz"):
+        raise InputError(
+            f"{output} is no name of a NIfTI file, expected .nii.gz, .nii or a folder."
+        )
+    if len(scans) != 1:
+        raise InputError(
+            f"{output} is one file, but there are {len(scans)} scans to label: name a folder for "
+            "their label maps."
+        )
+    scan = scans[0]
+    for path in (*scan.images, *([scan.mask] if scan.mask else [])):
+        if path.resolve() == output.resolve():
+            raise InputError(f"{output} is what is read, expected another name for the label map.")
+    return replace(scan, folder=output.parent, prefix=stem(output), bids=False, file=output)
 
 
 def _with_mask(scan: Scan, pattern: str) -> Scan:

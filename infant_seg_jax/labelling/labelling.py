@@ -44,6 +44,7 @@ from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.islands import remove_islands
 from infant_seg_jax.prediction.segmentation import Segmentation
+from infant_seg_jax.progress import stage
 
 Segment = Callable[[Volume, Bool[np.ndarray, "x y z"] | None], Segmentation]
 
@@ -99,7 +100,7 @@ class Labeller:
     overwrite: bool = False
 
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
-        """Label scans, and keep the table of volumes in `output` up to date.
+        """Label scans, and keep the table of volumes in `output` up to date, if it is a folder.
 
         A scan is skipped if its label map is there, can be read, and was made by the same networks
         and settings of the same files. Files appear whole, the label map last; whatever stops this,
@@ -111,12 +112,15 @@ class Labeller:
         """
         if not self.overwrite:
             check_repeatable(inputs.scans, self.models, self.settings)
-        start_output(output, inputs.dataset, self.schema, overwrite=self.overwrite)
+        if not inputs.is_one_file:
+            start_output(output, inputs.dataset, self.schema, overwrite=self.overwrite)
+        for scan in inputs.scans:
+            stage(f"Reading {' and '.join(map(str, scan.images))}.")
         try:
             stages = overlapped(
                 inputs.scans,
                 lambda scan: self._read(scan, inputs.dataset),
-                lambda scan, loaded: self._segment(scan, loaded),
+                self._segment,
                 lambda scan, found: self._write(scan, found, inputs.dataset),
             )
             with closing(stages):
@@ -126,7 +130,8 @@ class Labeller:
                     else:
                         yield Outcome(scan, _sentence(scan, outcome), {})
         finally:
-            write_table(output, self.schema.classes)
+            if not inputs.is_one_file:
+                write_table(output, self.schema.classes)
 
     def _maps(self, scan: Scan) -> tuple[Path, ...]:
         """The label map, and the maps of probabilities that are wanted with it."""
@@ -160,6 +165,7 @@ class Labeller:
             segmentation = segmentation.after(check_volumes(volumes, scan.age, volume.path))
         if self.schema.classes != segmentation.classes:
             segmentation = segmentation.of_tissues()
+        stage(f"Writing {scan.label_map}.")
         return _Found(
             segmentation.label_map,
             segmentation.probability if self.settings.probabilities else None,

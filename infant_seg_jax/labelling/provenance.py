@@ -130,7 +130,7 @@ def make_sidecar(
 ) -> dict[str, Any]:
     """What is written beside a label map; keys that BIDS knows, and others in its style."""
     return {
-        "Description": "Tissues of the brain, as dseg.tsv names them, found by a neural network.",
+        "Description": "Tissues of the brain, found by a neural network: see LabelIds.",
         "Sources": list(sums),
         "SpatialReference": uri_or_path(scan.images[0], dataset, RAW),
         "SoftwareName": SOFTWARE,

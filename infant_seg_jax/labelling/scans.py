@@ -26,6 +26,7 @@ class Scan:
         prefix: what their names begin with.
         bids: whether they are named as in BIDS' derivatives.
         mask: the brain mask; None where there is none.
+        file: the label map, where a person named it; None for a name after the scan's.
         notices: what a person should know, a sentence each.
         age: at the scan, where a BIDS tree's tables tell it.
     """
@@ -35,12 +36,15 @@ class Scan:
     prefix: str
     bids: bool = False
     mask: Path | None = None
+    file: Path | None = None
     notices: tuple[str, ...] = ()
     age: Age | None = None
 
     @property
     def label_map(self) -> Path:
         """The label map to be written."""
+        if self.file:
+            return self.file
         return self.folder / f"{self.prefix}{f'_desc-{DESC}' * self.bids}_dseg.nii.gz"
 
     @property
@@ -68,6 +72,11 @@ class Inputs:
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     dataset: Path | None = None
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether a person named the one label map: then nothing of a folder goes beside it."""
+        return any(scan.file for scan in self.scans)
 
 
 def sidecar_of(volume: Path) -> Path:

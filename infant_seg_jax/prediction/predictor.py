@@ -14,7 +14,7 @@ from infant_seg_jax.compilation import has_onednn
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
-from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
@@ -40,6 +40,7 @@ from infant_seg_jax.prediction.segmentation import (
     most_probable,
     whole_label_map,
 )
+from infant_seg_jax.progress import stage
 
 _SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
 _ADVICE = {
@@ -147,8 +148,10 @@ class Predictor:
             of: what it is called in errors: its scan.
 
         Raises:
-            InputError: the network's numbers overflow, so that its probabilities are none.
+            InputError: it is no array of such axes, or the network's numbers overflow, so that its
+                probabilities are none.
         """
+        self._check_image(image)
         model, (x, y, z, channels) = self.model, image.shape
         windows = WindowPlan(self.window, self.overlap, self.batch_size)
         # The maps of the scan stay while its mirror image is predicted.
@@ -185,6 +188,15 @@ class Predictor:
         """
         return segment_with((self,), volume, mask)
 
+    def _check_image(self, image: object) -> None:
+        channels = len(self.expects.modalities)
+        found = f"of shape {times(image.shape)}" if isinstance(image, np.ndarray) else _kind(image)
+        if not isinstance(image, np.ndarray) or image.ndim != 4 or image.shape[-1] != channels:
+            raise InputError(
+                f"The image is {found}, expected a prepared array of three axes and a last one of "
+                f"{channels} ({', '.join(self.expects.modalities)}): for a scan, use segment()."
+            )
+
     def _notices(self, first: Plan, last: Plan) -> tuple[str, ...]:
         """What became of the plan to predict the whole volume at once, a sentence each."""
         found = []
@@ -218,6 +230,11 @@ def segment_with(
     Raises:
         InputError: as `Predictor.segment`.
     """
+    if not isinstance(volume, Volume):
+        raise InputError(
+            f"The scan is {_kind(volume)}, expected a Volume, as read_image makes one of a file: "
+            "infant_seg_jax.load() opens a model that takes paths, images and arrays, too."
+        )
     orientation = orientation_of(volume, mask)
     if orientation is None:
         return _segment(predictors, volume, mask, None)
@@ -247,6 +264,7 @@ def _segment(
             f"{len(expects.modalities)} ({', '.join(expects.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, expects.preparation, mask)
+    stage(f"Network: {times(prepared.image.shape[:3])} voxels.")
     total: Float32[np.ndarray, "x y z k"] | None = None
     agreements, unusual, notices = [], [], list(prepared.notices)
     images = np.split(prepared.image, channels, axis=-1) if one_by_one else [prepared.image]
@@ -262,6 +280,7 @@ def _segment(
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
     if all(predictor.refine for predictor in predictors):
+        stage("Intensity-based refinement.")
         total = refine_scan(total, prepared, volume, expects.classes)
         placement = placement.of_crop()
         label_map = uncrop(most_probable(total), prepared.box, volume.shape)
@@ -286,6 +305,10 @@ def _segment(
         placement,
         expects.classes,
     )
+
+
+def _kind(value: object) -> str:
+    return f"of the type {type(value).__name__}"
 
 
 def _mismatches(

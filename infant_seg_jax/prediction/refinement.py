@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from scipy import ndimage
 from scipy.special import expit
 
-from infant_seg_jax.cpu_devices import count_cores
+from infant_seg_jax.cores import count_cores
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, TISSUE_CLASSES, WM, ClassSet
 from infant_seg_jax.data.preprocessing import PreparedVolume, normalise

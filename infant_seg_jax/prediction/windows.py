@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from infant_seg_jax.data.cropping import Box
 from infant_seg_jax.data.formats.grid import Shape
+from infant_seg_jax.progress import parts
 
 WindowFunction = Callable[[Float[np.ndarray, "n x y z c"]], Float[np.ndarray, "n x y z k"]]
 
@@ -55,16 +56,18 @@ def predict_windows(
     total = np.zeros((*shape, classes), np.float32)
     total_weight = np.zeros(shape, np.float32)
     boxes = [box for box in _boxes(shape, window, overlap) if image[box].any()]
-    for first in range(0, len(boxes), batch_size):
-        batch = boxes[first : first + batch_size]
-        windows = np.zeros((batch_size, *window, image.shape[3]), np.float32)
-        for i, box in enumerate(batch):
-            part = image[box]
-            windows[i][_corner(part.shape)] = part
-        for box, probabilities in zip(batch, np.asarray(predict(windows)), strict=False):
-            inside = _corner(total_weight[box].shape)
-            total[box] += probabilities[inside] * weights[inside][..., None]
-            total_weight[box] += weights[inside]
+    with parts("network", len(boxes), "window") as bar:
+        for first in range(0, len(boxes), batch_size):
+            batch = boxes[first : first + batch_size]
+            windows = np.zeros((batch_size, *window, image.shape[3]), np.float32)
+            for i, box in enumerate(batch):
+                part = image[box]
+                windows[i][_corner(part.shape)] = part
+            for box, probabilities in zip(batch, np.asarray(predict(windows)), strict=False):
+                inside = _corner(total_weight[box].shape)
+                total[box] += probabilities[inside] * weights[inside][..., None]
+                total_weight[box] += weights[inside]
+            bar.update(len(batch))
 
     unseen = total_weight == 0
     total[unseen, 0] = 1.0

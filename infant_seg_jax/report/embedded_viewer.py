@@ -25,7 +25,8 @@ from infant_seg_jax.report.slices import Scan, cropped, gray_window, worst_slice
 MAX_BYTES = 20_000_000
 """Of the volumes of a page, as they stand in it: few mail servers take more than 25 MB."""
 
-_MARGIN_MM = 10.0
+MARGIN_MM = 10.0
+"""What is shown around the brain."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class EmbeddedViewer:
 
 def _config(title: str, scan: Scan) -> tuple[dict[str, Any], int]:
     """What the viewer's script is to know of a scan, and how many bytes its volumes are."""
-    scan, box = cropped(scan, _MARGIN_MM)
+    scan, box = cropped(scan, MARGIN_MM)
     image, low, step = _in_256_steps(scan)
     maps = {"prediction": scan.labels}
     if scan.truth is not None:

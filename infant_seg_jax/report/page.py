@@ -62,6 +62,8 @@ def write_page(
     sections: Sequence[Section],
     viewer: EmbeddedViewer | None = None,
     hint: str = "",
+    *,
+    has_truth: bool = True,
     colours: Mapping[str, str] = TISSUE_CLASSES.colours,  # noqa: B008 (never changed)
 ) -> Path:
     """Write the page, whole or not at all.
@@ -72,6 +74,7 @@ def write_page(
         verdict: what stands first, a sentence each.
         sections: in their order.
         viewer: what there is to look around in; of nothing, the page has no viewer.
+        has_truth: whether any picture shows what is wrong.
         hint: the command that draws the page with one, which is shown where there is none.
         colours: of the classes, by name, for the legend.
 
@@ -97,7 +100,7 @@ def write_page(
             viewer=viewer,
             hint="" if viewer else hint,
             tissues=colours,
-            wrong=WRONG_COLOUR,
+            wrong=WRONG_COLOUR if has_truth else "",
             version=version("infant_seg_jax"),
             made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         )

@@ -2,8 +2,10 @@
 
 import csv
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
 from infant_seg_jax.report.scan_paths import scan_of, with_image
-from infant_seg_jax.report.slices import Scan, mosaic
+from infant_seg_jax.report.slices import LARGE, SMALL, Scan, mosaic
 
 TABLE = "tissue_volumes.tsv"
 MAX_PICTURES = 40
 """Of more scans, so many are shown: those that are flagged first, then the least certain."""
 MAX_LOOKS = 3
 """So many of them can be looked around in."""
+MAX_LARGE = 6
+"""So many of them have large pictures."""
 
 _LEAST_IN_CHARTS = 3
 _MAX_BYTES = 2**26
@@ -58,6 +62,7 @@ class ScanCard:
 
     Attributes:
         row: its row.
+        made_by: by which network, a sentence; empty where that is not known.
         ranks: of each volume, its place in the cohort in words.
         notices: what to know before trusting it.
         checked: a sentence on which checks there were.
@@ -67,6 +72,7 @@ class ScanCard:
     """
 
     row: ScanRow
+    made_by: str
     ranks: Mapping[str, str]
     notices: tuple[str, ...]
     checked: str
@@ -79,11 +85,17 @@ class ScanCard:
 class PredictionPage:
     """A folder of label maps in words, a table, charts of the cohort, and pictures.
 
-    `volumes` are the columns of the table that have such, `classes` those of the label maps.
+    Attributes:
+        made_by: by which networks the scans that are shown were labelled, a sentence each.
+        next_steps: commands that may be of use now, each with what it does.
+        volumes: the columns of the table that have such.
+        classes: those of the label maps.
     """
 
     name: str
     verdict: tuple[str, ...]
+    made_by: tuple[str, ...]
+    next_steps: tuple[tuple[str, str], ...]
     rows: tuple[ScanRow, ...]
     volumes: tuple[str, ...]
     charts: tuple[Markup, ...]
@@ -117,7 +129,8 @@ def prediction_page(
     cards = []
     with progress("drawing", min(len(rows), MAX_PICTURES), unit="scan") as bar:
         for number, row in enumerate(chosen[:MAX_PICTURES]):
-            cards.append(_card(folder, row, rows, viewer if number < MAX_LOOKS else None))
+            size = LARGE if number < MAX_LARGE else SMALL
+            cards.append(_card(folder, row, rows, viewer if number < MAX_LOOKS else None, size))
             bar.update()
     notices = []
     if len(rows) > MAX_PICTURES:
@@ -126,9 +139,12 @@ def prediction_page(
             "network is least sure of. All are in the table."
         )
     drawn, said = _charts(rows, classes) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
+    made_by = tuple(filter(None, dict.fromkeys(card.made_by for card in cards)))
     return PredictionPage(
         name,
         _verdict(rows),
+        made_by,
+        _next_steps(folder),
         tuple(rows),
         volumes,
         drawn,
@@ -136,6 +152,21 @@ def prediction_page(
         classes,
         (*notices, *said),
     )
+
+
+def _next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
+    steps = (
+        (
+            ("evaluate", f"--prediction={folder}", "--truth=TRUTH", "--output=scores"),
+            "measures the label maps, where you have true ones",
+        ),
+        (
+            ("train", "--config=fine_tune_bundled", "--config.data.path=PREPARED", "--workdir=RUN"),
+            "fine-tunes the bundled model on labelled scans of yours, such as corrected label "
+            "maps; infant-seg prepare makes the prepared set",
+        ),
+    )
+    return tuple((shlex.join(["infant-seg", *command]), what) for command, what in steps)
 
 
 def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
@@ -209,7 +240,7 @@ def _charts(
 
 
 def _card(
-    folder: Path, row: ScanRow, rows: Sequence[ScanRow], viewer: EmbeddedViewer | None
+    folder: Path, row: ScanRow, rows: Sequence[ScanRow], viewer: EmbeddedViewer | None, size: int
 ) -> ScanCard:
     path = folder / as_named(row.label_map)
     sidecar = sidecar_of(path)
@@ -217,13 +248,14 @@ def _card(
     content: Any = None
     schema = schema_of(path) or TISSUE_SCHEMA
     scan_path = scan_of(sidecar)
-    picture, look = None, ""
+    picture, look, made_by = None, "", ""
     try:
         content = read_json(sidecar)
         found = content.get("Notices") if isinstance(content, dict) else None
         notices = tuple(map(str, found)) if isinstance(found, list) else ()
+        made_by = _made_by(content)
         scan, missing = _read(path, scan_path, schema)
-        picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined")
+        picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined", size)
         notices += missing
         look = viewer.add(row.label_map, scan) if viewer else ""
     except InputError as error:
@@ -231,7 +263,21 @@ def _card(
     names = schema.classes.foreground if len(rows) > 1 else ()
     ranks = {name: _rank(row, rows, name) for name in names if name in row.volumes}
     command = view_command((scan_path, path)) if scan_path else ""
-    return ScanCard(row, ranks, notices, _checked(row, content), picture, command, look)
+    return ScanCard(row, made_by, ranks, notices, _checked(row, content), picture, command, look)
+
+
+def _made_by(content: Any) -> str:
+    """By which network a label map was made, as its JSON has it."""
+    try:
+        models = [(str(one["Name"]), str(one["SHA256"])[:8]) for one in content["Models"]]
+        refined = content["Settings"]["Refine"] is True
+    except (KeyError, TypeError):
+        return ""
+    ours = {path.name for path in (files("infant_seg_jax") / "weights").iterdir()}
+    names = " and ".join(
+        f"{'the bundled model ' if name in ours else ''}{name} ({sha})" for name, sha in models
+    )
+    return f"Labelled by {names}{', with intensity-based refinement' * refined}."
 
 
 def _checked(row: ScanRow, sidecar: Any) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infant_seg_jax.report.training_page import RunPage
 
 PAGE = "report.html"
+_TITLES = {RUN: "Training", EVALUATION: "How good", PREDICTION: "Label maps"}
 MAX_EVALUATIONS = 12
 """Of more than that, the first so many have a section of their own."""
 
@@ -79,7 +80,9 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         verdict.append(
             "Dice says how far a tissue agrees with the truth: 1 in every voxel, 0 in none."
         )
-    title = " and ".join(path.absolute().name for path in paths[:3]) or "report"
+    names = " and ".join(path.absolute().name for path in paths[:3])
+    kinds = {one.kind for one in outputs}
+    title = f"{_TITLES[kinds.pop()]}: {names}" if len(kinds) == 1 else names
     hint = shlex.join(["infant-seg", "report", *map(str, paths), "--viewer"])
     has_scans = bool(evaluations or of(PREDICTION))
     return write_page(
@@ -89,7 +92,8 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         sections,
         embedded,
         hint if has_scans else "",
-        colours or TISSUE_CLASSES.colours,
+        has_truth=bool(evaluations),
+        colours=colours or TISSUE_CLASSES.colours,
     )
 
 

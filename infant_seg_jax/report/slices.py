@@ -27,11 +27,13 @@ ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
 """What is on the left and on the right of a picture."""
 WRONG_COLOUR = "#CC79A7"
 
-_LONGEST = 210  # Pixels of a slice's longer side.
+SMALL, LARGE = 210, 370
+"""Pixels of the longest side that a slice may have: of many scans, and of a few."""
+
 _GAP, _CAPTION = 6, 18  # Pixels.
 _LETTERS = 10  # Pixels.
 _FILLED = 0.6
-_SHARES = (0.3, 0.5, 0.7)
+_SHARES = (0.25, 0.5, 0.75)
 _MARGIN_MM = 5.0
 
 
@@ -87,16 +89,20 @@ def rgb(colour: str) -> Float[np.ndarray, "3"]:
     return np.array(ImageColor.getrgb(colour)[:3]) / 255
 
 
-def mosaic(scan: Scan, alt: str) -> Markup:
-    """Three planes, one a row, at three depths of what is labelled, with the tissues' outlines."""
+def mosaic(scan: Scan, alt: str, longest: int = SMALL) -> Markup:
+    """Three planes, one a row, at three depths of the tissues, with their outlines.
+
+    At the depths a quarter, a half and three quarters of the tissues' voxels are passed, so that
+    there are some in each slice.
+    """
     scan, _ = cropped(scan)
     rows = []
     for axis, plane in enumerate(PLANES):
-        depths = [int(share * scan.labels.shape[axis]) for share in _SHARES]
         row = []
-        for share, at in zip(_SHARES, depths, strict=True):
-            pixels = _gray(scan, plane, at)
-            _outline(pixels, _classes(scan, scan.labels, plane, at), scan.classes)
+        for at in _depths(scan.labels, axis):
+            pixels = _gray(scan, plane, at, longest)
+            _outline(pixels, _classes(scan, scan.labels, plane, at, longest), scan.classes)
+            share = at / max(1, scan.labels.shape[axis] - 1)
             row.append(_Tile(f"{plane}, {share:.0%}", ENDS[plane], pixels))
         rows.append(row)
     return _picture(rows, alt)
@@ -135,6 +141,13 @@ def error_picture(scan: Scan, alt: str) -> Markup:
     return _picture(rows, alt)
 
 
+def _depths(labels: UInt8[np.ndarray, "x y z"], axis: int) -> list[int]:
+    """Where along an axis these shares of the tissues' voxels are passed."""
+    others = tuple(other for other in range(3) if other != axis)
+    passed = np.cumsum(tissues([labels]).sum(axis=others))
+    return [int(np.searchsorted(passed, share * passed[-1])) for share in _SHARES]
+
+
 def wrong_voxels(
     prediction: UInt8[np.ndarray, "x y z"], truth: UInt8[np.ndarray, "x y z"]
 ) -> Bool[np.ndarray, "x y z"]:
@@ -159,10 +172,8 @@ def gray_window(image: Float[np.ndarray, "x y z"]) -> tuple[float, float]:
 
 def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
     """With little around the tissues, and which box that is; all of a scan that has none."""
-    truth = scan.labels if scan.truth is None else scan.truth
-    nothing = (BACKGROUND, IGNORE)
-    tissues = ~(np.isin(scan.labels, nothing) & np.isin(truth, nothing))
-    box = crop_box(tissues if tissues.any() else tissues | True, margin_mm, scan.spacing)
+    maps = [scan.labels] if scan.truth is None else [scan.labels, scan.truth]
+    box = crop_box(tissues(maps), margin_mm, scan.spacing)
     crop = replace(
         scan,
         image=None if scan.image is None else scan.image[box],
@@ -173,18 +184,24 @@ def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
     return crop, box
 
 
-def _size(scan: Scan, plane: str) -> tuple[int, int]:
-    """Height and width in pixels, as long as the scan's longest side lets them be."""
+def tissues(maps: Sequence[UInt8[np.ndarray, "x y z"]]) -> Bool[np.ndarray, "x y z"]:
+    """Where any of the maps has a class but background; everywhere, if none has one anywhere."""
+    found = np.logical_or.reduce([~np.isin(one, (BACKGROUND, IGNORE)) for one in maps])
+    return found if found.any() else np.ones_like(found)
+
+
+def _size(scan: Scan, plane: str, longest: int) -> tuple[int, int]:
+    """Height and width in pixels, the scan's longest side being that long."""
     extents = [count * size for count, size in zip(scan.labels.shape, scan.spacing, strict=True)]
-    scale = _LONGEST / max(extents)
+    scale = longest / max(extents)
     del extents[PLANES.index(plane)]
     width, height = (max(8, round(extent * scale)) for extent in extents)
     return height, width
 
 
-def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
+def _gray(scan: Scan, plane: str, at: int, longest: int = SMALL) -> Float[np.ndarray, "v u 3"]:
     """A slice of the scan from black to white; black where there is no scan."""
-    height, width = _size(scan, plane)
+    height, width = _size(scan, plane, longest)
     if scan.image is None:
         return np.zeros((height, width, 3))
     flat = plane_slice(scan.image, plane, at).astype(np.float64)
@@ -202,13 +219,13 @@ def _gray(scan: Scan, plane: str, at: int) -> Float[np.ndarray, "v u 3"]:
 
 
 def _classes(
-    scan: Scan, classes: Shaped[np.ndarray, "x y z"], plane: str, at: int
+    scan: Scan, classes: Shaped[np.ndarray, "x y z"], plane: str, at: int, longest: int = SMALL
 ) -> Shaped[np.ndarray, "v u"]:
     """A slice of classes at the size of its picture."""
     flat = plane_slice(classes, plane, at)
     rows, columns = (
         (np.arange(many) * few) // many
-        for many, few in zip(_size(scan, plane), flat.shape, strict=True)
+        for many, few in zip(_size(scan, plane, longest), flat.shape, strict=True)
     )
     return flat[np.ix_(rows, columns)]
 

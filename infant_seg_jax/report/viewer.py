@@ -18,14 +18,17 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Shaped
 
+from infant_seg_jax.data.cropping import crop_affine, crop_box
+from infant_seg_jax.data.foreground import find_foreground
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import legible
 from infant_seg_jax.progress import note
+from infant_seg_jax.report.embedded_viewer import MARGIN_MM
 from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
 from infant_seg_jax.report.page import environment, template_text
-from infant_seg_jax.report.slices import gray_window
+from infant_seg_jax.report.slices import gray_window, tissues
 
 MAX_LABEL_MAPS = 4
 """Each has a panel of its own, with the scan in it."""
@@ -56,7 +59,7 @@ class Served:
 def viewer_files(
     scan: Path, label_maps: Sequence[Path], schema: LabelSchema
 ) -> Mapping[str, Served]:
-    """The page and all that it loads, by name.
+    """The page and all that it loads, by name; volumes are cut to the brain, or to the head.
 
     Args:
         scan: any file that we read.
@@ -74,18 +77,21 @@ def viewer_files(
         )
     script = niivue_script()
     volume = read_image(scan)
-    image = volume.data[..., 0]
+    maps = [_read_labels(path, volume, schema) for path in label_maps]
+    # As large as the brain, in whose middle the crosshair is then.
+    seen = tissues(maps) if maps else find_foreground(volume.data, volume.spacing).mask
+    box = crop_box(seen if seen.any() else ~seen, MARGIN_MM, volume.spacing)
+    image, affine = volume.data[box][..., 0], crop_affine(volume.affine, box)
     low, high = gray_window(image)
     files = {
         "niivue.js": Served("text/javascript", script),
         "viewer.js": Served("text/javascript", _script().encode()),
         "viewer.css": Served("text/css", template_text("viewer.css").encode()),
-        "scan.nii": Served("application/octet-stream", nifti_bytes(image, volume.affine)),
+        "scan.nii": Served("application/octet-stream", nifti_bytes(image, affine)),
     }
     names = []
-    for number, path in enumerate(label_maps):
-        classes = _read_labels(path, volume, schema)
-        content = nifti_bytes(classes, volume.affine, of_labels=True)
+    for number, (path, classes) in enumerate(zip(label_maps, maps, strict=True)):
+        content = nifti_bytes(classes[box], affine, of_labels=True)
         name = f"labels-{number}.nii"
         files[name] = Served("application/octet-stream", content)
         names.append({"file": name, "name": path.name})
@@ -96,8 +102,8 @@ def viewer_files(
             **{"slope": 1, "start": 0, "rounded": False},
         },
         "label_maps": names,
-        "shape": volume.shape,
-        "first": [0, 0, 0],
+        "shape": image.shape,
+        "first": [side.start for side in box],
         "labels": label_colours(schema.classes),
     }
     page = environment().get_template("viewer.html")

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from infant_seg_jax.errors import InputError
@@ -54,13 +55,24 @@ def open_checkpoints(workdir: Path, *, read_only: bool = False) -> Iterator[ocp.
     )
     folder = (workdir / "checkpoints").absolute()
     handlers = {name: ocp.StandardCheckpointHandler() for name in ITEMS}
-    with _write_errors(folder):
+    with _write_errors(folder), _without_warnings():
         manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
     try:
         yield manager
     finally:
         with _write_errors(folder):
             manager.close()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Orbax warns that a folder is only read, as it was asked to."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, mean_dice: float) -> None:

@@ -1,12 +1,13 @@
 """A trained network from wherever it lies: a run folder, a model folder, or this package."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from infant_seg_jax.config import Config
+from infant_seg_jax.config import Config, load_config
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.errors import InputError
@@ -55,6 +56,18 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
     model = open_model(path, which, weights)
     found = Predictor.from_config(model.config, model.variables, model.expects, model.reference)
     return replace(found, name=str(path))
+
+
+def open_predictors(
+    paths: Sequence[Path | str], which: str = BEST, weights: str | None = None, **changes: Any
+) -> list[Predictor]:
+    """As `open_predictor`, of several folders, with other fields; of those that are None, its own.
+
+    Raises:
+        InputError: as `open_model`.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    return [replace(open_predictor(Path(path), which, weights), **given) for path in paths]
 
 
 def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Model:
@@ -117,6 +130,22 @@ def source_schema(path: Path) -> LabelSchema:
     return find_schema(name, expects.classes)
 
 
+def read_config(path: Path | str) -> Config:
+    """The config of a run, or as much of one as a model folder holds.
+
+    Args:
+        path: a run folder, a model folder or `BUNDLED`.
+
+    Raises:
+        InputError: the folder is neither, or is damaged.
+    """
+    path = model_path(path)
+    if is_model_folder(path):
+        return read_description(path / MODEL_FILE).config
+    _check_is_run(path)
+    return load_config(path / "config.json")
+
+
 def read_start(init: Config) -> tuple[dict[str, Any], str]:
     """The variables that `config.init` names, in whatever shapes they have.
 
@@ -149,12 +178,27 @@ def _check_which(which: str, path: Path) -> None:
 
 
 def _check_is_run(path: Path) -> None:
+    if not path.exists():
+        names = [BUNDLED, *(other.name for other in path.parent.glob("*") if _may_be_one(other))]
+        near = difflib.get_close_matches(path.name, names, 1)
+        raise InputError(
+            f"There is no run and no model folder {path}: "
+            + (
+                f"did you mean {near[0] if near[0] == BUNDLED else path.with_name(near[0])}?"
+                if near
+                else f"name the --workdir of a training run, a model folder or '{BUNDLED}'."
+            )
+        )
     if not (path / "run.json").is_file():
         raise InputError(
             f"{path} is neither a run folder (it has no run.json) nor a model folder (it has no "
             "model.json): name the --workdir of a training run or what `infant-seg export-model` "
             "wrote."
         )
+
+
+def _may_be_one(folder: Path) -> bool:
+    return is_model_folder(folder) or (folder / "run.json").is_file()
 
 
 def _read_model(path: Path, which: str, weights: str | None) -> Model:

@@ -51,7 +51,7 @@ REFERENCE = "familiar.json"
 """What was measured on scans like the training's; the name is that of version 0.1."""
 
 RECORD_VERSION = 2
-MAY_CHANGE = ("parallel", "trackers", "log_every", "save_every")
+MAY_CHANGE = ("parallel", "trackers", "log_every", "save_every", "init.architecture")
 """Keys of a config that may be other ones when a run is resumed."""
 _LIBRARIES = ("infant_seg_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

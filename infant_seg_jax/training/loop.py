@@ -27,6 +27,7 @@ from infant_seg_jax.store.loading import read_start
 from infant_seg_jax.store.run_folder import read_metrics, start_run
 from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training import transfer
+from infant_seg_jax.training.architecture import with_architecture
 from infant_seg_jax.training.calibration import calibrate
 from infant_seg_jax.training.examples import example_names, make_batch, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
@@ -64,8 +65,10 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
         InputError: the config, the data or a checkpoint cannot be used, another process trains in
             the folder, or the loss is not finite.
     """
-    check_config(config)
     workdir = Path(workdir)
+    resuming = checkpoints.exist(workdir)
+    config, changed = with_architecture(config, workdir, resuming=resuming)
+    check_config(config)
     prepared = open_prepared(Path(config.data.path))
     rendering = config.rendering
     if rendering.fraction and prepared.classes != TISSUE_CLASSES:
@@ -81,7 +84,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     devices = choose_devices(config.parallel, config.patch.batch_size)
     if jax.process_index() == 0:
         note_slow_convolutions()
-    resuming = checkpoints.exist(workdir)
+    if changed and not resuming:
+        _say(changed)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
     state, starts = _first_state(config, prepared, load=not resuming)
@@ -134,10 +138,16 @@ class _Run:
         ):
             if self._has_converged():
                 return state
+            if first < config.steps:
+                _say("Compiling the training step, which may take two minutes.")
             for step, batch in enumerate(batches, start=first + 1):
                 state, metrics = step_function(state, batch)
                 self.losses.append((step, metrics["loss"]))
-                bar.update()
+                if step == first + 1:
+                    bar.count_untimed()
+                    _say("Compiled; training.")
+                else:
+                    bar.update()
                 last = step == config.steps
                 if step % config.log_every == 0 or last:
                     self._log(step, metrics, log, bar)

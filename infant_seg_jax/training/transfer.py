@@ -1,7 +1,6 @@
 """Starting from another network's weights: what is loaded, what starts anew, what may learn.
 
-Nothing is padded or cut to fit. What differs without an explanation in the config is an error that
-lists every such parameter with both shapes.
+Nothing is padded or cut to fit. What differs without an explanation in the config is an error.
 """
 
 from collections.abc import Sequence
@@ -21,6 +20,9 @@ from infant_seg_jax.files import write_rows
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path, map_with_path
 from infant_seg_jax.training.optimizers import make_optimizer
+
+_SHOWN = 3
+"""How many differences an error lists before it only counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def merge(
     of_classes, of_channels = _changing(model, modalities)
     if _classes(old) == _classes(new):
         of_classes = set()
-    values, starts, unexplained = {}, {}, []
+    values, starts, unexplained = {}, {}, {}
     for path, value in new.items():
         found = old.get(path)
         if _fits(init.reinitialise, path):
@@ -85,15 +87,11 @@ def merge(
             starts[path] = f"loaded, {init.input_channels} over channels"
         else:
             what = "absent" if found is None else times(found.shape)
-            unexplained.append(f"{path} is {what}, expected {times(value.shape)}")
-    unexplained += [f"{p} is {times(old[p].shape)}, expected none" for p in old if p not in new]
+            unexplained[path] = f"{what}, expected {times(value.shape)}"
+    for path in old.keys() - new.keys():
+        unexplained[path] = f"{times(old[path].shape)}, expected none"
     if unexplained:
-        raise InputError(
-            f"The checkpoint of {source} does not fit the config's network: "
-            f"{'; '.join(sorted(unexplained))}; use the model settings and modalities that it was "
-            "trained with, or name what is to start anew in config.init.reinitialise, or say with "
-            "config.init.input_channels what becomes of the channels."
-        )
+        raise _does_not_fit(unexplained, of_channels, source)
     merged = map_with_path(
         lambda path, leaf: jnp.asarray(values[path], leaf.dtype) if path in values else leaf, fresh
     )
@@ -193,6 +191,24 @@ def summary(rows: Sequence[PartStart]) -> str:
         f"{said}"
         + f"; {frozen} frozen" * bool(frozen)
         + f"; {slowed} with a learning rate of their own" * bool(slowed)
+    )
+
+
+def _does_not_fit(
+    unexplained: dict[str, str], of_channels: set[str], source: Path | str
+) -> InputError:
+    more = len(unexplained) - _SHOWN
+    shown = "; ".join(f"{path} is {unexplained[path]}" for path in sorted(unexplained)[:_SHOWN])
+    advice = (
+        "config.init.input_channels=spread, or sum, meets another number of modalities"
+        if unexplained.keys() <= of_channels
+        else "leave config.model and config.init.architecture as they are by default, which takes "
+        "its network, or name all that is to start anew in config.init.reinitialise"
+    )
+    return InputError(
+        f"The checkpoint of {source} does not fit the network: {shown}"
+        + f"; and {more} more" * (more > 0)
+        + f"; {advice}."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
@@ -237,6 +238,27 @@ def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
     assert without.picture is not None and without.command == ""
     assert "without the scan" in without.notices[0]
     assert len(page.charts) == 4  # No agreement, since nothing was mirrored.
+
+
+def test_prediction_says_which_model_it_is_by_and_what_to_do(tmp_path: Path) -> None:
+    output = write_prediction(tmp_path)
+    for number, name in enumerate(("contrast_agnostic", "mine", "mine")):
+        sidecar = output / f"s00{number}_dseg.json"
+        content = json.loads(sidecar.read_text())
+        content["Models"] = [{"Name": name, "SHA256": 64 * str(number and 1)}]
+        content["Settings"]["Refine"] = name != "mine"
+        sidecar.write_text(json.dumps(content))
+    page = prediction_page(output, "labels")
+    assert set(page.made_by) == {
+        "Labelled by the bundled model contrast_agnostic (00000000), with intensity-based "
+        "refinement.",
+        "Labelled by mine (11111111).",
+    }
+    text = write_report([output]).read_text(encoding="utf-8")
+    assert "<h1>Label maps: " in text and "Labelled by mine" in text
+    assert "wrong</li>" not in text  # Without a truth, nothing is known to be.
+    for command, _ in page.next_steps:
+        assert escape(command) in text
 
 
 def test_prediction_of_many_scans_shows_some(

@@ -12,6 +12,8 @@ from PIL import Image
 
 from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES
 from infant_seg_jax.report.slices import (
+    LARGE,
+    SMALL,
     WRONG_COLOUR,
     Scan,
     error_picture,
@@ -91,6 +93,22 @@ def test_what_is_wrong_is_coloured_and_nothing_else() -> None:
     for picture, low, high in ((right, 0, 0.0005), (faulty, 0.002, 0.05)):
         last = np.array_split(picture, 3, axis=1)[2]  # No scan, so three columns.
         assert low <= share_of(last, WRONG_COLOUR) <= high
+
+
+def test_no_slice_is_empty_however_the_tissue_lies() -> None:
+    """Two lumps far apart, between which is nothing: a third of the way would show none."""
+    labels = np.zeros((90, 90, 90), np.uint8)
+    labels[:12, :12, :12] = labels[-9:, -9:, -9:] = 3
+    image = np.where(labels, 100.0, 0.0).astype(np.float32)
+    shown = pixels(mosaic(Scan(image, labels, np.eye(4)), ""))
+    for row in np.array_split(shown, 3):
+        for tile in np.array_split(row[25:-8], 3, axis=1):
+            assert share_of(tile, TISSUE_CLASSES.colours["WM"]) > 0
+
+
+def test_pictures_of_a_few_scans_are_larger() -> None:
+    small, large = (pixels(mosaic(brain(), "", size)) for size in (SMALL, LARGE))
+    assert large.shape[1] > 1000 > small.shape[1]
 
 
 def test_slices_keep_the_voxels_proportions() -> None:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -130,8 +130,35 @@ def test_files_hold_the_voxels_in_ras_order_from_byte_352(tmp_path: Path) -> Non
         np.testing.assert_array_equal(found, array)
         image = nib.Nifti1Image.from_bytes(content)
         assert image.affine is not None and np.allclose(image.affine, AFFINE, atol=1e-5)
-    config = files[""].content.decode().split('data-config="')[1].split('"')[0]
-    assert json.loads(unescape(config))["shape"] == list(labels.shape)
+    config = config_of(files)
+    assert config["shape"] == list(labels.shape) and config["first"] == [0, 0, 0]
+
+
+def config_of(files: Mapping[str, Served]) -> dict:
+    text = files[""].content.decode().split('data-config="')[1].split('"')[0]
+    return json.loads(unescape(text))
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_what_is_shown_is_the_brain_in_the_middle(tmp_path: Path, with_labels: bool) -> None:
+    image = np.zeros((60, 70, 80), np.float32)
+    labels = np.zeros(image.shape, np.uint8)
+    brain = np.s_[20:32, 30:50, 12:40]  # With 10 mm around it: 10:42, 20:60, 2:50.
+    image[brain] = np.random.default_rng(0).uniform(1, 2, image[brain].shape)
+    labels[brain] = 2
+    path, second = (save(tmp_path / name, array, np.eye(4))
+                    for name, array in (("s.nii.gz", image), ("l.nii.gz", labels)))  # fmt: skip
+    files = viewer_files(path, [second] * with_labels, TISSUE_SCHEMA)
+    config = config_of(files)
+    assert config["first"] == [10, 20, 2] and config["shape"] == [32, 40, 48]
+    shown = nib.Nifti1Image.from_bytes(files["scan.nii"].content)
+    np.testing.assert_array_equal(shown.dataobj, image[10:42, 20:60, 2:50])
+    assert shown.affine is not None
+    np.testing.assert_allclose(shown.affine[:3, 3], [10, 20, 2])
+    if with_labels:
+        found = nib.Nifti1Image.from_bytes(files["labels-0.nii"].content)
+        np.testing.assert_array_equal(found.dataobj, labels[10:42, 20:60, 2:50])
 
 
 @pytest.mark.usefixtures("script")

@@ -187,7 +187,8 @@ def test_fine_tuning_refuses_what_a_model_folder_has_not(
     with pytest.raises(InputError, match=r"one checkpoint \(of step 3\), .* instead of 7"):
         train_and_evaluate(config, tmp_path / "run")
     config.init.which, config.model.growth_rate = "best", 6
-    with pytest.raises(InputError, match=r"is 1x1x1x4x16, expected 1x1x1x4x24"):
+    config.init.architecture = "config"
+    with pytest.raises(InputError, match=r"does not fit the network: .* is 16, expected 24; "):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -205,7 +206,8 @@ def test_what_cannot_be_exported_is_one_sentence(
 ) -> None:
     out = str(tmp_path / "out")
     for arguments, sentence in (
-        ([str(tmp_path / "nowhere"), out], "is neither a run folder (it has no run.json) nor a"),
+        ([str(tmp_path / "nowhere"), out], "There is no run and no model folder"),
+        ([str(tmp_path), out], "is neither a run folder (it has no run.json) nor a"),
         ([str(run), out, "--which=9"], "has no checkpoint of step 9, expected best, latest or"),
         ([str(run), out, "--which=last"], "is 'last', expected best, latest or the number of a"),
         ([str(run), str(exported)], "exists already and is not an empty folder"),

@@ -132,7 +132,7 @@ def test_kernel_summed_over_channels_answers_as_equal_channels_were(fresh):
         merge(init_variables(model, 3, 0), both, init(input_channels="sum"), model, 3, "x")
 
 
-def test_differences_that_nothing_explains_are_listed_one_and_all(adult):
+def test_differences_that_nothing_explains_are_counted_and_some_shown(adult):
     model = network(growth_rate=6)
     fresh = init_variables(model, 2, seed=3)
     with pytest.raises(InputError) as caught:
@@ -140,18 +140,22 @@ def test_differences_that_nothing_explains_are_listed_one_and_all(adult):
     old, new = by_path(adult), by_path(fresh)
     differing = [path for path in new if old[path].shape != new[path].shape]
     assert "params/stem_conv0/kernel" in differing and len(differing) > 10
+    shown = set()
     for path in new:
         shapes = ["x".join(map(str, tree[path].shape)) for tree in (old, new)]
-        listed = f"{path} is {shapes[0]}, expected {shapes[1]}" in str(caught.value)
-        assert listed == (path in differing)
+        if f"{path} is {shapes[0]}, expected {shapes[1]}" in str(caught.value):
+            shown.add(path)
+    assert shown and shown < set(differing)
+    assert f"and {len(differing) - len(shown)} more" in str(caught.value)
+    assert len(str(caught.value)) < 600
     assert "runs/adult" in str(caught.value) and "config.init.reinitialise" in str(caught.value)
 
 
 def test_missing_and_further_parameters_are_listed(adult, fresh):
     deeper = init_variables(network(block_layers=(2, 1)), 1, seed=0)
-    with pytest.raises(InputError, match="block1/layer2/conv1/kernel is .*, expected none"):
+    with pytest.raises(InputError, match="block1/layer2/norm1/mean is .*, expected none"):
         merge(fresh, deeper, init(), network(), 1, "x")
-    with pytest.raises(InputError, match="block1/layer2/conv1/kernel is absent, expected 1x1x1x"):
+    with pytest.raises(InputError, match="block1/layer2/norm1/mean is absent, expected 8"):
         merge(deeper, adult, init(), network(block_layers=(2, 1)), 1, "x")
 
 
