@@ -1,8 +1,8 @@
-"""What a network makes of rendered scans of each kind, written into its model.json.
+"""What a network makes of rendered scans of each kind, added to what its model.json knows.
 
 Each scan is of a label map, deformed anew, at an age that suits it, T1w or T2w, of a quality that
-is drawn, stripped of its skull. It is predicted as it is and mirrored. There are as many as there
-is time for, taken in turn of all label maps.
+is drawn, stripped of its skull. The size is measured of every one, entropy and agreement, for
+which it is predicted as it is and mirrored, of as many as there is time for.
 
     python benchmarks/calibrate.py --minutes=20 infant_seg_jax/weights/contrast_agnostic \\
         fetal_atlas:FETAL/fetal_GA34_operated.nii.gz@1.17:0 \\
@@ -26,7 +26,7 @@ from infant_seg_jax.data.preprocessing import prepare_volume
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.files import write_json
-from infant_seg_jax.prediction.reference_statistics import ReferenceStatistics, volume_ml
+from infant_seg_jax.prediction.reference_statistics import volume_ml
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomy import Anatomy, is_brain, read_anatomy
 from infant_seg_jax.rendering.cohort import render
@@ -59,17 +59,17 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a model folder")
     parser.add_argument("label_maps", nargs="+", metavar="SCHEMA:FILE[@SIZE]:MONTHS")
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--most", type=int, default=100)
+    parser.add_argument("--scans", type=int, default=100)
     arguments = parser.parse_args()
     use_compilation_cache()
     predictor = replace(open_predictor(arguments.model), mirror=True)
     anatomies = [read(text) for text in arguments.label_maps]
     random = np.random.default_rng(0)
     until = time.monotonic() + 60 * arguments.minutes
-    entropies, agreements, volumes = [], [], []
-    for number in range(arguments.most):
-        if time.monotonic() > until:
-            break
+    known = predictor.reference
+    path = arguments.model / "model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for number in range(arguments.scans):
         anatomy, months = anatomies[number % len(anatomies)]
         modality = MODALITIES[number // len(anatomies) % len(MODALITIES)]
         spread = 1 + 0.3 * months
@@ -78,19 +78,20 @@ def main() -> None:
         scan = render(anatomy, prior, quality, number, default_config().augmentation).image
         volume = Volume(scan[..., None], anatomy.affine, anatomy.native, anatomy.path)
         prepared = prepare_volume(volume, predictor.expects.preparation)
-        found = predictor.predict(prepared.image, anatomy.path)
-        entropies.append(round(found.entropy, 4))
-        agreements.append(round(found.agreement, 4))
-        volumes.append(round(volume_ml(prepared.mask, prepared.affine), 1))
-        print(
-            f"{anatomy.path.name} {modality}: {entropies[-1]}, {agreements[-1]}, {volumes[-1]} ml",
-            flush=True,
-        )
-    path = arguments.model / "model.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    known = ReferenceStatistics(tuple(entropies), tuple(agreements), tuple(volumes))
-    content["familiar"] = asdict(known)
-    write_json(path, content)
+        size = round(volume_ml(prepared.mask, prepared.affine), 1)
+        known = replace(known, volume_ml=(*known.volume_ml, size))
+        said = f"{anatomy.path.name} {modality}: {size} ml"
+        if time.monotonic() < until:
+            found = predictor.predict(prepared.image, anatomy.path)
+            known = replace(
+                known,
+                entropy=(*known.entropy, round(found.entropy, 4)),
+                agreement=(*known.agreement, round(found.agreement, 4)),
+            )
+            said += f", entropy {found.entropy:.3f}, agreement {found.agreement:.3f}"
+        print(said, flush=True)
+        content["familiar"] = asdict(known)
+        write_json(path, content)
 
 
 if __name__ == "__main__":
