@@ -28,8 +28,9 @@ DETAIL = 0.015, 0.6
 LEAST_IN_ONE_PIECE = 0.9
 LEAST_CSF = 0.005
 LEAST_LABELLED = 0.7
-MOST_CUT = 0.15
+MOST_ABRUPT = 0.22
 _FINE_MM = 1.5
+_ABRUPT_MM = 3.0
 _MANY = 1000
 
 
@@ -74,7 +75,7 @@ def check_segmentation(
         check_contrast(image, label_map, path),
         check_volumes({name: counts[name] * voxel_ml for name in TISSUES}, None, path),
         check_labelled(label_map, brain, path) if prepared.extent == BRAIN else None,
-        check_pieces(label_map, path),
+        check_pieces(label_map, volume.spacing, path),
     ]
     return tuple(check for check in found if check)
 
@@ -215,7 +216,9 @@ def check_labelled(
     )
 
 
-def check_pieces(label_map: Integer[np.ndarray, "x y z"], path: Path) -> Check:
+def check_pieces(
+    label_map: Integer[np.ndarray, "x y z"], spacing: tuple[float, float, float], path: Path
+) -> Check:
     """Whether the brain is of one piece, and does not end in a plane."""
     brain = label_map != 0
     if not brain.any():
@@ -231,21 +234,24 @@ def check_pieces(label_map: Integer[np.ndarray, "x y z"], path: Path) -> Check:
             f"{sizes.max() / sizes.sum():.0%} of it, expected {LEAST_IN_ONE_PIECE:.0%} at least: "
             "look at the label map.",
         )
-    if ends_in_plane(pieces == 1 + sizes.argmax()):
+    if ends_in_plane(pieces == 1 + sizes.argmax(), spacing):
         return Check(
             "wholeness", f"{path} has a brain that ends in a plane: look whether it is cut off."
         )
     return Check("wholeness")
 
 
-def ends_in_plane(brain: Bool[np.ndarray, "x y z"]) -> bool:
-    """Whether the outermost section along an axis is large, next to the largest.
+def ends_in_plane(brain: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]) -> bool:
+    """Whether the section along an axis grows or shrinks abruptly, within 3 mm.
 
-    Of a ball `n` voxels across it is 4 / n of that at most.
+    Of a ball `n` voxels across, it changes by 4 k / n of the largest section within `k` voxels.
     """
-    for axis in range(3):
+    for axis, size in enumerate(spacing):
         areas = np.count_nonzero(brain, axis=tuple(other for other in range(3) if other != axis))
         areas = areas[areas > 0]
-        if max(areas[0], areas[-1]) > (MOST_CUT + 4 / areas.size) * areas.max():
+        within = max(1, round(_ABRUPT_MM / size))
+        padded = np.pad(areas, within)
+        change = np.abs(padded[within:] - padded[:-within]).max() / areas.max()
+        if change > MOST_ABRUPT + 4 * within / areas.size:
             return True
     return False

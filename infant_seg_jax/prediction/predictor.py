@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +322,7 @@ def _mismatches(
         predictor.reference,
         entropy=found.entropy,
         agreement=found.agreement,
-        volume_ml=volume_ml(prepared.mask, prepared.affine),
+        volume_ml=nan if extent == HEAD else volume_ml(prepared.mask, prepared.affine),
     )
     if not known or extent in known:
         return others

@@ -133,14 +133,14 @@ def test_most_of_a_stripped_brain_is_tissue() -> None:
 
 
 def test_a_brain_is_of_one_piece() -> None:
-    assert not check_pieces(LABELS, PATH).sentence
+    assert not check_pieces(LABELS, MM, PATH).sentence
     apart = LABELS.copy()
     apart[18:21] = 0
-    assert "pieces" in check_pieces(apart, PATH).sentence
+    assert "pieces" in check_pieces(apart, MM, PATH).sentence
     speck = LABELS.copy()
     speck[0, 0, 0] = GM
-    assert not check_pieces(speck, PATH).sentence
-    assert not check_pieces(np.zeros_like(LABELS), PATH).sentence
+    assert not check_pieces(speck, MM, PATH).sentence
+    assert not check_pieces(np.zeros_like(LABELS), MM, PATH).sentence
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -149,5 +149,14 @@ def test_a_brain_does_not_end_in_a_plane(axis: int, beyond: bool) -> None:
     """Whether the field of view ends there, or what is beyond was blanked."""
     parts = np.split(np.moveaxis(LABELS, axis, 0), [12])
     cut = np.concatenate([np.zeros_like(parts[0]), parts[1]]) if beyond else parts[1]
-    assert "plane" in check_pieces(np.moveaxis(cut, 0, axis), PATH).sentence
-    assert not ends_in_plane(BALL)
+    cut = np.moveaxis(cut, 0, axis)
+    assert "plane" in check_pieces(cut, MM, PATH).sentence
+    cut = np.pad(cut, 2)
+    cut[(20,) * axis + (slice(None),) + (20,) * (2 - axis)] = GM  # some voxels beyond the plane
+    assert "plane" in check_pieces(cut, MM, PATH).sentence
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, 3.0])
+def test_a_ball_ends_in_no_plane_in_voxels_of_any_size(size: float) -> None:
+    assert not ends_in_plane(BALL, (size, size, size))
+    assert not ends_in_plane(BALL[::3], (3 * size, size, size))

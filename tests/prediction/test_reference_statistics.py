@@ -109,6 +109,22 @@ def test_sentences_name_what_is_unusual() -> None:
     assert len(why_unusual(SCAN, KNOWN, entropy=0.5, agreement=0.5, volume_ml=300.0)) == 3
 
 
+def test_sizes_of_many_scans_of_several_ages_bound_further_ones() -> None:
+    """Of a mixture, an interval for normal values reaches far beyond all that was seen."""
+    mixed = ReferenceStatistics(volume_ml=(400.0, 500.0, 900.0, 1500.0) * 5)
+    few = ReferenceStatistics(volume_ml=(400.0, 500.0, 900.0, 1500.0))
+    usual = USUAL | {"entropy": math.nan, "agreement": math.nan}
+    for ml, beyond in ((330.0, False), (1850.0, False), (310.0, True), (1900.0, True)):
+        assert bool(why_unusual(SCAN, mixed, **usual | {"volume_ml": ml})) == beyond
+        assert why_unusual(SCAN, few, **usual | {"volume_ml": ml}) == ()
+
+
+def test_what_scans_are_compared_by_is_named() -> None:
+    assert len(KNOWN.measured(mirrored=True)) == 3
+    assert len(KNOWN.measured(mirrored=False)) == 2
+    assert ReferenceStatistics((0.1, 0.2)).measured(mirrored=True) == ()
+
+
 def test_what_was_measured_is_kept_in_the_run_folder(tmp_path: Path) -> None:
     assert read_statistics(tmp_path) == ReferenceStatistics()
     write_statistics(tmp_path, KNOWN)

@@ -1,0 +1,98 @@
+"""What a network makes of rendered scans of each kind, added to what its model.json knows.
+
+Each scan is of a label map, deformed anew, at an age that suits it, T1w or T2w, of a quality that
+is drawn, stripped of its skull. The size is measured of every one, entropy and agreement, for
+which it is predicted as it is and mirrored, of as many as there is time for.
+
+    python benchmarks/calibrate.py --minutes=20 infant_seg_jax/weights/contrast_agnostic \\
+        fetal_atlas:FETAL/fetal_GA34_operated.nii.gz@1.17:0 \\
+        freesurfer:MAPS/6mo_aseg_acpc.nii.gz:6 synthseg:ADULTS/training_seg_01.nii.gz:240
+
+Behind a label map are the size that it is enlarged by, if any, and the age in months.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from infant_seg_jax.compilation import use_compilation_cache
+from infant_seg_jax.config import default_config
+from infant_seg_jax.data.cropping import crop_affine, crop_box
+from infant_seg_jax.data.preprocessing import prepare_volume
+from infant_seg_jax.data.schemas import find_schema
+from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.files import write_json
+from infant_seg_jax.prediction.reference_statistics import volume_ml
+from infant_seg_jax.rendering import image
+from infant_seg_jax.rendering.anatomy import Anatomy, is_brain, read_anatomy
+from infant_seg_jax.rendering.cohort import render
+from infant_seg_jax.rendering.contrast import MODALITIES, Prior
+from infant_seg_jax.store.loading import open_predictor
+
+MARGIN_MM = 12.0
+POOR = image.Quality(maturation=0.10, regions=0.12, partial_volume=1.2, bias=0.25, noise=0.08)
+"""As in training; half the scans are of this quality, half are good."""
+
+
+def read(text: str) -> tuple[Anatomy, float]:
+    """A label map's anatomy, cropped to the brain, and its age in months."""
+    schema, rest = text.split(":", 1)
+    rest, months = rest.rsplit(":", 1)
+    path, _, size = rest.partition("@")
+    anatomy = read_anatomy(Path(path), find_schema(schema), size=float(size or 1))
+    spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
+    x, y, z = spacing.tolist()
+    box = crop_box(is_brain(anatomy.structures), MARGIN_MM, (x, y, z))
+    return replace(
+        anatomy, structures=anatomy.structures[box], affine=crop_affine(anatomy.affine, box)
+    ), float(months)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a model folder")
+    parser.add_argument("label_maps", nargs="+", metavar="SCHEMA:FILE[@SIZE]:MONTHS")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--scans", type=int, default=100)
+    arguments = parser.parse_args()
+    use_compilation_cache()
+    predictor = replace(open_predictor(arguments.model), mirror=True)
+    anatomies = [read(text) for text in arguments.label_maps]
+    random = np.random.default_rng(0)
+    until = time.monotonic() + 60 * arguments.minutes
+    known = predictor.reference
+    path = arguments.model / "model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for number in range(arguments.scans):
+        anatomy, months = anatomies[number % len(anatomies)]
+        modality = MODALITIES[number // len(anatomies) % len(MODALITIES)]
+        spread = 1 + 0.3 * months
+        prior = Prior(modality, max(0.0, months - spread), months + spread, texture=0.08)
+        quality = (image.GOOD, POOR)[int(random.integers(2))]
+        scan = render(anatomy, prior, quality, number, default_config().augmentation).image
+        volume = Volume(scan[..., None], anatomy.affine, anatomy.native, anatomy.path)
+        prepared = prepare_volume(volume, predictor.expects.preparation)
+        size = round(volume_ml(prepared.mask, prepared.affine), 1)
+        known = replace(known, volume_ml=(*known.volume_ml, size))
+        said = f"{anatomy.path.name} {modality}: {size} ml"
+        if time.monotonic() < until:
+            found = predictor.predict(prepared.image, anatomy.path)
+            known = replace(
+                known,
+                entropy=(*known.entropy, round(found.entropy, 4)),
+                agreement=(*known.agreement, round(found.agreement, 4)),
+            )
+            said += f", entropy {found.entropy:.3f}, agreement {found.agreement:.3f}"
+        print(said, flush=True)
+        content["familiar"] = asdict(known)
+        write_json(path, content)
+
+
+if __name__ == "__main__":
+    main()
