@@ -3,37 +3,53 @@
 #   ./launch/train_bundled.sh OUTPUT SCHEMA:LABELS[@SIZE,...]...
 #   ./launch/train_bundled.sh bundled freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \
 #       bounti:NEWBORN@0.92,0.96,1,1.05
-# HELD_OUT names the label maps that are not trained on. Seven hours on two CPU cores; if it is interrupted, the same
-# command goes on where it was.
+# HELD_OUT names the label maps that are not trained on; INFANT_SEG, the program; STEPS, the steps of every run, to try
+# it out. It takes seven hours on two CPU cores. If it is interrupted, the same command goes on where it was.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
 output=$1
 shift
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-command=${INFANT_SEG:-$root/.venv/bin/infant-seg}
+program=${INFANT_SEG:-$root/.venv/bin/infant-seg}
 anatomies=$output/anatomies
+if [ -e "$output/model/model.json" ]; then
+  echo "$output/model is finished." >&2
+  exit
+fi
+"$program" prepare-anatomies --held_out="${HELD_OUT:-2mo_*,7mo_*,training_seg_06}" --output="$anatomies" "$@"
 
-"$command" prepare-anatomies "$@" --held_out="${HELD_OUT:-2mo_*,7mo_*,training_seg_06}" --output="$anatomies"
-
-# A run starts from the weights of the one before it.
+# train NAME STEPS FLAGS: the first run starts from nothing, others from the checkpoint that FLAGS name.
 train() {
-  local name=$1
-  shift
-  "$command" train --config="$root/configs/contrast_agnostic.py" --config.rendering.path="$anatomies" \
-    --config.data.path="$anatomies/held_out" --workdir="$output/runs/$name" "$@"
+  local name=$1 steps=${STEPS:-$2}
+  shift 2
+  "$program" train --config="$root/configs/contrast_agnostic.py" --config.rendering.path="$anatomies" \
+    --config.data.path="$anatomies/held_out" --config.steps="$steps" --workdir="$output/runs/$name" "$@"
 }
+# after NAME WHICH WEIGHTS: flags to start from a run.
 after() {
-  echo --config.init.checkpoint="$output/runs/$1" --config.init.which=latest --config.init.weights="$2"
+  start=(
+    --config.init.checkpoint="$output/runs/$1" --config.init.which="$2" --config.init.weights="$3"
+    --config.optimizer.schedule=cosine --config.optimizer.warmup=100
+  )
 }
-cosine=(--config.optimizer.schedule=cosine --config.optimizer.warmup=100)
-fixed=(--config.init.batch_norm=freeze --config.optimizer.learning_rate=0.0005)
+# With fixed batch statistics, which are those of no batch, on other examples than before.
+fixed=(--config.init.batch_norm=freeze --config.optimizer.learning_rate=0.0005 --config.average_decay=0.998)
 
-train first --config.rendering.unordered=0.35 --config.steps="${STEPS:-3133}"
-train second $(after first averaged) "${cosine[@]}" --config.rendering.stripped=0.7 --config.steps="${STEPS:-3200}"
-train third $(after second raw) "${cosine[@]}" --config.rendering.stripped=0.7 --config.steps="${STEPS:-5000}"
-train fourth $(after third raw) "${cosine[@]}" --config.rendering.stripped=0.7 --config.steps="${STEPS:-6000}"
-train fifth $(after fourth averaged) "${cosine[@]}" "${fixed[@]}" --config.seed=1 \
-  --config.rendering.stripped=0.7 --config.steps="${STEPS:-1500}"
+train first 3133 --config.rendering.unordered=0.35
+after first latest averaged
+train second 3200 "${start[@]}" --config.rendering.stripped=0.7
+after second latest raw
+train third 5000 "${start[@]}" --config.rendering.stripped=0.7
+after third latest raw
+train fourth 6000 "${start[@]}" --config.rendering.stripped=0.7
+after fourth latest averaged
+# Stopped when a validation brings nothing, long before the last step.
+train fifth 6000 "${start[@]}" "${fixed[@]}" --config.seed=1 --config.rendering.stripped=0.7 \
+  --config.validate_every=1500 --config.patience=1
+after fifth best averaged
+train sixth 1400 "${start[@]}" "${fixed[@]}" --config.seed=2 --config.rendering.stripped=0.8
+
+"$program" export-model --float16 --which=latest --weights=averaged "$output/runs/sixth" "$output/model"
