@@ -106,7 +106,7 @@ def orientation_of(
     return find_orientation(*seen) if seen else None
 
 
-def coarse(volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None) -> Coarse | None:
+def coarse(volume: Volume, mask: Bool[np.ndarray, "X Y Z"] | None = None) -> Coarse | None:
     """A scan's first channel in voxels of about 3 mm, its brain and its spacing; None as above."""
     steps = [max(1, round(_COARSE_MM / size)) for size in volume.spacing]
     x, y, z = (size * step for size, step in zip(volume.spacing, steps, strict=True))

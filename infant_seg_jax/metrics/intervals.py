@@ -6,17 +6,18 @@ import numpy as np
 
 _RESAMPLES = 9999
 _AT_ONCE = 2**22
+_LEAST = 1e-200  # What differs by less has no spread that could be computed.
 
 
 def mean_interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]:
     """A 95% interval of the mean of `values`, by bootstrap over them (BCa, Efron 1987).
 
-    NaN with fewer than three values, where all are one, or where one is not finite.
+    NaN with fewer than three values, where all are as good as one, or where one is not finite.
     """
     sample = np.array(list(values), np.float64)
     if sample.size < 3 or not np.isfinite(sample).all():
         return np.nan, np.nan
-    if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+    if np.ptp(sample) <= max(1e-12 * np.abs(sample).max(), _LEAST):
         return np.nan, np.nan
     from scipy import stats  # Not above: it takes a third of a second.
 

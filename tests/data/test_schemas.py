@@ -15,6 +15,7 @@ from infant_seg_jax.data.labels import (
     count_classes,
 )
 from infant_seg_jax.data.schemas import (
+    ANATOMY_SCHEMAS,
     DRAWEM9_CORE_SCHEMA,
     DRAWEM9_SCHEMA,
     DRAWEM87_SCHEMA,
@@ -300,9 +301,10 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
     path.write_bytes(b"7: \xff\xfe")
     assert error_of(find_schema, str(path)).startswith(f"{path} is no label schema ('utf-8' codec")
     for missing in ("drawem10", "", str(tmp_path), str(tmp_path / "none.yaml")):
+        named = ", ".join(SCHEMAS | ANATOMY_SCHEMAS)
         assert error_of(find_schema, missing) == (
-            f"There is no label schema '{missing}', expected one of {', '.join(SCHEMAS)}, or a "
-            "YAML or JSON file that maps label ids to classes."
+            f"There is no label schema '{missing}', expected one of {named}, or a YAML or JSON "
+            "file that maps label ids to classes."
         )
 
 

@@ -197,7 +197,7 @@ def test_damaged_and_missing_checkpoints_are_refused(
     run: tuple[Path, TrainState], tmp_path: Path
 ) -> None:
     adult, _ = run
-    with pytest.raises(InputError, match="is not a run folder"):
+    with pytest.raises(InputError, match="is neither a run folder"):
         open_predictor(tmp_path)
     damaged = tmp_path / "damaged"
     shutil.copytree(adult, damaged)
