@@ -8,12 +8,13 @@ from typing import Any, TypeAlias, cast
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Integer
 from nibabel.spatialimages import SpatialImage
 
 from infant_seg_jax.config import Config, open_config
-from infant_seg_jax.data.labels import LabelSchema
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA, find_schema
+from infant_seg_jax.data.class_sets import find_classes
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
+from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import (
     Volume,
     mask_of,
@@ -55,13 +56,17 @@ class Labels:
     warnings: tuple[str, ...]
 
     @property
-    def array(self) -> UInt8[np.ndarray, "i j k"]:
+    def classes(self) -> ClassSet:
+        """Which classes it tells apart: background, CSF, gray and white matter, or finer ones."""
+        return self.segmentation.classes
+
+    @property
+    def array(self) -> Integer[np.ndarray, "i j k"]:
         """0 background, 1 CSF, 2 gray matter, 3 white matter, in the scan's own axis order.
 
-        Of a network with other classes, their values.
+        Of finer classes, their values.
         """
-        schema = LabelSchema.of(self.segmentation.classes)
-        return to_native(schema.to_ids(self.segmentation.label_map), self.scan.native)
+        return to_native(self._values, self.scan.native)
 
     @property
     def affine(self) -> np.ndarray:
@@ -75,17 +80,15 @@ class Labels:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """The volume of each tissue, or other class, in ml."""
-        found = self.segmentation
-        return measure(found.label_map, voxel_ml(self.scan.native), found.classes)
+        """The volume of each tissue, or of each finer class, in ml."""
+        return measure(self.segmentation.label_map, voxel_ml(self.scan.native), self.classes)
 
     @property
     def probabilities(self) -> dict[str, Float32[np.ndarray, "i j k"]]:
         """The probability of each class in each voxel of `array`, made anew at every look."""
-        names = self.segmentation.classes.names
-        maps = map(self.segmentation.probability, range(len(names)))
+        maps = map(self.segmentation.probability, range(len(self.classes)))
         native = (to_native(one, self.scan.native) for one in maps)
-        return dict(zip(names, native, strict=True))
+        return dict(zip(self.classes.names, native, strict=True))
 
     def save(self, path: AnyPath) -> None:
         """Write the label map as NIfTI (.nii or .nii.gz) on the scan's own grid.
@@ -93,9 +96,11 @@ class Labels:
         Raises:
             InputError: the name ends otherwise, or the folder cannot be written to.
         """
-        schema = LabelSchema.of(self.segmentation.classes)
-        written = schema.to_ids(self.segmentation.label_map)
-        write_label_map(Path(path), written, self.scan.native)
+        write_label_map(Path(path), self._values, self.scan.native)
+
+    @property
+    def _values(self) -> Integer[np.ndarray, "x y z"]:
+        return LabelSchema.of(self.classes).to_ids(self.segmentation.label_map)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +138,9 @@ class Model:
         if not images:
             raise InputError(f"There is no scan, expected {' and '.join(self.modalities)}.")
         volume = stack([_volume(cast(Image, image), affine) for image in images])
-        segmentation = self.segmenter.segment(volume, None if mask is None else _mask(mask, volume))
-        warnings = tuple(dict.fromkeys((*volume.notices, *segmentation.notices)))
+        brain, said = (None, ()) if mask is None else _mask(mask, volume)
+        segmentation = self.segmenter.segment(volume, brain)
+        warnings = tuple(dict.fromkeys((*volume.notices, *said, *segmentation.notices)))
         return Labels(segmentation, volume, warnings)
 
 
@@ -147,6 +153,7 @@ def load(
     refine: bool | None = None,
     overlap: float | None = None,
     max_memory: int | None = None,
+    fix_orientation: bool = False,
 ) -> Model:
     """Open a trained network.
 
@@ -158,6 +165,7 @@ def load(
         refine: whether there is intensity-based refinement; None: as the model has it.
         overlap: share of a window that the next one covers again; None: as the model has it.
         max_memory: how many bytes the process may hold; None: most of what is free.
+        fix_orientation: whether to label a scan whose header turns the brain as if it did not.
 
     Raises:
         InputError: there is no such model, or it is damaged.
@@ -171,6 +179,7 @@ def load(
         refine=refine,
         overlap=overlap,
         max_memory=max_memory,
+        fix_orientation=fix_orientation,
     )
     names = tuple(model_path(str(path)).resolve().name for path in paths)
     return Model(names, predictors[0] if len(predictors) == 1 else Ensemble(predictors))
@@ -199,6 +208,7 @@ def evaluate(
     split: str = "validation",
     fold: int = 0,
     which: str = "best",
+    classes: str | None = None,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> Evaluation:
     """Label the cases of a prepared set and measure them against their truth.
@@ -208,34 +218,41 @@ def evaluate(
         data: a folder that `infant-seg prepare` wrote.
         split, fold: which of its cases.
         which: of a run, the checkpoint.
+        classes: which to measure, by name or file; None: what both tell apart, or else tissues.
         tolerance_mm: how far apart surfaces may be to count as one in the surface Dice.
 
     Raises:
         InputError: as `measure_run`.
     """
-    return measure_run(Path(model), Path(data), split, fold, which, tolerance_mm)
+    wanted = find_classes(classes) if classes else None
+    return measure_run(Path(model), Path(data), split, fold, which, tolerance_mm, classes=wanted)
 
 
 def evaluate_label_maps(
     prediction: AnyPath,
     truth: AnyPath,
     *,
-    schema: str = TISSUE_SCHEMA.name,
-    prediction_schema: str = TISSUE_SCHEMA.name,
+    schema: str | None = None,
+    prediction_schema: str | None = None,
+    classes: str = TISSUE_CLASSES.name,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> Evaluation:
     """Measure label maps, also those of other tools, against the truth.
 
     Args:
         prediction, truth: folders, paired by names, or one file each.
-        schema, prediction_schema: what the values mean: a name or a file, as of `--schema`.
+        schema, prediction_schema: what the values mean, by name or file; None: the classes' own.
+        classes: which to measure, by name or file.
         tolerance_mm: as of `evaluate`.
 
     Raises:
         InputError: as `measure_label_maps`.
     """
-    schemas = find_schema(schema), find_schema(prediction_schema)
-    return measure_label_maps(Path(prediction), Path(truth), *schemas, tolerance_mm)
+    wanted = find_classes(classes)
+    true, predicted = (
+        find_schema(one or wanted.name, wanted) for one in (schema, prediction_schema)
+    )
+    return measure_label_maps(Path(prediction), Path(truth), true, predicted, tolerance_mm)
 
 
 def _volume(image: Image, affine: Any) -> Volume:
@@ -261,8 +278,8 @@ def _volume(image: Image, affine: Any) -> Volume:
     return volume_of(array, matrix.astype(np.float64))
 
 
-def _mask(mask: Image, scan: Volume) -> Bool[np.ndarray, "x y z"]:
+def _mask(mask: Image, scan: Volume) -> tuple[Bool[np.ndarray, "x y z"], tuple[str, ...]]:
     if isinstance(mask, (str, PathLike)):
-        return read_mask(Path(mask), scan)[0]
+        return read_mask(Path(mask), scan)
     array = np.asanyarray(mask.dataobj if isinstance(mask, SpatialImage) else mask)
-    return mask_of(array, scan)
+    return mask_of(array, scan), ()

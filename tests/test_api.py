@@ -12,6 +12,7 @@ import pytest
 
 import infant_seg_jax as seg
 from infant_seg_jax.__main__ import main
+from infant_seg_jax.data.class_sets import CLASS_SETS
 from infant_seg_jax.data.phantom import render_phantom, write_cohort
 from infant_seg_jax.data.prepared import ExpectedScans
 from infant_seg_jax.data.preparing import prepare
@@ -96,6 +97,23 @@ def test_volumes_and_probabilities_are_those_of_the_labels(folder: Path, scan: P
     stacked = np.stack(list(maps.values()))
     np.testing.assert_allclose(stacked.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(stacked.argmax(axis=0), labels.array)
+
+
+def test_finer_classes_have_their_own_values_and_names(scan: Path, tmp_path: Path) -> None:
+    config, classes = tiny_config(tmp_path, steps=1), CLASS_SETS["drawem9"]
+    variables = init_variables(make_model(config, num_classes=len(classes)), 1, seed=0)
+    expects = ExpectedScans(("T1w",), Preparation(), ("brain",), classes)
+    write_model(tmp_path / "nine", Model(config, variables, expects, {}))
+    labels = seg.load(tmp_path / "nine", refine=False).segment(scan)
+    assert labels.classes == classes
+    maps = labels.probabilities
+    assert tuple(maps) == classes.names and set(labels.volumes_ml) == set(classes.foreground)
+    likeliest = np.stack(list(maps.values())).argmax(axis=0)
+    values = np.array([one.value for one in classes.classes])
+    assert len(np.unique(likeliest)) > 2
+    np.testing.assert_array_equal(labels.array, values[likeliest])
+    labels.save(tmp_path / "nine.nii.gz")
+    np.testing.assert_array_equal(voxels(tmp_path / "nine.nii.gz"), values[likeliest])
 
 
 def test_modalities_are_a_list(folder: Path, scan: Path) -> None:
