@@ -58,7 +58,9 @@ def test_the_same_process_starts_again_with_the_same_arguments() -> None:
     assert json.loads(found) == [["-c", *arguments], *ASKED_FOR.values()]
 
 
-@pytest.mark.parametrize(("command", "restarts"), [("train", 1), ("predict", 1), ("evaluate", 0)])
+@pytest.mark.parametrize(
+    ("command", "restarts"), [("train", 1), ("predict", 1), ("evaluate", 1), ("compare", 0)]
+)
 def test_commands_that_compute_have_them(
     command: str, restarts: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """What predictions take, against what XLA says they take, and the plans that follow."""
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import jax
@@ -33,6 +34,17 @@ def test_shapes_are_padded_to_what_the_network_takes() -> None:
     assert whole_cores(DEFAULT, (96, 64, 80)) == (96, 48, 24, 12, 6)
 
 
+@pytest.fixture
+def nothing_cached() -> Iterator[None]:
+    """Programs with oneDNN cannot be kept in the cache that an earlier test may have begun."""
+    least = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[least]
+    jax.config.update(least, float("inf"))
+    yield
+    jax.config.update(least, before)
+
+
+@pytest.mark.usefixtures("nothing_cached")
 @pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize(
     ("model", "channels", "shape", "cores"),
