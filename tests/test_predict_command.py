@@ -114,6 +114,14 @@ def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: P
     assert 0 <= float(agreement) <= 1
 
 
+def test_more_memory_than_is_allowed_is_said(run: Run, scans: Path) -> None:
+    status, _, said = run(f"--input={scans}", "--max_memory=10MB")
+    assert status == 0
+    assert "more than the 0.01 GB of --max_memory: less is not possible" in said.splitlines()[-1]
+    _, _, said = run(f"--input={scans}", "--max_memory=1TB", "--overwrite")
+    assert "--max_memory" not in said
+
+
 def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:
     status, _, said = run(f"--input={scans}", "--schema=iseg", "--report")
     page = tmp_path / "out" / "report.html"

@@ -215,7 +215,7 @@ def run(values: flags.FlagValues) -> None:
     labeller = _labeller(values, predictors)
     detailed.set(len(inputs.scans) == 1)
     with _stopped_by_sigterm():
-        _label(labeller, inputs, output, values.report and not inputs.is_one_file)
+        _label(labeller, inputs, output, values.report and not inputs.is_one_file, max_memory)
 
 
 def parse_bytes(text: str) -> int:
@@ -299,13 +299,16 @@ def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Label
     return Labeller(segmenter.segment, identities, settings, schema, values.overwrite)
 
 
-def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -> None:
+def _label(
+    labeller: "Labeller", inputs: "Inputs", output: Path, report: bool, max_memory: int | None
+) -> None:
     """Label everything, say how it goes and how it went, and draw the report.
 
     Exits with 1 if there was a scan that could not be labelled.
     """
     from infant_seg_jax.data.bids.names import some_of
     from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
+    from infant_seg_jax.prediction.memory import more_than_allowed
 
     if report:  # Loaded while the network works.
         threading.Thread(target=import_module, args=(_REPORT,), daemon=True).start()
@@ -344,6 +347,8 @@ def _label(labeller: "Labeller", inputs: "Inputs", output: Path, report: bool) -
         f"{written} written, {skipped} skipped since they were finished, {failures} failed"
         f"{where * (there and not inputs.is_one_file)}."
     )
+    if written and (sentence := more_than_allowed(max_memory)):
+        say(sentence)
     if report and there:
         import_module(_REPORT).tell_report([output])
     if failures:

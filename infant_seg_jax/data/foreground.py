@@ -17,6 +17,10 @@ about 2,000 ml."""
 _SPECK = 0.01
 _CONSTANT = 0.5
 _CUT = 0.1
+# Of a mask's extent, and of its largest section: as far in, a neck is as wide as this or hardly
+# widens, where a brain that is cut off a little widens like a ball.
+_NEAR, _FAR = 0.05, 0.2
+_NECK, _WIDENING = 0.38, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +119,20 @@ def _value_on_faces(data: Float32[np.ndarray, "x y z"]) -> tuple[float, float]:
 
 
 def _is_cut(mask: Bool[np.ndarray, "x y z"]) -> bool:
-    """Whether the mask's outermost section along an axis is large, next to its largest section.
+    """Whether the mask ends in a plane with a neck behind it.
 
-    Of a ball `n` voxels across it is 4 / n of that at most; a tenth is what we add.
+    Its outermost section along an axis is large then, next to its largest one: of a ball `n` voxels
+    across it is 4 / n of that at most, and a tenth is what we add. So it is, too, of a brain that a
+    mask or the field of view cuts off by 4% of its extent; but there, sections soon grow.
     """
     for axis in range(3):
         areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
-        areas = areas[areas > 0]
-        if max(areas[0], areas[-1]) > (_CUT + 4 / areas.size) * areas.max():
-            return True
+        sections = areas[areas > 0] / areas.max()
+        count = sections.size
+        for end in (sections, sections[::-1]):
+            near, far = np.interp((_NEAR, _FAR), (np.arange(count) + 0.5) / count, end)
+            if end[0] > _CUT + 4 / count and (near > _NECK or far < _WIDENING * near):
+                return True
     return False
 
 

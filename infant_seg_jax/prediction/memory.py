@@ -1,11 +1,15 @@
-"""How much memory a prediction may take, on the device or on the machine."""
+"""How much memory a prediction may take, on the device or on the machine, and has taken."""
 
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import psutil
+
+DEVICE, PROCESS = "device_bytes", "process_bytes"
 
 _COUNTED = 0.9
 """How much of what is allowed may be planned with; the rest is for what is not counted."""
@@ -62,3 +66,39 @@ def _left_in_groups(
             # Files' pages that nobody has asked for lately count as used, but make room.
             cached = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(names[2], "0")
             yield max(0, limit - used + int(cached))
+
+
+def peak_memory() -> dict[str, int]:
+    """The most memory held so far, in bytes: of one of this process's devices, or of the process.
+
+    Devices with memory of their own, as GPUs and TPUs are, tell it; that of the one which held most
+    is under the key `DEVICE`. For others, as a CPU is, it is all that the process has held, under
+    `PROCESS`: that of the data, too. Empty where neither is known.
+    """
+    statistics = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [found["peak_bytes_in_use"] for found in statistics if "peak_bytes_in_use" in found]
+    if peaks:
+        return {DEVICE: max(peaks)}
+    try:  # Not `resource`: to Linux, what another program has held that became this one counts.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        if held := re.search(r"VmHWM:\s*(\d+) kB", status):
+            return {PROCESS: 1024 * int(held[1])}
+    except OSError:
+        pass
+    try:
+        import resource  # Not on Windows.
+    except ImportError:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {PROCESS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def more_than_allowed(max_memory: int | None) -> str:
+    """A sentence if more memory has been held than `max_memory` allows; else nothing."""
+    peak = max(peak_memory().values(), default=0)
+    if max_memory is None or peak <= max_memory:
+        return ""
+    return (
+        f"Up to {peak / 1e9:.2f} GB of memory were taken, more than the {max_memory / 1e9:.2f} GB "
+        "of --max_memory: less is not possible for the largest of these scans with this network."
+    )

@@ -9,7 +9,7 @@ which a mean field approximates. Instead of a bias field, mean and variance chan
 place: that follows myelination as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -76,13 +76,15 @@ def refine_scan(
         InputError: as `refine_classes`.
     """
     image, mask, spacing = prepared.image, prepared.crop_mask, spacing_of(prepared.crop_affine)
-    if prepared.resampled:
-        image = normalise(volume.data[prepared.box], mask, _CLIPPED)
-        tissues = probabilities[..., BACKGROUND + 1 :]
-        tissues = resample_image(tissues, prepared.affine, mask.shape, prepared.crop_affine)
-        background = 1 - tissues.sum(axis=-1, keepdims=True)
-        probabilities = np.concatenate([background, tissues], axis=-1)
-    return refine_classes(probabilities, image, mask, spacing, classes)
+    if not prepared.resampled:
+        return refine_classes(probabilities, image, mask, spacing, classes)
+    image = normalise(volume.data[prepared.box], mask, _CLIPPED)
+    fine = np.empty((*mask.shape, probabilities.shape[-1]), np.float32)
+    for index in range(BACKGROUND + 1, fine.shape[-1]):  # One by one, for the sake of memory.
+        one, grid = probabilities[..., [index]], (mask.shape, prepared.crop_affine)
+        fine[..., index] = resample_image(one, prepared.affine, *grid)[..., 0]
+    np.subtract(1, fine[..., BACKGROUND + 1 :].sum(axis=-1), out=fine[..., BACKGROUND])
+    return refine_classes(fine, image, mask, spacing, classes, in_place=True)
 
 
 def refine_classes(
@@ -91,6 +93,8 @@ def refine_classes(
     mask: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
     classes: ClassSet,
+    *,
+    in_place: bool = False,
 ) -> Float32[np.ndarray, "x y z k"]:
     """As `refine`, of classes that belong to tissues: the tissues' sums are refined.
 
@@ -101,7 +105,7 @@ def refine_classes(
         InputError: a tissue has no class.
     """
     if classes == TISSUE_CLASSES:
-        return refine(probabilities, image, mask, spacing)
+        return refine(probabilities, image, mask, spacing, in_place=in_place)
     tissues = np.array(classes.tissues)
     if lacking := set(TISSUE_CLASSES.tissues) - set(classes.tissues):
         names = " or ".join(map(TISSUE_CLASSES.name_of, sorted(lacking)))
@@ -131,6 +135,8 @@ def refine(
     image: Float[np.ndarray, "x y z c"],
     mask: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
+    *,
+    in_place: bool = False,
 ) -> Float32[np.ndarray, "x y z k"]:
     """The probabilities of the tissues, given the scan's intensities and a network's probabilities.
 
@@ -139,24 +145,26 @@ def refine(
     the network's probabilities decide, blurred a little.
 
     Args:
-        probabilities: the network's, of the classes; left as they are.
+        probabilities: the network's, of the classes.
         image: as prepared, of unit variance in each channel; only order and distance of its
             intensities matter, not which tissue is the brighter.
         mask: the brain, or the head; tissue is looked for in it alone.
         spacing: voxel size in mm.
+        in_place: whether to change `probabilities` and return them, which takes less memory; else
+            they are left as they are.
 
     Returns:
         new ones, which sum to 1; a tissue's share of what is not background is its posterior.
     """
     tissue = mask & (probabilities[..., BACKGROUND] < 0.5)
     tissue = np.asarray(ndimage.binary_fill_holes(tissue)) & mask
-    result = probabilities.copy()
+    result = probabilities if in_place else probabilities.copy()
     if not tissue.any():
         return result
     box = crop_box(tissue, 0.0, spacing)
     inside, inner = tissue[box], result[box]
-    found = _maximise_expectation(probabilities[box], image[box], inside, spacing)
-    background = probabilities[box][..., BACKGROUND]
+    found = _maximise_expectation(inner, image[box], inside, spacing)
+    background = inner[..., BACKGROUND]
     share = 1 - np.where(background < 0.5, background, 0)
     np.copyto(inner[..., BACKGROUND], 1 - share, where=inside)
     for index, posterior in zip(_REACH_MM, found, strict=True):
@@ -172,7 +180,10 @@ def _maximise_expectation(
 ) -> Float32[np.ndarray, "t x y z"]:
     """The posteriors of the tissues, in the order of `_REACH_MM`; 0 but inside."""
     channels = np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)
-    posterior = np.stack([probabilities[..., index] for index in _REACH_MM]) * inside
+    posterior = np.empty((len(_REACH_MM), *inside.shape), np.float32)
+    for row, index in enumerate(_REACH_MM):
+        np.multiply(probabilities[..., index], inside, out=posterior[row])
+    prior, alike = np.empty_like(posterior), np.empty_like(posterior)
     around = [Surroundings.of(inside.shape, spacing, reach) for reach in _REACH_MM.values()]
     shrinkage = _SHRINKAGE_MM3 / float(np.prod(spacing))
     slabs = [slice(first, first + _PLANES) for first in range(0, len(inside), _PLANES)]
@@ -184,7 +195,7 @@ def _maximise_expectation(
             found.append(around[row].sum(_moments(own, channels[:, at]), at))
         return found
 
-    def expect(at: slice, nodes: Sequence[Moments], alike: Sequence[np.ndarray]) -> Parts:
+    def expect(at: slice, nodes: Sequence[Moments]) -> Parts:
         parts = np.concatenate(
             [
                 _log_densities(tissue.interpolate(own, at), channels[:, at])
@@ -199,50 +210,67 @@ def _maximise_expectation(
 
     with ThreadPoolExecutor(count_cores()) as cores:
 
-        def blur(mm: float) -> list[Float32[np.ndarray, "x y z"]]:
+        def blur(mm: float, blurred: Float32[np.ndarray, "t x y z"]) -> None:
             """Of each tissue, the posterior."""
             sigma = tuple(mm / size for size in spacing)
             smooth = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant")
-            return list(cores.map(smooth, posterior))
+            list(cores.map(lambda one, out: smooth(one, output=out), posterior, blurred))
 
-        prior = _log_prior(np.stack(blur(_PRIOR_BLUR_MM)))
+        blur(_PRIOR_BLUR_MM, prior)
+        _become_log_prior(prior)
         posterior /= np.maximum(posterior.sum(axis=0), _TINY)
-        start = np.concatenate(
-            [
-                _split(weights, channels[0], count)
-                for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
-            ]
+        splits = [
+            _split(weights, channels[0], count)
+            for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
+        ]
+        sums = cores.map(
+            lambda at: measure(at, np.concatenate([split(at) for split in splits])), slabs
         )
-        sums = cores.map(lambda at: measure(at, start[:, at]), slabs)
         for _ in range(ROUNDS):
-            nodes = [
-                _estimate(np.asarray(of_slabs).sum(axis=0, dtype=np.float64), shrinkage)
-                for of_slabs in zip(*sums, strict=True)
-            ]
-            alike = blur(_NEIGHBOUR_MM)
-            step = partial(expect, nodes=nodes, alike=alike)
-            sums = list(cores.map(lambda at, step=step: measure(at, step(at)), slabs))
+            nodes = [_estimate(of_tissue, shrinkage) for of_tissue in _total(sums)]
+            blur(_NEIGHBOUR_MM, alike)
+            step = partial(expect, nodes=nodes)
+            sums = cores.map(lambda at, step=step: measure(at, step(at)), slabs)
+        _total(sums)  # which waits for the last of them
     return posterior
+
+
+def _total(sums: Iterable[Sequence[Moments]]) -> list[Float64[np.ndarray, "_ m _ _ _"]]:
+    """Of each tissue, the sum over slabs, in their order, as they come."""
+    slabs = iter(sums)
+    found = [moments.astype(np.float64) for moments in next(slabs)]
+    for of_slab in slabs:
+        for total, moments in zip(found, of_slab, strict=True):
+            total += moments
+    return found
 
 
 def _split(
     weights: Float32[np.ndarray, "x y z"], channel: Float32[np.ndarray, "x y z"], count: int
-) -> Float32[np.ndarray, "g x y z"]:
-    """A tissue's weights, shared out between its darker and its brighter part if there are two."""
+) -> Callable[[slice], Float32[np.ndarray, "g n y z"]]:
+    """What shares a tissue's weights out, between its darker and its brighter part if there are
+    two, in a slab of planes."""
     if count == 1:
-        return weights[None]
+        return lambda at: weights[None, at]
     total = max(float(weights.sum(dtype=np.float64)), float(_TINY))
     mean = float((weights * channel).sum(dtype=np.float64)) / total
     variance = float((weights * (channel - mean) ** 2).sum(dtype=np.float64)) / total
-    brighter = expit(4 * (channel - mean) / np.sqrt(max(variance, _LEAST_DEVIATION**2)))
-    return np.stack([weights * (1 - brighter), weights * brighter]).astype(np.float32)
+    deviation = np.sqrt(max(variance, _LEAST_DEVIATION**2))
+
+    def in_two(at: slice) -> Float32[np.ndarray, "g n y z"]:
+        brighter = expit(4 * (channel[at] - mean) / deviation)
+        return np.stack([weights[at] * (1 - brighter), weights[at] * brighter]).astype(np.float32)
+
+    return in_two
 
 
-def _log_prior(weights: Float32[np.ndarray, "t x y z"]) -> Float32[np.ndarray, "t x y z"]:
-    """Of each tissue, the logarithm of its share of what is not background, by its power."""
-    shares = weights / np.maximum(weights.sum(axis=0), _TINY)
-    powers = np.array(list(_PRIOR_POWERS.values()), np.float32)[:, None, None, None]
-    return powers * np.log(shares + np.float32(_PRIOR_FLOOR))
+def _become_log_prior(weights: Float32[np.ndarray, "t x y z"]) -> None:
+    """In place, of each tissue, the logarithm of its share of what is not background, by its
+    power."""
+    weights /= np.maximum(weights.sum(axis=0), _TINY)
+    weights += np.float32(_PRIOR_FLOOR)
+    np.log(weights, out=weights)
+    weights *= np.array(list(_PRIOR_POWERS.values()), np.float32)[:, None, None, None]
 
 
 def _moments(

@@ -3,7 +3,6 @@
 Not in `metrics.jsonl`, which is the same for a run that was interrupted and one that was not.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import jax
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, write_json
+from infant_seg_jax.prediction.memory import DEVICE, PROCESS, peak_memory
 
-DEVICE, PROCESS = "device_bytes", "process_bytes"
 _NAME = "memory.json"
 
 
@@ -33,22 +32,3 @@ def read_peak_memory(workdir: Path) -> Mapping[str, int]:
         return {}
     items = found.items() if isinstance(found, dict) else ()
     return {key: size for key, size in items if key in (DEVICE, PROCESS) and isinstance(size, int)}
-
-
-def peak_memory() -> dict[str, int]:
-    """The most memory held so far, in bytes: of one of this process's devices, or of the process.
-
-    Devices with memory of their own, as GPUs and TPUs are, tell it; that of the one which held most
-    is under the key `DEVICE`. For others, as a CPU is, it is all that the process has held, under
-    `PROCESS`: that of the data, too. Empty where neither is known.
-    """
-    statistics = [device.memory_stats() or {} for device in jax.local_devices()]
-    peaks = [found["peak_bytes_in_use"] for found in statistics if "peak_bytes_in_use" in found]
-    if peaks:
-        return {DEVICE: max(peaks)}
-    try:
-        import resource  # Not on Windows.
-    except ImportError:
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {PROCESS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

@@ -109,6 +109,22 @@ def test_stripped_brains(size, contrast, air, tight):
     np.testing.assert_array_equal(found.mask, brain)
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_brain_that_is_cut_off_a_little_is_no_head(axis, end):
+    """By a mask or the field of view, 4% of its extent: of a ball, that leaves a plane of 15%."""
+    tissues = strip(anatomy(INFANT, 0.93))
+    tissues = tissues[crop_box(brain_of(tissues), 0.0, (1.0, 1.0, 1.0))]
+    off = round(0.04 * tissues.shape[axis])
+    keep = slice(off, None) if end == 0 else slice(None, -off)
+    tissues = tissues[(slice(None),) * axis + (keep,)]
+    for padding in (0, 5):
+        framed = np.pad(tissues, padding)
+        found = find_foreground(scan(framed, T1W), (0.93, 0.93, 0.93))
+        assert found.extent == BRAIN
+        np.testing.assert_array_equal(found.mask, brain_of(framed))
+
+
 def test_stripped_brain_in_thick_slices():
     tissues = strip(anatomy(INFANT, 2.0))
     found = find_foreground(scan(tissues, T1W)[:, :, ::4], (2.0, 2.0, 8.0))
@@ -234,6 +250,32 @@ def test_real_stripped_scans(real_data):
         # Nothing but specks is lost.
         differs = volume.data[..., 0] != 0
         assert found.mask[differs].mean() > 0.999, path
+
+
+@pytest.mark.slow
+def test_newborns_stripped_tightly_and_loosely(real_data):
+    """Without fluid, with all of it, and with a rim of what is around; in slices of 1 and of 3 mm,
+    and where the field of view ends 2% of the brain too early."""
+    paths = [real_data / "newborn_label_map/newborn_label_map.nii.gz"]
+    paths += [*real_data.glob("infant_label_maps/[12]mo_*"), *real_data.glob("*maps/sub001_*")]
+    assert len(paths) == 4
+    for path in paths:
+        label_map = read_label_map(path)
+        every = max(1, round(0.9 / label_map.spacing[0]))
+        ids = label_map.data[::every, ::every, ::every]
+        fluid = {"newborn": ids >= 37, "sub001_": ids == 1}
+        tight = (ids > 0) & ~fluid.get(path.name[:7], np.isin(ids, (4, 14, 15, 24, 43)))
+        loose = ndimage.binary_dilation(np.pad(ids > 0, 5), iterations=4)
+        for mask in (tight, ids > 0, loose):
+            whole = mask[crop_box(mask, 0.0, (1.0, 1.0, 1.0))]
+            for axis in range(3):
+                off = round(0.02 * whole.shape[axis])
+                for part in (slice(off, None), slice(None, -off), slice(None)):
+                    for thick in (1, 3):
+                        at = (slice(None),) * axis
+                        shown = whole[(*at, part)][(*at, slice(thick // 2, None, thick))]
+                        found = find_foreground(shown.astype(np.float32)[..., None], (1.0,) * 3)
+                        assert found.extent == BRAIN, (path, axis, part, thick)
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """What memory there is: of the device, of the machine, of a container."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from infant_seg_jax.prediction import memory
-from infant_seg_jax.prediction.memory import available_memory
+from infant_seg_jax.prediction.memory import PROCESS, available_memory, more_than_allowed
 
 GIB = 2**30
 
@@ -39,6 +41,29 @@ def test_a_limit_is_of_the_whole_process() -> None:
     assert available_memory(held // 2, Device(None)) == 0
     found = available_memory(100 * GIB, Device(None))
     assert found == pytest.approx(90 * GIB - held, abs=GIB)
+
+
+def test_more_than_is_allowed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "peak_memory", lambda: {PROCESS: 1_060_000_000})
+    assert more_than_allowed(None) == more_than_allowed(1_060_000_000) == ""
+    said = more_than_allowed(1_000_000_000)
+    assert said.startswith("Up to 1.06 GB of memory were taken, more than the 1.00 GB of --max_m")
+
+
+def test_what_a_program_held_before_it_became_this_one_does_not_count() -> None:
+    """As a small one that a large one starts: Linux has its `ru_maxrss` begin where that was."""
+    large = (
+        "import os, sys; held = b'x' * 2**28; "
+        "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    )
+    small = (
+        "from infant_seg_jax.prediction.memory import peak_memory; "
+        "import psutil; print(max(peak_memory().values()) - psutil.Process().memory_info().rss)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", large, small], stdout=subprocess.PIPE, check=True, text=True
+    )
+    assert int(said.stdout) < 2**27
 
 
 def group(folder: Path, **files: str) -> None:

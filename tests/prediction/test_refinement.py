@@ -1,5 +1,7 @@
 """Refinement against drawn scans whose tissues are known, and by its symmetries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from jaxtyping import Bool, Float32, Float64, UInt8
@@ -18,6 +20,7 @@ from infant_seg_jax.data.labels import (
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.overlap import dice_per_tissue
+from infant_seg_jax.prediction import refinement
 from infant_seg_jax.prediction.refinement import ROUNDS, Surroundings, refine, refine_classes
 
 MM = (1.0, 1.0, 1.0)
@@ -347,3 +350,25 @@ def test_tissues_themselves_are_refined_as_ever_and_sets_without_one_are_not() -
     few = ClassSet("few", tuple(c for c in DRAWEM9_CLASSES.classes if c.tissue in (0, GM, IGNORE)))
     with pytest.raises(InputError, match="of which none is CSF or WM, expected a class of each"):
         refine_classes(split(tissues)[..., : len(few)], image, mask, MM, few)
+
+
+def test_refining_in_place_says_the_same_and_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what it is given, three maps of the tissues, one of the scan, and slabs of planes."""
+    monkeypatch.setattr(refinement, "count_cores", lambda: 2)
+    random = np.random.default_rng(0)
+    probabilities = random.random((64, 64, 64, 4), np.float32) * np.float32([0.2, 1, 1, 1])
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    image = random.normal(size=(64, 64, 64, 1)).astype(np.float32)
+    mask, spacing = np.ones((64, 64, 64), bool), (1.0, 1.0, 1.0)
+    before = probabilities.copy()
+    expected = refine(probabilities, image, mask, spacing)
+    np.testing.assert_array_equal(probabilities, before)
+    tracemalloc.start()
+    try:
+        found = refine(probabilities, image, mask, spacing, in_place=True)
+        taken = tracemalloc.get_traced_memory()[1] / mask.size
+    finally:
+        tracemalloc.stop()
+    assert found is probabilities
+    np.testing.assert_array_equal(found, expected)
+    assert taken < 4 * (3 * 3 + 1) + 16
