@@ -22,7 +22,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inspect(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    main_or_exit(0, "inspect", "--quiet", *arguments)  # On a busy machine it says how long.
+    main_or_exit(0, "inspect", "--quiet", *arguments)
     said = capsys.readouterr()
     assert said.err == ""
     return said.out

@@ -149,7 +149,7 @@ def find_orientation(
     second = max(rest[:winner] + rest[winner + 1 :])
     degrees = float(np.degrees(Rotation.from_matrix(rotation).magnitude()))
     symmetry = _symmetry(mask, spacing, rotation[:, 0])
-    return Orientation(_turns()[_nearest(rotation)], fit, fit - second, degrees, symmetry)
+    return Orientation(_turns()[winner], fit, fit - second, degrees, symmetry)
 
 
 def turned(array: Shaped[np.ndarray, "x y z *c"], turn: Turn) -> Shaped[np.ndarray, "X Y Z *c"]:
@@ -346,7 +346,11 @@ def _at(points: Float[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n c"]:
 @cache
 def _turned_templates() -> list[Float32[np.ndarray, "r n c"]]:
     """The average brain in each of the 24 orientations, each with all tilts."""
-    return [_at(_points() @ turn @ _tilts()) for turn in _turns()]
+    tilted = _at(_points() @ _tilts())
+    # The places are those of a grid about its center, which a turn only exchanges.
+    steps = np.rint(_points() * (SIDE / REACH)).astype(int)
+    where = {tuple(step): index for index, step in enumerate(steps.tolist())}
+    return [tilted[:, [where[tuple(s)] for s in (steps @ turn).tolist()]] for turn in _turns()]
 
 
 def _refine(
@@ -362,9 +366,8 @@ def _refine(
     best, halvings = float(_fits(scan, _placed(start, place[None]))[0]), 0
     for _ in range(_MOST_ROUNDS):
         tried = place + np.concatenate([np.diag(steps), -np.diag(steps)])
-        tried = tried[
-            [np.array_equal(_turns()[_nearest(_rotation(start, one))], turn) for one in tried]
-        ]
+        nearest = [_turns()[index] for index in _nearest(_rotation(start, tried))]
+        tried = tried[[np.array_equal(one, turn) for one in nearest]]
         fits = _fits(scan, _placed(start, tried))
         if fits.max() > best:
             best, place = float(fits.max()), tried[fits.argmax()]
@@ -400,6 +403,6 @@ def _placed(
     return _at(points + places[:, None, 3:6])
 
 
-def _nearest(rotation: Float[np.ndarray, "3 3"]) -> int:
-    """Which of the 24 orientations is nearest to a rotation."""
-    return int(np.argmax([np.sum(rotation * turn) for turn in _turns()]))
+def _nearest(rotations: Float[np.ndarray, "p 3 3"]) -> Int[np.ndarray, " p"]:
+    """Which of the 24 orientations is nearest to each rotation."""
+    return np.tensordot(rotations, np.stack(_turns()), axes=([1, 2], [1, 2])).argmax(axis=1)

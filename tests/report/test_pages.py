@@ -229,7 +229,11 @@ def test_a_sure_difference_is_said_to_be_better_or_worse() -> None:
 
 def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
     page = prediction_page(write_prediction(tmp_path), "labels")
-    assert len(page.verdict) == 2 and "4 scans" in page.verdict[0] and page.verdict[1][0] == "1"
+    assert page.verdict[0] == "4 scans labelled." and page.verdict[1].startswith("1 with automatic")
+    assert [card.checked.startswith("No automatic warning") for card in page.cards] == [
+        *(False, True, True, True)
+    ]
+    assert "Checked: not recorded." in page.cards[1].checked  # by 0.1
     shown = [card.row.label_map[:4] for card in page.cards]
     assert shown == ["s001", "s003", "s002", "s000"]  # Then what the network is least sure of.
     assert page.cards[0].notices == ("It looks <b>odd</b>.",)
