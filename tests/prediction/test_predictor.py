@@ -35,7 +35,7 @@ ORIENTATIONS = [
 
 @pytest.fixture(autouse=True)
 def without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of label maps: an untrained network's are unlike a brain's. The checks have their own tests."""
+    """An untrained network's label maps are unlike a brain's; the checks have their own tests."""
     monkeypatch.setattr(predictor_module, "check_segmentation", lambda *_, **__: ())
 
 
