@@ -199,8 +199,8 @@ def _maximise_expectation(
         parts = np.concatenate(
             [
                 _log_densities(tissue.interpolate(own, at), channels[:, at])
-                + (known[at] + _NEIGHBOUR_WEIGHT * near[at])
-                for tissue, own, known, near in zip(around, nodes, prior, alike, strict=True)
+                + (prior[row, at] + _NEIGHBOUR_WEIGHT * alike[row, at])
+                for row, (tissue, own) in enumerate(zip(around, nodes, strict=True))
             ]
         )
         parts -= parts.max(axis=0)
@@ -220,8 +220,8 @@ def _maximise_expectation(
         _become_log_prior(prior)
         posterior /= np.maximum(posterior.sum(axis=0), _TINY)
         splits = [
-            _split(weights, channels[0], count)
-            for weights, count in zip(posterior, _GAUSSIANS.values(), strict=True)
+            _split(posterior[row], channels[0], count)
+            for row, count in enumerate(_GAUSSIANS.values())
         ]
         sums = cores.map(
             lambda at: measure(at, np.concatenate([split(at) for split in splits])), slabs

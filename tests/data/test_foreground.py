@@ -274,7 +274,9 @@ def test_newborns_stripped_tightly_and_loosely(real_data):
                     for thick in (1, 3):
                         at = (slice(None),) * axis
                         shown = whole[(*at, part)][(*at, slice(thick // 2, None, thick))]
-                        found = find_foreground(shown.astype(np.float32)[..., None], (1.0,) * 3)
+                        found = find_foreground(
+                            shown.astype(np.float32)[..., None], (1.0, 1.0, 1.0)
+                        )
                         assert found.extent == BRAIN, (path, axis, part, thick)
 
 

@@ -356,7 +356,9 @@ def test_refining_in_place_says_the_same_and_takes_little(monkeypatch: pytest.Mo
     """Beside what it is given, three maps of the tissues, one of the scan, and slabs of planes."""
     monkeypatch.setattr(refinement, "count_cores", lambda: 2)
     random = np.random.default_rng(0)
-    probabilities = random.random((64, 64, 64, 4), np.float32) * np.float32([0.2, 1, 1, 1])
+    probabilities = random.random((64, 64, 64, 4), np.float32) * np.array(
+        [0.2, 1, 1, 1], np.float32
+    )
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     image = random.normal(size=(64, 64, 64, 1)).astype(np.float32)
     mask, spacing = np.ones((64, 64, 64), bool), (1.0, 1.0, 1.0)
