@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import jax
 import psutil
 
 DEVICE, PROCESS = "device_bytes", "process_bytes"
+
+_INEXACT = 2**20
+"""Bytes that Linux' two numbers of what a process has held may differ by."""
 
 _COUNTED = 0.9
 """How much of what is allowed may be planned with; the rest is for what is not counted."""
@@ -79,18 +83,18 @@ def peak_memory() -> dict[str, int]:
     peaks = [found["peak_bytes_in_use"] for found in statistics if "peak_bytes_in_use" in found]
     if peaks:
         return {DEVICE: max(peaks)}
-    try:  # Not `resource`: to Linux, what another program has held that became this one counts.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        if held := re.search(r"VmHWM:\s*(\d+) kB", status):
-            return {PROCESS: 1024 * int(held[1])}
-    except OSError:
-        pass
     try:
         import resource  # Not on Windows.
     except ImportError:
         return {}
     unit = 1 if sys.platform == "darwin" else 1024
-    return {PROCESS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # To Linux, what another program has held that became this one counts there, too.
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        if own := re.search(r"VmHWM:\s*(\d+) kB", status):
+            most = min(most, 1024 * int(own[1]) + _INEXACT)
+    return {PROCESS: most}
 
 
 def more_than_allowed(max_memory: int | None) -> str:
