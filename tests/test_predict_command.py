@@ -18,6 +18,7 @@ from infant_seg_jax.__main__ import main
 from infant_seg_jax.commands.predict import parse_bytes
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.prediction import memory
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store import loading
 from tests.untrained import untrained_predictor
@@ -120,6 +121,16 @@ def test_more_memory_than_is_allowed_is_said(run: Run, scans: Path) -> None:
     assert "more than the 0.01 GB of --max_memory: less is not possible" in said.splitlines()[-1]
     _, _, said = run(f"--input={scans}", "--max_memory=1TB", "--overwrite")
     assert "--max_memory" not in said
+
+
+def test_memory_that_the_report_alone_takes_is_said(
+    run: Run, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter((2_000_000_000, 4_000_000_000))
+    monkeypatch.setattr(memory, "peak_memory", lambda: {memory.PROCESS: next(peaks)})
+    _, _, said = run(f"--input={scans}", "--max_memory=3GB", "--report")
+    assert "less is not possible" not in said
+    assert said.splitlines()[-1].startswith("The report took more memory than --max_memory allows")
 
 
 def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:

@@ -347,10 +347,13 @@ def _label(
         f"{written} written, {skipped} skipped since they were finished, {failures} failed"
         f"{where * (there and not inputs.is_one_file)}."
     )
-    if written and (sentence := more_than_allowed(max_memory)):
-        say(sentence)
+    too_much = more_than_allowed(max_memory) if written else ""
+    if too_much:
+        say(too_much)
     if report and there:
         import_module(_REPORT).tell_report([output])
+        if not too_much and more_than_allowed(max_memory):
+            say("The report took more memory than --max_memory allows: --noreport leaves it out.")
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""
         sys.exit(f"infant-seg: predict: {failures} of {total} scans failed{names}, as said above.")
