@@ -33,6 +33,11 @@ class Augmentation:
     in_every_patch: bool = False
 
 
+def of_channels(draw: Callable[[Array, Config, int], Any]) -> Callable[..., Any]:
+    """`Augmentation.draw` of what is drawn for each channel, whatever the patch's shape."""
+    return lambda key, config, shape, channels: draw(key, config, channels)
+
+
 def listed(values: Iterable[Any], digits: int = 2) -> str:
     """Numbers in words."""
     rounded = np.round(np.ravel(np.asarray(values, np.float64)), digits) + 0.0  # No "-0".

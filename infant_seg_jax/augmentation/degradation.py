@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Integer, Key
 
-from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed
+from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed, of_channels
 from infant_seg_jax.augmentation.intensity import BLACK
 from infant_seg_jax.config import Config
 
@@ -171,25 +171,25 @@ def _say_slices(slices: ThickSlices, shape: Shape) -> str:
 AUGMENTATIONS = (
     Augmentation(
         "blur",
-        draw=lambda key, config, shape, channels: draw_blur(key, config, channels),
+        draw=of_channels(draw_blur),
         say=lambda deviation, shape: f"blurred by {listed(deviation)} voxels",
         change=blur,
     ),
     Augmentation(
         "thick_slices",
-        draw=lambda key, config, shape, channels: draw_thick_slices(key, config, channels),
+        draw=of_channels(draw_thick_slices),
         say=_say_slices,
         change=thicken_slices,
     ),
     Augmentation(
         "gaussian_noise",
-        draw=lambda key, config, shape, channels: draw_noise(key, config, channels),
+        draw=of_channels(draw_noise),
         say=lambda noise, shape: f"Gaussian noise {listed(noise.deviation)}",
         change=add_gaussian_noise,
     ),
     Augmentation(
         "rician_noise",
-        draw=lambda key, config, shape, channels: draw_noise(key, config, channels),
+        draw=of_channels(draw_noise),
         say=lambda noise, shape: f"Rician noise {listed(noise.deviation)}",
         change=add_rician_noise,
     ),

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Key
 
-from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed
+from infant_seg_jax.augmentation.augmentation import Augmentation, Shape, listed, of_channels
 from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
 from infant_seg_jax.config import Config
 
@@ -112,21 +112,21 @@ AUGMENTATIONS = (
     ),
     Augmentation(
         "gamma",
-        draw=lambda key, config, shape, channels: draw_gamma(key, config, channels),
+        draw=of_channels(draw_gamma),
         say=lambda exponent, shape: f"gamma {listed(exponent)}",
         change=change_gamma,
     ),
     Augmentation("bias_field", draw=draw_bias_field, say=_say_bias, change=apply_bias_field),
     Augmentation(
         "gain",
-        draw=lambda key, config, shape, channels: draw_gain(key, config, channels),
+        draw=of_channels(draw_gain),
         say=lambda gain, shape: f"gain {listed(gain)}",
         change=scale,
         in_every_patch=True,
     ),
     Augmentation(
         "offset",
-        draw=lambda key, config, shape, channels: draw_offset(key, config, channels),
+        draw=of_channels(draw_offset),
         say=lambda offset, shape: f"offset {listed(offset)}",
         change=shift,
         in_every_patch=True,

@@ -257,14 +257,26 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
             f"{volume.path} has the shape {times(shapes[0])} but {reference.path} has "
             f"{times(shapes[1])}, expected one grid for both."
         )
-    shifts = corner_shifts(volume.affine, reference.affine, volume.shape)
-    share = np.linalg.norm(np.linalg.solve(reference.affine[:3, :3], shifts.T), axis=0).max()
+    share, mm = _apart(volume.affine, reference.affine, volume.shape)
     if share <= _ROUNDING:
         return ()
-    apart = f"lies up to {np.linalg.norm(shifts, axis=1).max():.3g} mm away from {reference.path}"
+    apart = f"lies up to {mm:.3g} mm away from {reference.path}"
     if share > SAME_GRID:
         raise InputError(f"{volume.path} {apart}, expected one grid (the same affine) for both.")
     return (f"{volume.path} {apart} ({share:.1%} of a voxel) and is taken to be on its grid.",)
+
+
+def is_same_grid(grid: Grid, reference: Grid) -> bool:
+    """Whether two files have one grid, by their headers: axis order, shape and affine."""
+    same = grid.shape == reference.shape
+    return same and _apart(grid.affine, reference.affine, grid.shape)[0] <= SAME_GRID
+
+
+def _apart(affine: Affine, reference: Affine, shape: Shape) -> tuple[float, float]:
+    """How far apart two affines place a volume's corners at most: in voxels, and in mm."""
+    shifts = corner_shifts(affine, reference, shape)
+    voxels = np.linalg.solve(reference[:3, :3], shifts.T)
+    return float(np.linalg.norm(voxels, axis=0).max()), float(np.linalg.norm(shifts, axis=1).max())
 
 
 def to_native(

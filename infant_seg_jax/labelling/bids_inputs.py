@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.derivatives import (
     MASKS,
@@ -24,15 +22,12 @@ from infant_seg_jax.data.bids.derivatives import (
 from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION
 from infant_seg_jax.data.formats import read_layout, stem
-from infant_seg_jax.data.formats.grid import corner_shifts
 from infant_seg_jax.data.prepared import ANY_MODALITY
-from infant_seg_jax.data.volumes import spacing_of
+from infant_seg_jax.data.volumes import is_same_grid
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.scans import Inputs, Scan
 
 _MASKS = replace(MASKS, flag="mask")
-
-_SAME_VOXEL = 0.01
 
 OTHERS = ("T1w", "T2w")
 """What is labelled in a session without a network's one modality: the first of these that it has,
@@ -225,15 +220,10 @@ def _with_partners(session: Session, kinds: Sequence[Sequence[BidsFile]]) -> Ite
 
 
 def _on_one_grid(one: Path, other: Path) -> bool:
-    """Whether two volumes have the same shape and, to a hundredth of a voxel, the same affine."""
     try:
-        first, second = (read_layout(path).grid for path in (one, other))
+        return is_same_grid(read_layout(other).grid, read_layout(one).grid)
     except InputError:
         return False  # Whoever reads it says why.
-    if first.shape != second.shape:
-        return False
-    shifts = np.linalg.norm(corner_shifts(second.affine, first.affine, first.shape), axis=1)
-    return bool(shifts.max() < _SAME_VOXEL * min(spacing_of(first.affine)))
 
 
 def _scan(group: _Group, output: Path, modalities: Sequence[str], chosen: Sequence[str]) -> Scan:
