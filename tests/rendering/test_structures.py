@@ -94,7 +94,7 @@ def test_structures_of_a_real_label_map_are_those_of_its_ids(
     real_data: Path, schema: LabelSchema, path: str, ids: dict[str, Sequence[int]]
 ) -> None:
     structures = read_anatomy(real_data / path, schema).structures
-    label_map = np.asarray(nib.nifti1.load(real_data / path).dataobj)
+    label_map = np.asarray(nib.load(real_data / path).dataobj)  # pyright: ignore[reportAttributeAccessIssue]
     for name, among in {
         "cortex": (Structure.CORTEX,),
         "deep gray": (Structure.DEEP_GRAY,),
