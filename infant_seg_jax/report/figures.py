@@ -137,14 +137,9 @@ def _dice_bars(axes: Axes, tables: Mapping[str, DiceTable]) -> None:
         for _, row in table.rows():
             axes.plot(places, row, "o", color="black", markersize=2.5)
     axes.set_xticks(range(len(columns)), columns)
-    axes.set_ylim(_lowest(tables), 1)
+    axes.set_ylim(0, 1)
     axes.set_ylabel("Dice, unseen infants")
-    axes.legend(loc="lower right", fontsize=8)
-
-
-def _lowest(tables: Mapping[str, DiceTable]) -> float:
-    values = [value for table in tables.values() for _, row in table.rows() for value in row]
-    return max(0.0, float(np.floor(10 * np.nanmin(values) - 0.5) / 10))
+    axes.legend(loc="lower right", fontsize=8, framealpha=0.95)
 
 
 def _curves(axes: Axes, curves: Sequence[Curve], what: str) -> None:
