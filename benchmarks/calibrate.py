@@ -1,8 +1,10 @@
-"""What a network makes of rendered scans of each kind, added to what its model.json knows.
+"""What a network makes of rendered scans of each kind, kept in its model.json.
 
 Each scan is of a label map, deformed anew, at an age that suits it, T1w or T2w, of a quality that
-is drawn, stripped of its skull. The size is measured of every one, entropy and agreement, for
-which it is predicted as it is and mirrored, of as many as there is time for.
+is drawn, stripped of its skull. The size is measured of every one. As many as there is time for
+are labelled, and their Dice is measured with what it is to be expected by; every third of those is
+predicted mirrored, too, for the agreement. Last comes how far the expected Dice is off for each
+label map if nothing is known of it.
 
     python benchmarks/calibrate.py --minutes=20 infant_seg_jax/weights/contrast_agnostic \\
         fetal_atlas:FETAL/fetal_GA34_operated.nii.gz@1.17:0 \\
@@ -14,19 +16,25 @@ Behind a label map are the size that it is enlarged by, if any, and the age in m
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from infant_seg_jax.compilation import use_compilation_cache
 from infant_seg_jax.config import default_config
 from infant_seg_jax.data.cropping import crop_affine, crop_box
-from infant_seg_jax.data.preprocessing import prepare_volume
+from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.files import write_json
-from infant_seg_jax.prediction.reference_statistics import volume_ml
+from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
+from infant_seg_jax.prediction.confidence import mean_entropy
+from infant_seg_jax.prediction.expected_dice import ScoredScan, contrast_to_noise, expected_dice
+from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN, volume_ml
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomy import Anatomy, is_brain, read_anatomy
 from infant_seg_jax.rendering.cohort import render
@@ -62,11 +70,12 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=100)
     arguments = parser.parse_args()
     use_compilation_cache()
-    predictor = replace(open_predictor(arguments.model), mirror=True)
+    predictor = open_predictor(arguments.model)
     anatomies = [read(text) for text in arguments.label_maps]
     random = np.random.default_rng(0)
     until = time.monotonic() + 60 * arguments.minutes
-    known = predictor.reference
+    known = NOTHING_KNOWN
+    of_whom: list[str] = []
     path = arguments.model / "model.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for number in range(arguments.scans):
@@ -75,23 +84,60 @@ def main() -> None:
         spread = 1 + 0.3 * months
         prior = Prior(modality, max(0.0, months - spread), months + spread, texture=0.08)
         quality = (image.GOOD, POOR)[int(random.integers(2))]
-        scan = render(anatomy, prior, quality, number, default_config().augmentation).image
-        volume = Volume(scan[..., None], anatomy.affine, anatomy.native, anatomy.path)
+        drawn = render(anatomy, prior, quality, number, default_config().augmentation)
+        volume = Volume(drawn.image[..., None], anatomy.affine, anatomy.native, anatomy.path)
         prepared = prepare_volume(volume, predictor.expects.preparation)
         size = round(volume_ml(prepared.mask, prepared.affine), 1)
         known = replace(known, volume_ml=(*known.volume_ml, size))
         said = f"{anatomy.path.name} {modality}: {size} ml"
         if time.monotonic() < until:
-            found = predictor.predict(prepared.image, anatomy.path)
+            scan = score(predictor, volume, prepared, drawn.label_map)
+            of_whom.append(anatomy.path.name)
             known = replace(
                 known,
-                entropy=(*known.entropy, round(found.entropy, 4)),
-                agreement=(*known.agreement, round(found.agreement, 4)),
+                entropy=(*known.entropy, scan.entropy),
+                scored=(*known.scored, scan),
             )
-            said += f", entropy {found.entropy:.3f}, agreement {found.agreement:.3f}"
+            said += f", {scan}"
+            if number % 3 == 0:
+                found = replace(predictor, mirror=True).predict(prepared.image, anatomy.path)
+                known = replace(known, agreement=(*known.agreement, round(found.agreement, 4)))
         print(said, flush=True)
         content["familiar"] = asdict(known)
         write_json(path, content)
+    say_errors(known.scored, of_whom)
+
+
+def score(
+    predictor: Predictor,
+    volume: Volume,
+    prepared: PreparedVolume,
+    truth: UInt8[np.ndarray, "x y z"],
+) -> ScoredScan:
+    """Label a scan whose truth is known."""
+    found = predictor.segment(volume)
+    refined = mean_entropy(found.probabilities, prepared.crop_mask)
+    contrast = contrast_to_noise(volume.data, found.label_map)
+    dice = mean_dice(dice_per_tissue(found.label_map, truth))
+    values = found.confidence.entropy, refined, contrast, dice
+    return ScoredScan(*(round(value, 4) for value in values))
+
+
+def say_errors(scored: Sequence[ScoredScan], of_whom: Sequence[str]) -> None:
+    """Print how far the expected Dice is off where it is learned from other label maps alone."""
+    errors, inside = [], []
+    for name in sorted(set(of_whom)):
+        others = [s for s, whose in zip(scored, of_whom, strict=True) if whose != name]
+        for scan in (s for s, whose in zip(scored, of_whom, strict=True) if whose == name):
+            if expected := expected_dice(others, scan):
+                errors.append(expected.mean - scan.dice)
+                inside.append(expected.low <= scan.dice <= expected.high)
+    if errors:
+        print(
+            f"Expected Dice of {len(errors)} scans: off by {np.mean(np.abs(errors)):.3f} "
+            f"(mean difference {np.mean(errors):+.3f}), {np.mean(inside):.0%} in the range; their "
+            f"Dice has an SD of {np.std([scan.dice for scan in scored]):.3f}."
+        )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ is therefore what lies within 3 mm of the true ventricles; GM and WM are measure
 Rendered scans are of label maps that the network's training has not seen, one for each age and
 modality, stripped; their truth is the label map itself.
 
-Every scan is predicted once, and its labels are measured as the network says them and refined.
+Every scan is predicted once, and its labels are measured as the network says them and refined. Of
+the refined ones, the mean Dice is compared with the one that was expected without the truth.
 
     python benchmarks/contrast_agnostic.py --output=scores --ibsr=IBSR
     python benchmarks/contrast_agnostic.py --output=scores --checkpoint=runs/adult \\
@@ -32,6 +33,13 @@ from infant_seg_jax.data.labels import IGNORE, TISSUES
 from infant_seg_jax.data.preprocessing import prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_label_map, spacing_of
 from infant_seg_jax.metrics.overlap import dice_per_tissue
+from infant_seg_jax.prediction.confidence import mean_entropy
+from infant_seg_jax.prediction.expected_dice import (
+    ExpectedDice,
+    Signs,
+    contrast_to_noise,
+    expected_dice,
+)
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.refinement import refine_scan
 from infant_seg_jax.prediction.segmentation import most_probable
@@ -70,17 +78,20 @@ def rendered_cases(label_maps: Sequence[str], folder: Path) -> Iterator[Case]:
                 yield f"{modality}, months {age}", scan, truth
 
 
-def measure(predictor: Predictor, case: Case) -> dict[str, list[float]]:
-    """Dice of the tissues, of what the network says and of what is made of it."""
+def measure(predictor: Predictor, case: Case) -> tuple[dict[str, list[float]], ExpectedDice | None]:
+    """Dice of the tissues, of what the network says and of what is made of it; the expected one."""
     group, scan, path = case
     volume, truth = read_image(scan), read_label_map(path)
     plain = predictor.segment(volume)
     prepared = prepare_volume(volume, predictor.expects.preparation)
-    refined = most_probable(refine_scan(plain.probabilities, prepared, volume))
+    refined = refine_scan(plain.probabilities, prepared, volume)
     label_maps = {
         NETWORK: plain.label_map,
-        REFINED: uncrop(refined, prepared.box, volume.shape),
+        REFINED: uncrop(most_probable(refined), prepared.box, volume.shape),
     }
+    contrast = contrast_to_noise(volume.data, label_maps[REFINED])
+    entropies = plain.confidence.entropy, mean_entropy(refined, prepared.crop_mask)
+    expected = expected_dice(predictor.reference.scored, Signs(*entropies, contrast))
     found = {}
     for name, label_map in label_maps.items():
         dice = dice_per_tissue(label_map, truth.data)
@@ -90,7 +101,7 @@ def measure(predictor: Predictor, case: Case) -> dict[str, list[float]]:
             near = np.where(np.asarray(apart) <= NEAR_MM, truth.data, IGNORE)
             dice["CSF"] = dice_per_tissue(label_map, near)["CSF"]
         found[name] = [dice[tissue] for tissue in TISSUES]
-    return found
+    return found, expected
 
 
 def row(name: str, scores: dict[str, list[float]]) -> str:
@@ -117,16 +128,25 @@ def main() -> None:
     kept = arguments.scans or arguments.output / "scans"
     cases += rendered_cases(arguments.label_maps, kept)
     found: dict[str, Scores] = {NETWORK: {}, REFINED: {}}
+    expectations: dict[str, list[tuple[ExpectedDice, float]]] = {}
     with progress("measuring", len(cases), unit="scan") as bar:
         for case in cases:
-            for how, dice in measure(predictor, case).items():
+            scores, expected = measure(predictor, case)
+            for how, dice in scores.items():
                 found[how].setdefault(case[0], {})[case[1].name] = dice
+            if expected:
+                pair = expected, float(np.mean(scores[REFINED]))
+                expectations.setdefault(case[0], []).append(pair)
             bar.update()
     (arguments.output / "scores.json").write_text(json.dumps(found, indent=1))
     for how, groups in found.items():
         print(f"\n| {how} | {' | '.join(TISSUES)} | mean |\n|---|---|---|---|---|")
         for name, scores in groups.items():
             print(row(name, scores))
+    for name, pairs in expectations.items():
+        error = np.mean([abs(expected.mean - dice) for expected, dice in pairs])
+        within = sum(expected.low <= dice <= expected.high for expected, dice in pairs)
+        print(f"{name}: expected Dice off by {error:.3f}, {within} of {len(pairs)} in the range")
 
 
 if __name__ == "__main__":

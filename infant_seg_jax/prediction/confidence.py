@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
+from infant_seg_jax.prediction.expected_dice import ExpectedDice
 
 _SLICES = 16
 
@@ -21,12 +22,15 @@ class Confidence:
             image, mirrored back; NaN if the scan was not mirrored.
         unusual: what is odd about the scan or its labels, a sentence each; or nothing.
         checked: what was looked at for that, a word or two each. No sentence is no proof.
+        expected_dice: by what a model has measured on scans whose truth is known; None if that is
+            too little, or of other scans than this.
     """
 
     entropy: float
     agreement: float
     unusual: tuple[str, ...] = ()
     checked: tuple[str, ...] = ()
+    expected_dice: ExpectedDice | None = None
 
 
 def mean_entropy(

@@ -26,6 +26,7 @@ from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
 from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy
 from infant_seg_jax.prediction.execution import execute_or_shrink
+from infant_seg_jax.prediction.expected_dice import Signs, contrast_to_noise, expected_dice
 from infant_seg_jax.prediction.memory import available_memory
 from infant_seg_jax.prediction.planning import Plan, WindowPlan, make_plan, map_bytes
 from infant_seg_jax.prediction.reference_statistics import (
@@ -267,12 +268,13 @@ def _segment(
     prepared = prepare_volume(volume, expects.preparation, mask)
     stage(f"Network: {times(prepared.image.shape[:3])} voxels.")
     total: Float32[np.ndarray, "x y z k"] | None = None
-    agreements, unusual, notices = [], [], list(prepared.notices)
+    entropies, agreements, unusual, notices = [], [], [], list(prepared.notices)
     images = np.split(prepared.image, channels, axis=-1) if one_by_one else [prepared.image]
     for predictor, image in product(predictors, images):
         found = predictor.predict(image, volume.path)
         unusual += _mismatches(predictor, volume, prepared, found)
         notices += [f"{volume.path}: {notice}" for notice in found.notices]
+        entropies.append(found.entropy)
         agreements.append(found.agreement)
         total = found.probabilities if total is None else total + found.probabilities
     assert total is not None
@@ -280,7 +282,8 @@ def _segment(
         total /= len(agreements)
     entropy = mean_entropy(total, prepared.mask)
     placement = Placement.of(prepared, volume.shape)
-    if all(predictor.refine for predictor in predictors):
+    refine = all(predictor.refine for predictor in predictors)
+    if refine:
         stage("Intensity-based refinement.")
         total = refine_scan(total, prepared, volume, expects.classes)
         placement = placement.of_crop()
@@ -298,10 +301,17 @@ def _segment(
     checked = [check.about for check in checks]
     for predictor in predictors:
         checked += predictor.reference.measured(mirrored=predictor.mirror)
+    expected = None
+    if refine and (len(agreements), prepared.extent) == (1, BRAIN):  # as what a model has measured
+        contrast = contrast_to_noise(volume.data, tissues)
+        signs = Signs(entropies[0], mean_entropy(total, prepared.crop_mask), contrast)
+        expected = expected_dice(predictors[0].reference.scored, signs)
     return Segmentation(
         label_map,
         tuple(dict.fromkeys((*unusual, *notices))),
-        Confidence(entropy, float(np.mean(agreements)), unusual, tuple(dict.fromkeys(checked))),
+        Confidence(
+            entropy, float(np.mean(agreements)), unusual, tuple(dict.fromkeys(checked)), expected
+        ),
         total,
         placement,
         expects.classes,

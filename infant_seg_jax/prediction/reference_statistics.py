@@ -7,7 +7,7 @@ Intervals, 1991). The fewer are known, the wider it is, and of two or fewer noth
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 
 from infant_seg_jax.data.formats.grid import Affine
 from infant_seg_jax.data.volumes import spacing_of
+from infant_seg_jax.prediction.expected_dice import ScoredScan
 
 SHARE = 0.99
 """So many of the scans that are like the training's are not unusual, by one measurement."""
@@ -38,11 +39,13 @@ class ReferenceStatistics:
         entropy: as in `Confidence`.
         agreement: as in `Confidence`.
         volume_ml: of what is not air: of stripped scans, the brain.
+        scored: of stripped scans whose truth is known, what the Dice of others is expected by.
     """
 
     entropy: tuple[float, ...] = ()
     agreement: tuple[float, ...] = ()
     volume_ml: tuple[float, ...] = ()
+    scored: tuple[ScoredScan, ...] = ()
 
     def measured(self, *, mirrored: bool) -> tuple[str, ...]:
         """What scans are compared by, as far as enough is known, with or without a mirror image."""
@@ -63,10 +66,17 @@ def statistics_from_record(record: Mapping[str, Any]) -> ReferenceStatistics:
         TypeError, ValueError: a key is unknown, a value is no list of finite numbers, or there is a
             volume that is not above 0.
     """
+    lists = dict(record)
+    scored = [
+        ScoredScan(**{name: float(value) for name, value in dict(scan).items()})
+        for scan in lists.pop("scored", ())
+    ]
     found = ReferenceStatistics(
-        **{name: tuple(map(float, values)) for name, values in record.items()}
+        **{name: tuple(map(float, values)) for name, values in lists.items()},
+        scored=tuple(scored),
     )
-    every = [value for field in fields(found) for value in getattr(found, field.name)]
+    every = [*found.entropy, *found.agreement, *found.volume_ml]
+    every += [value for scan in scored for value in astuple(scan)]
     if not all(map(math.isfinite, every)) or min(found.volume_ml, default=1.0) <= 0:
         raise ValueError("a measurement is not finite, or a volume not above 0")
     return found
