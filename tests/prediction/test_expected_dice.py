@@ -45,7 +45,7 @@ def signs_of(scan: ScoredScan) -> Signs:
 def test_with_one_sign_that_varies_it_is_simple_regression() -> None:
     known = [replace(scan, refined_entropy=0.2, contrast=2.0) for scan in scans(30, seed=0)]
     x, y = np.array([scan.entropy for scan in known]), logit([scan.dice for scan in known])
-    slope, intercept, *_ = stats.linregress(x, y)
+    slope, intercept = np.polyfit(x, y, 1)
     new, count = 0.45, len(known)
     mean = intercept + slope * new
     residual = np.sqrt(np.sum((y - intercept - slope * x) ** 2) / (count - 2))
