@@ -160,7 +160,7 @@ def _parser(
         names = wanted.split()
         if len(arguments) < len(names):
             _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
-        if len(arguments) > len(names) and not wanted.endswith("..."):
+        if len(arguments) > len(names) and "..." not in wanted:
             _fail(
                 f"'{arguments[len(names)]}' is one too many, expected {wanted}; see "
                 f"`{argv[0]} --help`.",

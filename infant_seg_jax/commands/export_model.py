@@ -9,7 +9,11 @@ it is executed.
     infant-seg export-model runs/adult models/adult
     infant-seg export-model --which=latest --float16 runs/adult models/adult_small
 
-RUN may also be a model folder, to store it in half precision.
+RUN may also be a model folder, to store it in half precision, or `bundled`. Of several, with
+--shares, the mean of their weights is written, which often knows what each of them knows if they
+started from one another:
+
+    infant-seg export-model --shares=0.4,0.6 bundled runs/infant models/mean
 """
 
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from pathlib import Path
 
 from absl import flags
 
-ARGUMENTS = "RUN OUT"
+ARGUMENTS = "RUN... OUT"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -32,6 +36,12 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         ["raw", "averaged"],
         "Which weights, of a run with a moving average of them; averaged unless given.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "shares",
+        ["1"],
+        "Of several networks, how much each has of the mean of their weights; 1 in all.",
         flag_values=values,
     )
     define_float16(values)
@@ -49,14 +59,25 @@ def define_float16(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
+    from infant_seg_jax.store.averaging import average_models
     from infant_seg_jax.store.loading import open_model
     from infant_seg_jax.store.model_folder import write_model
 
-    source, folder = map(Path, arguments)
+    *sources, folder = map(Path, arguments)
     check_is_new(folder)
-    model = open_model(source, values.which, values.weights)
+    models = [open_model(source, values.which, values.weights) for source in sources]
+    model = models[0] if len(models) == 1 else average_models(models, _numbers(values.shares))
     write_model(folder, model, float16=values.float16)
     report(folder)
+
+
+def _numbers(texts: Sequence[str]) -> list[float]:
+    from infant_seg_jax.errors import InputError
+
+    try:
+        return [float(text) for text in texts]
+    except ValueError as error:
+        raise InputError(f"--shares={','.join(texts)} is no list of numbers.") from error
 
 
 def report(folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""One network whose weights are the mean of several networks' weights.
+
+Where one started from the other, the mean often keeps what the first knew and has most of what the
+second learned, and costs no time in prediction (Wortsman et al., Robust fine-tuning of zero-shot
+models, CVPR 2022).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN
+from infant_seg_jax.store.model_folder import Model
+
+
+def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
+    """The mean of networks by their shares; what scans usually measure has to be measured anew.
+
+    Args:
+        models: of one architecture, for the same scans and classes.
+        shares: of each; positive, and 1 in all.
+
+    Raises:
+        InputError: the models differ in more than their weights, there are not as many shares, or
+            they are not positive or not 1 in all.
+    """
+    if len(shares) != len(models) or not all(share > 0 for share in shares):
+        raise InputError(
+            f"The shares are {', '.join(map(str, shares))} for {len(models)} models, expected a "
+            "positive one for each."
+        )
+    if not np.isclose(sum(shares), 1):
+        raise InputError(f"The shares sum to {sum(shares):g}, expected 1.")
+    first = models[0]
+    for number, other in enumerate(models[1:], start=2):
+        for what, own, its in (
+            ("scans", first.expects, other.expects),
+            ("network", first.config.model.to_dict(), other.config.model.to_dict()),
+        ):
+            if own != its:
+                raise InputError(
+                    f"Model {number} has other {what} than the first ({its}; {own}): expected "
+                    "models that differ in their weights alone."
+                )
+
+    def mean(*leaves: np.ndarray | jax.Array) -> np.ndarray:
+        total = sum(share * np.float64(leaf) for share, leaf in zip(shares, leaves, strict=True))
+        return np.asarray(total, np.float32)
+
+    made_of = [
+        {"share": share, **model.training} for share, model in zip(shares, models, strict=True)
+    ]
+    return replace(
+        first,
+        variables=jax.tree.map(mean, *(model.variables for model in models)),
+        training={"data": first.training.get("data"), "mean_of": made_of},
+        reference=NOTHING_KNOWN,
+    )
