@@ -20,7 +20,8 @@ def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
     """The mean of networks by their shares; what scans usually measure has to be measured anew.
 
     Args:
-        models: of one architecture, for the same scans and classes.
+        models: of one architecture, for the same scans and classes; of the extents, the mean has
+            those of the first.
         shares: of each; positive, and 1 in all.
 
     Raises:
@@ -35,16 +36,14 @@ def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
     if not np.isclose(sum(shares), 1):
         raise InputError(f"The shares sum to {sum(shares):g}, expected 1.")
     first = models[0]
-    for number, other in enumerate(models[1:], start=2):
-        for what, own, its in (
-            ("scans", first.expects, other.expects),
-            ("network", first.config.model.to_dict(), other.config.model.to_dict()),
-        ):
-            if own != its:
-                raise InputError(
-                    f"Model {number} has other {what} than the first ({its}; {own}): expected "
-                    "models that differ in their weights alone."
-                )
+    for number, model in enumerate(models[1:], start=2):
+        own, other = _in_common(first), _in_common(model)
+        if differing := [what for what in own if own[what] != other[what]]:
+            what = differing[0]
+            raise InputError(
+                f"Model {number} has the {what} {other[what]}, the first {own[what]}: expected "
+                "models that differ in their weights alone."
+            )
 
     def mean(*leaves: np.ndarray | jax.Array) -> np.ndarray:
         total = sum(share * np.float64(leaf) for share, leaf in zip(shares, leaves, strict=True))
@@ -59,3 +58,10 @@ def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
         training={"data": first.training.get("data"), "mean_of": made_of},
         reference=NOTHING_KNOWN,
     )
+
+
+def _in_common(model: Model) -> dict[str, object]:
+    """What models have to share to be averaged."""
+    kinds = ("classes", "modalities", "preparation")
+    scans = {kind: getattr(model.expects, kind) for kind in kinds}
+    return {"network": model.config.model.to_dict(), **scans}

@@ -37,7 +37,9 @@ def test_the_mean_is_by_shares_and_is_written_with_what_it_is_made_of(tmp_path: 
     for number, model in enumerate(models):
         write_model(tmp_path / f"{number}", model)
     sources = [str(tmp_path / name) for name in ("0", "1", "mean")]
-    main(["infant-seg", "export-model", "--shares=0.25,0.75", *sources])
+    with pytest.raises(SystemExit) as stop:
+        main(["export-model", "--shares=0.25,0.75", *sources])
+    assert not stop.value.code
     found = read_model(tmp_path / "mean")
     one, other = (by_path(model.variables) for model in models)
     for path, array in by_path(found.variables).items():
