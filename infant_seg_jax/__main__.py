@@ -44,6 +44,7 @@ COMMANDS = {
     "export": "write a trained network as one program for other software",
     "import-weights": "make a model of a PyTorch network's weights",
     "predict": "label scans with a trained network",
+    "strip": "strip scans of their skulls",
     "evaluate": "measure label maps against the truth, per tissue and subject",
     "compare": "say which of two evaluations is better, subject by subject",
     "report": "draw one page about runs, evaluations or label maps",
@@ -51,7 +52,7 @@ COMMANDS = {
     "demo": "do all of it on phantoms made on the spot",
 }
 TRAINING = {"train", "train-folds", "compare-transfer", "demo"}
-COMPUTING = {*TRAINING, "predict", "evaluate", "prepare-anatomies"}
+COMPUTING = {*TRAINING, "predict", "strip", "evaluate", "prepare-anatomies"}
 USAGE_STATUS = 2
 
 

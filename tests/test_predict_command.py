@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.commands.predict import parse_bytes
+from infant_seg_jax.commands.many_scans import parse_bytes
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction import memory

@@ -297,13 +297,14 @@ def write_label_map(path: Path, label_map: Integer[np.ndarray, "x y z"], native:
     """Write a RAS+ label map as NIfTI, in its dtype, on a scan's own grid, whole or not at all.
 
     The file has the scan's shape (its trailing axes of length 1 too), orientation, units, form
-    codes and, bit for bit, affine. A NIfTI-2 scan gets a NIfTI-2 label map; one that was not NIfTI
-    gets NIfTI-1 with its three axes and its affine.
+    codes and, bit for bit, affine, and is marked as a label map. A NIfTI-2 scan gets a NIfTI-2
+    label map; one that was not NIfTI gets NIfTI-1 with its three axes and its affine.
 
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
     """
-    write_volume(path, label_map.reshape(label_map.shape + (1,) * native.trailing_axes), native)
+    stored = label_map.reshape(label_map.shape + (1,) * native.trailing_axes)
+    write_nifti(Path(path), to_native(stored, native), native, labels=True)
 
 
 def write_volume(

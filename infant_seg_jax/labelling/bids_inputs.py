@@ -19,7 +19,7 @@ from infant_seg_jax.data.bids.derivatives import (
     is_pattern,
     pick,
 )
-from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.bids.names import BidsFile, Session, bare, find_sessions, some_of
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION
 from infant_seg_jax.data.formats import read_layout, stem
 from infant_seg_jax.data.prepared import ANY_MODALITY
@@ -65,6 +65,33 @@ def bids_tree(folder: Path) -> Tree | None:
             "below its rawdata."
         )
     return _part_of_tree(Path(os.path.abspath(folder)))
+
+
+def select(tree: Tree, participants: Sequence[str], sessions: Sequence[str]) -> Tree:
+    """The sessions of some participants, and of them those of some names; all where none is named.
+
+    Labels may be given as they are in names of folders or bare, as `sub-01` or `01`.
+
+    Raises:
+        InputError: the tree has no such participant, or none of them has such a session.
+    """
+    found = tree.sessions
+    for labels, what, flag in (
+        (participants, "participant", "participant_label"),
+        (sessions, "name", "session_label"),
+    ):
+        wanted = {bare(label) for label in labels}
+        there = {bare(getattr(session, what)) for session in found}
+        if missing := sorted(wanted - there):
+            named = "participant" if flag == "participant_label" else "session"
+            raise InputError(
+                f"{tree.folder} holds no {named} {some_of(missing)} with a scan, found "
+                f"{some_of(sorted(filter(None, there)), 10) or 'none'}: name some of these with "
+                f"--{flag}."
+            )
+        if wanted:
+            found = tuple(one for one in found if bare(getattr(one, what)) in wanted)
+    return Tree(tree.folder, found)
 
 
 def _part_of_tree(folder: Path) -> Tree | None:

@@ -12,20 +12,31 @@ from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, remove_left_behind, write_json, write_text
-from infant_seg_jax.labelling.provenance import RAW, SOFTWARE, label_ids
+from infant_seg_jax.labelling.label_tables import BIDS, TABLES, label_table, write_label_tables
+from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
+from infant_seg_jax.labelling.scans import MASK
 
-LABEL_TABLE = "dseg.tsv"
-
+_IGNORE = ".bidsignore"
 _BIDS_VERSION = "1.10.0"
-_NOT_BIDS = "/tissue_volumes.*\n/*.html\n"
+_NOT_BIDS = ("/tissue_volumes.*", "/*.html", *(f"/{name}" for name in TABLES if name != BIDS))
+"""What a validator is to pass over."""
+_MASK = {
+    "Type": "Brain",
+    "Description": (
+        "All within the skull, as far as the label map beside it says: what is labelled, and the "
+        "gaps and holes in it."
+    ),
+}
+"""What is true of every brain mask, by BIDS' principle of inheritance."""
 _README = """\
 # Tissues of the brain
 
 Label maps (`*_dseg.nii.gz`) of the scans of another dataset, made by {software} {version}, a neural
 network. They lie on the scans' own grids; `dseg.tsv` says what their values mean. The JSON beside
 each says which scan and network it is from, and what to know before trusting it.
-`*_probseg.nii.gz`, if there are any, are the probabilities of a tissue. `tissue_volumes.tsv` has
-the volumes in ml, and `tissue_volumes.json` says what its columns are.
+`*_desc-brain_mask.nii.gz` are brain masks made from them; `*_probseg.nii.gz`, if there are any, the
+probabilities of a tissue; `*_desc-brain_T1w.nii.gz` and the like, stripped scans.
+`tissue_volumes.tsv` has the volumes in ml, and `tissue_volumes.json` says what its columns are.
 
 Research software, not a medical device.
 """
@@ -47,7 +58,7 @@ def start_output(
             maps have other values, or it cannot be written to.
     """
     remove_left_behind(output, below=True)
-    table = output / LABEL_TABLE
+    table = output / BIDS
     rows = label_table(schema)
     if table.exists() and not overwrite and _text(table) != rows:
         raise InputError(
@@ -55,49 +66,47 @@ def start_output(
             "replace them all with --overwrite."
         )
     if dataset is not None:
-        _start_derivative(output, dataset)
-    write_text(table, rows)
+        start_derivative(output, dataset)
+    write_label_tables(output, schema)
 
 
-def label_table(schema: LabelSchema) -> str:
-    """The rows of a `dseg.tsv`: what values mean, their colours, their numbers in BIDS' table."""
-    lines = ["index\tname\tabbreviation\tcolor\tmapping"]
-    ids = label_ids(schema)
-    for one in schema.classes.classes:
-        if one.name in ids:
-            mapping = "n/a" if one.mapping is None else one.mapping
-            cells = (ids[one.name], one.full_name, one.abbreviation, one.colour, mapping)
-            lines.append("\t".join(map(str, cells)))
-    return "\n".join(lines) + "\n"
+def start_derivative(output: Path, dataset: Path) -> None:
+    """Write what says of which BIDS tree a folder of results is.
 
-
-def _start_derivative(output: Path, dataset: Path) -> None:
+    Raises:
+        InputError: it holds something that is not ours or is of another dataset, or it cannot be
+            written to.
+    """
     path = output / DATASET_DESCRIPTION
     link = Path(os.path.relpath(dataset.resolve(), output.resolve())).as_posix()
     if path.exists():
         _check_ours(path, link, dataset)
-        return
+    else:
+        write_json(path, _description(dataset, link))
+        if not (output / "README.md").exists():
+            readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
+            write_text(output / "README.md", readme)
+    write_json(output / f"{MASK}.json", _MASK)
+    ignored = _text(output / _IGNORE).splitlines()
+    if missing := [line for line in _NOT_BIDS if line not in ignored]:
+        write_text(output / _IGNORE, "\n".join((*ignored, *missing, "")))
+
+
+def _description(dataset: Path, link: str) -> dict[str, Any]:
     name = _name_of(dataset)
-    write_json(
-        path,
-        {
-            "Name": f"Tissues of the brain in {name}" if name else "Tissues of the brain",
-            "BIDSVersion": _BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": [
-                {
-                    "Name": SOFTWARE,
-                    "Version": version(SOFTWARE),
-                    "Description": "Tissue segmentation by a skip-connected 3D DenseNet.",
-                }
-            ],
-            LINKS: {RAW: link},
-        },
-    )
-    readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
-    for file, text in (("README.md", readme), (".bidsignore", _NOT_BIDS)):
-        if not (output / file).exists():
-            write_text(output / file, text)
+    return {
+        "Name": f"Tissues of the brain in {name}" if name else "Tissues of the brain",
+        "BIDSVersion": _BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [
+            {
+                "Name": SOFTWARE,
+                "Version": version(SOFTWARE),
+                "Description": "Tissue segmentation by a skip-connected 3D DenseNet.",
+            }
+        ],
+        LINKS: {RAW: link},
+    }
 
 
 def _check_ours(path: Path, link: str, dataset: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
 from infant_seg_jax.data.formats.names import ending_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.bids_inputs import Tree, bids_tree, find_bids
+from infant_seg_jax.labelling.bids_inputs import Tree, bids_tree, find_bids, select
 from infant_seg_jax.labelling.scans import Inputs, Scan
 from infant_seg_jax.paths import expand, split_at_commas
 
@@ -38,6 +38,8 @@ def find_inputs(
     modalities: Sequence[str],
     chosen: Sequence[str] = (),
     masks: str = "",
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
 ) -> Inputs:
     """The scans of a BIDS tree or of parts of it (`find_bids`), or of anything else (`find_files`).
 
@@ -47,34 +49,39 @@ def find_inputs(
         modalities: those that the network expects of a subject.
         chosen: of a BIDS tree, which images to take for them.
         masks: where the brain masks are.
+        participants, sessions: of a BIDS tree, the labels of those that are wanted; empty for all.
 
     Raises:
         InputError: there is nothing to label, or there is more than one BIDS tree and its parts,
             or the output is a file and cannot be the label map of what is named.
     """
     check_inputs(inputs)
-    found = _find(inputs, output, modalities, chosen, masks)
+    if tree := _tree(inputs):
+        tree = select(tree, participants, sessions)
+        found = find_bids(tree, output, modalities, chosen, masks)
+    else:
+        choices = {
+            "modalities": chosen,
+            "participant_label": participants,
+            "session_label": sessions,
+        }
+        for flag in (flag for flag, values in choices.items() if values):
+            raise InputError(
+                f"--{flag} chooses among the images of a BIDS tree, and {inputs[0]} is none: name "
+                "the files with --input."
+            )
+        found = find_files(inputs, output, len(modalities), masks)
     if output.is_dir() or ending_of(output) is None:
         return found
     return replace(found, scans=(_into(found.scans, output),), dataset=None)
 
 
-def _find(
-    inputs: Sequence[str],
-    output: Path,
-    modalities: Sequence[str],
-    chosen: Sequence[str],
-    masks: str,
-) -> Inputs:
+def _tree(inputs: Sequence[str]) -> Tree | None:
+    """The BIDS tree that is named, or of which parts are; None if none is."""
     trees = {name: tree for name in inputs if (tree := bids_tree(Path(name)))}
-    folders = {os.path.abspath(tree.folder) for tree in trees.values()}
     if not trees:
-        if chosen:
-            raise InputError(
-                f"--modalities chooses among the images of a BIDS tree, and {inputs[0]} is none: "
-                "name the files with --input."
-            )
-        return find_files(inputs, output, len(modalities), masks)
+        return None
+    folders = {os.path.abspath(tree.folder) for tree in trees.values()}
     if len(folders) > 1 or len(trees) < len(set(inputs)):
         raise InputError(
             f"{next(iter(trees))} is a BIDS tree and not the only input, expected one tree, or "
@@ -82,8 +89,7 @@ def _find(
             "own."
         )
     sessions = {one.case_id: one for tree in trees.values() for one in tree.sessions}
-    tree = Tree(next(iter(trees.values())).folder, tuple(sessions.values()))
-    return find_bids(tree, output, modalities, chosen, masks)
+    return Tree(next(iter(trees.values())).folder, tuple(sessions.values()))
 
 
 def find_files(inputs: Sequence[str], output: Path, modalities: int, masks: str = "") -> Inputs:

@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float32, Integer, UInt8
 
 from infant_seg_jax.data.class_sets import classes_record
 from infant_seg_jax.data.formats import Grid, read_voxels
-from infant_seg_jax.data.labels import LabelSchema
+from infant_seg_jax.data.labels import BACKGROUND, LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import (
     Volume,
     read_images,
+    read_label_map,
     read_mask,
     write_label_map,
     write_volume,
@@ -31,15 +32,19 @@ from infant_seg_jax.labelling.provenance import (
     checksums,
     is_finished,
     make_sidecar,
+    read_sidecar,
 )
 from infant_seg_jax.labelling.scans import CLASSES, Inputs, Scan, schema_of, sidecar_of
 from infant_seg_jax.labelling.tissue_volumes import (
+    INTRACRANIAL,
     VOLUMES,
+    intracranial_ml,
     measure,
     volumes_record,
     voxel_ml,
-    write_table,
 )
+from infant_seg_jax.labelling.volume_table import write_table
+from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.islands import remove_islands
@@ -128,10 +133,10 @@ class Labeller:
                     if isinstance(outcome, Outcome):
                         yield outcome
                     else:
-                        yield Outcome(scan, _sentence(scan, outcome), {})
+                        yield Outcome(scan, sentence_of(scan, outcome), {})
         finally:
             if not inputs.is_one_file:
-                write_table(output, self.schema.classes)
+                write_table(output, self.schema.classes, inputs.dataset)
 
     def _maps(self, scan: Scan) -> tuple[Path, ...]:
         """The label map, and the maps of probabilities that are wanted with it."""
@@ -147,6 +152,7 @@ class Labeller:
             if is_finished(scan, sums):
                 damaged = next(filter(_is_damaged, self._maps(scan)), None)
                 if damaged is None:
+                    complete(scan, self.settings.label_ids)
                     return None
                 why = f"has a map that is damaged, {damaged.name}"
             notices += (f"{scan.images[0]} {why}, and is labelled again.",)
@@ -171,6 +177,7 @@ class Labeller:
             segmentation.probability if self.settings.probabilities else None,
             segmentation.confidence,
             volume.native,
+            volume.spacing,
             tuple(dict.fromkeys((*volume.notices, *segmentation.notices))),
             loaded.checksums,
         )
@@ -183,7 +190,8 @@ class Labeller:
         if ml := self.settings.remove_islands_ml:
             label_map = remove_islands(label_map, ml, voxel_ml(native))
         classes = self.schema.classes
-        record = volumes_record(label_map, native, classes)
+        mask = brain_mask(label_map != BACKGROUND, found.spacing)
+        record = volumes_record(label_map, mask, native, classes)
         sidecar = make_sidecar(
             scan,
             dataset,
@@ -200,7 +208,7 @@ class Labeller:
             earlier = schema_of(scan.label_map) or TISSUE_SCHEMA
             _remove(scan, earlier.classes.foreground)
         try:
-            self._write_files(scan, written, found, sidecar)
+            self._write_files(scan, written, mask, found, sidecar)
         except Exception:
             _remove(scan, classes.foreground if found.probability is not None else ())
             raise
@@ -210,6 +218,7 @@ class Labeller:
         self,
         scan: Scan,
         label_map: Integer[np.ndarray, "x y z"],
+        mask: Bool[np.ndarray, "x y z"],
         found: "_Found",
         sidecar: dict[str, Any],
     ) -> None:
@@ -222,6 +231,8 @@ class Labeller:
                 about = {"Description": f"The probability of {tissue} by a neural network."}
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
                 write_json(sidecar_of(path), about | kept)
+        if scan.brain_mask:
+            write_label_map(scan.brain_mask, mask.view(np.uint8), native)
         write_json(scan.sidecar, sidecar)
         write_label_map(scan.label_map, label_map, native)
 
@@ -243,6 +254,7 @@ class _Found:
     probability: Callable[[int], Float32[np.ndarray, "x y z"]] | None
     confidence: Confidence
     native: Grid
+    spacing: tuple[float, float, float]
     notices: tuple[str, ...]
     checksums: dict[str, str]
 
@@ -282,13 +294,42 @@ def _remove(scan: Scan, probabilities: Iterable[str]) -> None:
 
     Of maps of probabilities, those of the classes that are named.
     """
-    for path in (scan.label_map, *map(scan.probability_map, probabilities)):
+    masks = [scan.brain_mask] if scan.brain_mask else []
+    for path in (scan.label_map, *masks, *map(scan.probability_map, probabilities)):
         for file in (path, sidecar_of(path)):
             with suppress(IsADirectoryError):  # which is not ours
                 file.unlink(missing_ok=True)
 
 
-def _sentence(scan: Scan, error: Exception) -> str:
+def complete(scan: Scan, label_ids: Mapping[str, int]) -> None:
+    """Make the brain mask of a finished label map if there is none, or one that contradicts it.
+
+    Label maps of version 0.1 have none; those that a person corrected may have outgrown theirs.
+
+    Raises:
+        InputError: the label map cannot be read, or the folder cannot be written to.
+    """
+    found, path = read_label_map(scan.label_map), scan.brain_mask
+    labelled = found.data != label_ids.get("background", BACKGROUND)
+    sidecar = read_sidecar(scan.sidecar)
+    if sidecar is None or (INTRACRANIAL in sidecar and (not path or _covers(path, labelled))):
+        return
+    mask = brain_mask(labelled, found.spacing)
+    if path:
+        write_label_map(path, mask.view(np.uint8), found.native)
+    write_json(scan.sidecar, sidecar | {INTRACRANIAL: intracranial_ml(mask, found.native)})
+
+
+def _covers(path: Path, labelled: Bool[np.ndarray, "x y z"]) -> bool:
+    """Whether a file is a mask with all that is labelled in it."""
+    try:
+        mask = read_label_map(path).data
+    except InputError:
+        return False
+    return mask.shape == labelled.shape and not (labelled & (mask == 0)).any()
+
+
+def sentence_of(scan: Scan, error: Exception) -> str:
     """Why a scan failed, naming it."""
     if isinstance(error, InputError):
         return str(error)

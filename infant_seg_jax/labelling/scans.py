@@ -1,6 +1,6 @@
 """A scan to label, and where what is found of it goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infant_seg_jax.data.ages import Age
@@ -12,6 +12,8 @@ from infant_seg_jax.files import read_json
 
 DESC = "infantseg"
 """The `desc` of our label maps in BIDS trees."""
+MASK = "desc-brain_mask"
+"""What names of brain masks end with."""
 CLASSES, SETTINGS = "Classes", "Settings"
 """Keys of the JSON beside a label map: its classes, if they are not tissues; how it was made."""
 
@@ -52,6 +54,11 @@ class Scan:
         """The JSON beside it, which says how it was made."""
         return sidecar_of(self.label_map)
 
+    @property
+    def brain_mask(self) -> Path | None:
+        """The brain mask to be written; None where a person named the one file to write."""
+        return None if self.file else self.folder / f"{self.prefix}_{MASK}.nii.gz"
+
     def probability_map(self, tissue: str) -> Path:
         """The map of a tissue's probability."""
         return self.folder / f"{self.prefix}_label-{tissue}_probseg.nii.gz"
@@ -77,6 +84,14 @@ class Inputs:
     def is_one_file(self) -> bool:
         """Whether a person named the one label map: then nothing of a folder goes beside it."""
         return any(scan.file for scan in self.scans)
+
+    def shard(self, number: int, count: int) -> "Inputs":
+        """One of `count` parts of the same size, give or take one, that together are the whole.
+
+        Which scans are in it depends on nothing but their order: what is finished does not count.
+        """
+        part = slice(number - 1, None, count)
+        return replace(self, scans=self.scans[part], failures=self.failures[part])
 
 
 def sidecar_of(volume: Path) -> Path:

@@ -191,7 +191,7 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
 def _row(cells: Mapping[str, str], volumes: Sequence[str]) -> ScanRow:
     return ScanRow(
         cells["label_map"],
-        {name: float(cells[f"{name}_ml"]) for name in volumes},
+        {name: _number(cells[f"{name}_ml"]) for name in volumes},
         _number(cells["entropy"]),
         _number(cells["agreement"]),
         cells["flagged"] == "true",

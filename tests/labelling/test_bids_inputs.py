@@ -257,3 +257,27 @@ def test_a_network_of_any_modality_takes_both_where_they_are_on_one_grid(tmp_pat
     assert {len(scan.images) for scan in chosen} == {2} and len(chosen) == 4
     alone = find_bids(known, out, [ANY_MODALITY], ["T2w"]).scans
     assert {len(scan.images) for scan in alone} == {1} and len(alone) == 4
+
+
+def test_participants_and_sessions_are_chosen_by_their_labels(tmp_path: Path) -> None:
+    tree, out = tmp_path / "raw", tmp_path / "out"
+    for sub, ses in (("01", "a"), ("01", "b"), ("02", "a"), ("10", "c")):
+        touch(tree, f"sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_T1w.nii.gz")
+
+    def chosen(participants: list[str], sessions: list[str]) -> list[str]:
+        found = find_inputs([str(tree)], out, ["T1w"], [], "", participants, sessions)
+        return [scan.prefix.replace("sub-", "").replace("_ses-", "") for scan in found.scans]
+
+    assert chosen([], []) == ["01a", "01b", "02a", "10c"]
+    assert chosen(["sub-01", "10"], []) == ["01a", "01b", "10c"]
+    assert chosen([], ["ses-a", "c"]) == ["01a", "02a", "10c"]
+    assert chosen(["01", "02"], ["b"]) == ["01b"]
+    for participants, sessions, said in (
+        (["01", "1"], [], "holds no participant 1 with a scan, found 01, 02, 10: "),
+        (["02"], ["b"], "holds no session b with a scan, found a: "),
+    ):
+        with pytest.raises(InputError, match=said):
+            chosen(participants, sessions)
+    touch(tmp_path, "files/x.nii.gz")
+    with pytest.raises(InputError, match="--participant_label chooses among the images of a BIDS"):
+        find_inputs([str(tmp_path / "files")], out, ["T1w"], participants=["01"])

@@ -14,6 +14,8 @@ from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.derivatives import start_output
 from infant_seg_jax.labelling.inputs import find_inputs
+from infant_seg_jax.labelling.label_tables import TABLES
+from infant_seg_jax.report.report import write_report
 from tests.data.volume_files import ramp, save
 from tests.labelling.fake_network import labeller
 
@@ -42,7 +44,7 @@ def test_a_derivative_says_what_it_is_of_whom(tmp_path: Path) -> None:
 
 def test_only_label_values_are_said_of_other_scans(tmp_path: Path) -> None:
     start(tmp_path / "out", None)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dseg.tsv"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(TABLES)
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -72,27 +74,52 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert "\n10\tCerebrospinal Fluid\t" in (tmp_path / "out" / "dseg.tsv").read_text()
 
 
+def test_a_derivative_of_version_0_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    start(out, raw)
+    new = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "desc-brain_mask.json").unlink()
+    (out / ".bidsignore").write_text("/tissue_volumes.*\n/*.html\n")
+    start(out, raw)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == new
+    (out / ".bidsignore").write_text("mine\n")
+    start(out, raw)
+    lines = (out / ".bidsignore").read_text().splitlines()
+    assert lines[0] == "mine" and set(lines[1:]) == set(new[".bidsignore"].decode().split())
+
+
 @pytest.mark.slow
-def test_the_bids_validator_accepts_a_derivative(tmp_path: Path) -> None:
-    """Needs the package bids-validator-deno, which brings the whole validator; else by names."""
+def test_bids_validators_find_nothing(tmp_path: Path) -> None:
+    """With the scans' own tree and without. Needs the package bids-validator-deno."""
     validator = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
     validator = validator or shutil.which("bids-validator-deno")
     if validator is None:
         pytest.skip("the package bids-validator-deno is not installed")
-    raw, output = tmp_path / "raw", tmp_path / "out"
+    raw = tmp_path / "raw"
+    output = raw / "derivatives" / "infantseg"
     for name in ("sub-1/ses-a/anat/sub-1_ses-a_acq-x_run-1_T1w", "sub-2/anat/sub-2_T1w"):
         (raw / name).parent.mkdir(parents=True)
         save(raw / f"{name}.nii.gz", ramp((8, 9, 10)), np.diag([-1.0, 1, 1, 1]))
+    (raw / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
     found = find_inputs([str(raw)], output, ["T1w"])
     assert len(list(labeller(probabilities="uint8").label(found, output))) == 2
+    write_report([output])
 
-    def errors() -> list[str]:
+    def issues(*arguments: str) -> list[tuple[str, str]]:
         result = subprocess.run(
-            [validator, "--format", "json", str(output)], capture_output=True, text=True
+            [validator, "--format", "json", *arguments], capture_output=True, text=True
         )
-        issues = json.loads(result.stdout)["issues"]["issues"]
-        return [issue["code"] for issue in issues if issue["severity"] == "error"]
+        answer = json.loads(result.stdout)
+        parts = [answer, *(answer.get("derivativesSummary") or {}).values()]
+        return [
+            (issue["code"], issue["location"])
+            for part in parts
+            for issue in part["issues"]["issues"]
+        ]
 
-    assert errors() == []
+    assert issues(str(output)) == []
+    of_ours = [one for one in issues("-r", str(raw)) if "infantseg" in one[1]]
+    assert of_ours == []
     (output / "sub-2" / "anat" / "sub-2_tissues.nii.gz").touch()
-    assert errors()  # so it does look
+    assert issues(str(output))  # so it does look

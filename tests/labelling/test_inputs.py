@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labelling.inputs import check_inputs, find_files, find_inputs
+from infant_seg_jax.labelling.scans import Inputs, Scan
 from tests.data.sources.trees import touch
 
 
@@ -118,3 +121,18 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     for missing in ("nowhere.nii", f"{a},nowhere.nii"):
         with pytest.raises(InputError, match="There is no scan nowhere.nii"):
             check_inputs([missing])
+
+
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_shards_are_even_and_together_the_whole(scans: int, count: int) -> None:
+    whole = Inputs(tuple(Scan((Path(f"{n}.nii"),), Path(), str(n)) for n in range(scans)), ("no",))
+    shards = [whole.shard(number, count) for number in range(1, count + 1)]
+    assert sorted(int(one.prefix) for part in shards for one in part.scans) == list(range(scans))
+    sizes = [len(part.scans) for part in shards]
+    assert max(sizes) - min(sizes) <= 1
+    assert sum(len(part.failures) for part in shards) == 1
+    more = Inputs((*whole.scans, Scan((Path("new.nii"),), Path(), "new")))
+    assert all(
+        part.scans == more.shard(number, count).scans[: len(part.scans)]
+        for number, part in enumerate(shards, 1)
+    )

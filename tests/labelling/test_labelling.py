@@ -13,12 +13,14 @@ from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES, from_record
 from infant_seg_jax.data.labels import CSF, GM, IGNORE, WM, LabelSchema
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, find_schema
 from infant_seg_jax.data.sources import SOURCES
+from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.derivatives import label_table
 from infant_seg_jax.labelling.inputs import find_inputs
 from infant_seg_jax.labelling.labelling import Outcome
 from infant_seg_jax.labelling.provenance import label_ids
 from infant_seg_jax.labelling.scans import schema_of
+from infant_seg_jax.labelling.tissue_volumes import voxel_ml
+from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.report.prediction_page import prediction_page
 from tests.data.volume_files import (
     GEOMETRY,
@@ -148,10 +150,15 @@ def test_volumes_and_confidence_are_in_a_table(tmp_path):
     label(tmp_path / "in", tmp_path / "out")
     dim, row = rows(tmp_path / "out")
     voxel = 0.9 * 1.5 * 1.1 / 1000
-    ml = {"CSF": 3, "GM": 4, "WM": 5, "brain": 9, "intracranial": 12}
+    mask = brain_mask(voxels != 100, spacing_of(affine))
+    within = np.count_nonzero(mask)
+    ml = {"CSF": 3, "GM": 4, "WM": 5, "brain": 9, "intracranial": within}
     for name, count in ml.items():
         assert float(row[f"{name}_ml"]) == pytest.approx(count * voxel, abs=6e-4)
+        if name != "intracranial":
+            assert float(row[f"{name}_share"]) == pytest.approx(count / within, abs=1e-4)
     assert (row["participant_id"], row["session_id"]) == ("sub-07", "ses-b")
+    assert (row["age_months"], row["sex"], row["outlier"]) == ("n/a", "n/a", "n/a")
     assert row["label_map"] == "sub-07_ses-b_T1w_dseg.nii.gz"
     assert row["voxel_size_mm"].startswith("0.9x") and row["voxel_size_mm"].endswith("x1.1")
     assert (row["entropy"], row["agreement"], row["flagged"]) == ("0.2500", "n/a", "false")
@@ -327,6 +334,52 @@ def test_notices_of_the_file_are_told_and_kept(tmp_path):
     assert rows(tmp_path / "out")[0]["flagged"] == "true"
 
 
+def test_every_label_map_has_a_brain_mask_with_all_of_it(tmp_path):
+    """On the scan's own grid; and none beside a label map that a person named."""
+    stored, affine = reorient(ramp(), affine_of(), (2, 0, 1), (True, False, True))
+    path = save(tmp_path / "in" / "a.nii.gz", stored, affine)
+    (outcome,) = label(path, tmp_path / "out")
+    labels, mask = load(outcome.scan.label_map), load(tmp_path / "out" / "a_desc-brain_mask.nii.gz")
+    np.testing.assert_array_equal(mask.affine, affine)
+    assert mask.get_data_dtype() == np.uint8
+    voxels = np.asarray(mask.dataobj)
+    spacing = spacing_of(affine)
+    np.testing.assert_array_equal(voxels, brain_mask(np.asarray(labels.dataobj) != 0, spacing))
+    content = sidecar(tmp_path / "out" / "a_dseg.json")
+    assert content["IntracranialVolumeMl"] == pytest.approx(voxels.sum() * voxel_ml(labels), 1e-4)
+    label(path, tmp_path / "one.nii.gz")
+    assert [one.name for one in tmp_path.glob("one*")] == ["one.nii.gz", "one.json"]
+    assert sidecar(tmp_path / "one.json")["IntracranialVolumeMl"] == content["IntracranialVolumeMl"]
+
+
+def test_label_maps_of_version_0_1_get_their_masks_and_corrected_ones_keep_up(scans, tmp_path):
+    out = tmp_path / "out"
+    label(scans, out)
+    names = ("a_desc-brain_mask.nii.gz", "a_dseg.json", "tissue_volumes.tsv")
+    new = [(out / name).read_bytes() for name in names]
+    old = sidecar(out / "a_dseg.json")
+    del old["IntracranialVolumeMl"]
+    (out / "a_dseg.json").write_text(json.dumps(old))
+    (out / "a_desc-brain_mask.nii.gz").unlink()
+    before = (out / "a_dseg.nii.gz").stat().st_mtime_ns
+    label(scans / "b.nii.gz", out)
+    assert [row["intracranial_ml"] == "n/a" for row in rows(out)] == [True, False, False]
+    assert [row["CSF_share"] == "n/a" for row in rows(out)] == [True, False, False]
+    assert len(prediction_page(out, "out").rows) == 3
+    assert whats(label(scans, out)) == ["skipped"] * 3
+    assert (out / "a_dseg.nii.gz").stat().st_mtime_ns == before
+    assert [(out / name).read_bytes() for name in names] == new
+
+    mask = np.asarray(load(out / names[0]).dataobj)
+    for damaged in (b"", (out / names[0]).read_bytes()[:-9]):
+        (out / names[0]).write_bytes(damaged)
+        assert whats(label(scans, out)) == ["skipped"] * 3
+        np.testing.assert_array_equal(load(out / names[0]).dataobj, mask)
+    save(out / names[0], np.zeros_like(mask), load(out / "a_dseg.nii.gz").affine)
+    assert whats(label(scans, out)) == ["skipped"] * 3
+    np.testing.assert_array_equal(load(out / names[0]).dataobj, mask)
+
+
 def test_other_peoples_label_maps_have_no_row_and_damaged_json_stops_nothing(scans, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -375,14 +428,6 @@ def test_what_values_mean_is_read_back(tmp_path):
         np.testing.assert_array_equal(classes, classes_of(ramp()))
 
 
-def test_label_table_has_the_ids_and_the_numbers_of_bids():
-    lines = [line.split("\t") for line in label_table(ISEG_SCHEMA).splitlines()]
-    assert lines[0] == ["index", "name", "abbreviation", "color", "mapping"]
-    found = {abbreviation: (index, mapping) for index, _, abbreviation, _, mapping in lines[1:]}
-    # BIDS: 0 background, 1 gray matter, 2 white matter, 3 CSF.
-    assert found == {"BG": ("0", "0"), "CSF": ("10", "3"), "GM": ("150", "1"), "WM": ("250", "2")}
-
-
 def finer(volume, mask):
     """Classes of DrawEM by intensity, modulo 9."""
     label_map = (volume.data[..., 0].astype(int) % 9).astype(np.uint8)
@@ -417,7 +462,8 @@ def test_finer_classes_have_their_own_values_volumes_and_maps(tmp_path):
     # All within but CSF and ventricles is brain, cerebellum and brainstem too.
     brain = counts[1:].sum() - counts[1] - counts[4]
     assert float(row["brain_ml"]) == pytest.approx(brain, abs=1e-2)
-    assert float(row["intracranial_ml"]) == pytest.approx(counts[1:].sum(), abs=1e-2)
+    mask = np.asarray(load(outcome.scan.brain_mask).dataobj)
+    assert float(row["intracranial_ml"]) == pytest.approx(mask.sum() / 1000, abs=1e-3)
 
 
 def test_finer_classes_are_written_as_tissues_on_demand_and_leave_nothing(tmp_path):

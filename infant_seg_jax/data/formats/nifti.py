@@ -75,13 +75,19 @@ def parse_nifti(block: bytes, path: Path, pair: bool) -> Layout:
 
 
 def write_nifti(
-    path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid, slope: float | None = None
+    path: Path,
+    array: Shaped[np.ndarray, "i j k *c"],
+    grid: Grid,
+    slope: float | None = None,
+    *,
+    labels: bool = False,
 ) -> None:
     """Write an array in its own dtype on `grid`, whole or not at all.
 
     Affine, units and form codes are the grid's, bit for bit, and so is the version of NIfTI. A
     grid that was not read from NIfTI becomes NIfTI-1 (NIfTI-2 if an axis is too long for it) with
-    its affine as the sform. With a `slope` the voxels mean that many times what is stored.
+    its affine as the sform. With a `slope` the voxels mean that many times what is stored. Those of
+    `labels` are marked as such (NIfTI's intent 1002), by which viewers know them.
 
     Raises:
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
@@ -100,6 +106,8 @@ def write_nifti(
         image.header["pixdim"] = grid.header["pixdim"]
     if slope is not None:
         image.header.set_slope_inter(slope, 0)
+    if labels:
+        image.header.set_intent("label")
     packed = path.name.lower().endswith(".gz")
     with atomic_path(path) as temporary, temporary.open("wb") as plain:
         with GzipFile("", "wb", 1, plain, mtime=0) if packed else plain as file:

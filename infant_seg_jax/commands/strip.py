@@ -1,0 +1,46 @@
+"""strip scans of their skulls: a brain mask and the brain alone of each.
+
+    infant-seg strip --input=scan.nii.gz --output=brains
+    infant-seg strip --input=bids --output=bids/derivatives/brains
+    infant-seg strip --input=@scans.txt --output=brains
+
+Of scan.nii.gz there are scan_desc-brain_mask.nii.gz, with a JSON that says how it was made, and
+scan_brain.nii.gz: the scan's own voxels, and 0 outside of the mask. A BIDS tree becomes a
+derivative: *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
+
+The mask is the one that predict writes beside a label map: all that is labelled, gaps up to 4 mm
+wide between it, and holes. What lies outside of it is not brain by the network, so a network that
+labels no fluid around the brain makes a tight mask. The bundled model labels it.
+
+When the same command is run again, it goes on with what is not finished.
+"""
+
+from absl import flags
+
+from infant_seg_jax.commands.many_scans import as_one, begin, go_through
+from infant_seg_jax.commands.predict_flags import define_scans
+
+MEANT = ("input", "output")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    define_scans(values)
+    values["output"].help = "The folder for masks and stripped scans."
+
+
+def run(values: flags.FlagValues) -> None:
+    start = begin(values)
+
+    from infant_seg_jax.labelling.provenance import Settings
+    from infant_seg_jax.labelling.stripping import Stripper
+    from infant_seg_jax.store.loading import open_predictors
+
+    predictors = open_predictors(values.checkpoint, max_memory=start.max_memory)
+    inputs = start.find(predictors[0].expects.modalities)
+    segment, identities = as_one(predictors, values.checkpoint)
+    refine = all(predictor.refine for predictor in predictors)
+    settings = Settings(
+        mirror=False, refine=refine, overlap=predictors[0].overlap, label_ids={"brain": 1}
+    )
+    stripper = Stripper(segment, identities, settings, values.overwrite)
+    go_through(stripper, inputs, start, "strip", what="brain masks")

@@ -1,0 +1,146 @@
+"""Brains without the skulls around them: masks and stripped scans, and nothing else."""
+
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from infant_seg_jax.data.formats import read_voxels, stem, write_nifti
+from infant_seg_jax.data.labels import BACKGROUND
+from infant_seg_jax.data.volumes import (
+    Volume,
+    is_same_grid,
+    read_images,
+    to_native,
+    write_label_map,
+)
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import write_json
+from infant_seg_jax.labelling.derivatives import start_derivative
+from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN, Outcome, Segment, sentence_of
+from infant_seg_jax.labelling.pipeline import overlapped
+from infant_seg_jax.labelling.provenance import (
+    ModelIdentity,
+    Settings,
+    check_repeatable,
+    checksums,
+    is_finished,
+    make_sidecar,
+)
+from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, intracranial_ml
+from infant_seg_jax.prediction.brain_mask import brain_mask
+from infant_seg_jax.prediction.segmentation import Segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Stripper:
+    """Strips scans of what is outside of the brain.
+
+    Attributes:
+        segment: from a scan to its classes; the mask is that of the label map.
+        models: the networks behind it.
+        settings: what else decides the result.
+        overwrite: whether to make what is there already again.
+    """
+
+    segment: Segment
+    models: tuple[ModelIdentity, ...]
+    settings: Settings
+    overwrite: bool = False
+
+    def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
+        """Write `*_desc-brain_mask.nii.gz` and the stripped scan for each scan.
+
+        What is finished is skipped, as by `Labeller.label`: the JSON beside a mask tells. A scan
+        of an `Outcome` has its mask as its label map.
+
+        Raises:
+            InputError: as `Labeller.label`.
+        """
+        if inputs.is_one_file:
+            raise InputError(
+                f"{output} is one file, but a mask and a stripped scan are two: name a folder."
+            )
+        scans = [replace(scan, file=scan.brain_mask) for scan in inputs.scans]
+        if not self.overwrite:
+            check_repeatable(scans, self.models, self.settings)
+        if inputs.dataset is not None:
+            start_derivative(output, inputs.dataset)
+        stages = overlapped(
+            scans,
+            lambda scan: self._read(scan, inputs.dataset),
+            lambda scan, loaded: loaded and (*loaded, self.segment(loaded[0], None)),
+            lambda scan, found: self._write(scan, found, inputs.dataset),
+        )
+        with closing(stages):
+            for scan, outcome in stages:
+                if isinstance(outcome, Outcome):
+                    yield outcome
+                else:
+                    yield Outcome(scan, sentence_of(scan, outcome), {})
+
+    def _read(self, scan: Scan, dataset: Path | None) -> tuple[Volume, dict[str, str]] | None:
+        sums = checksums(scan, dataset)
+        if not self.overwrite and is_finished(scan, sums):
+            with suppress(InputError):
+                for path in (
+                    scan.label_map,
+                    *(stripped_path(scan, image) for image in scan.images),
+                ):
+                    read_voxels(path)
+                return None
+        return read_images(scan.images), sums
+
+    def _write(
+        self,
+        scan: Scan,
+        found: tuple[Volume, dict[str, str], Segmentation] | None,
+        dataset: Path | None,
+    ) -> Outcome:
+        """The mask last, since it says that all is there."""
+        if found is None:
+            return Outcome(scan, SKIPPED, {})
+        volume, sums, segmentation = found
+        mask = brain_mask(segmentation.label_map != BACKGROUND, volume.spacing)
+        ml = intracranial_ml(mask, volume.native)
+        notices = tuple(dict.fromkeys((*volume.notices, *segmentation.notices)))
+        sidecar = make_sidecar(
+            *(scan, dataset, self.models, self.settings, sums, segmentation.confidence, notices),
+            **{INTRACRANIAL: ml, "Type": "Brain"},
+        )
+        sidecar["Description"] = "The brain, found by a neural network."
+        scan.label_map.unlink(missing_ok=True)
+        for channel, image in enumerate(scan.images):
+            brain = _stripped(image, mask, volume, channel)
+            write_nifti(stripped_path(scan, image), brain, volume.native)
+        write_json(scan.sidecar, sidecar)
+        write_label_map(scan.label_map, mask.view(np.uint8), volume.native)
+        return Outcome(scan, WRITTEN, {"brain": ml}, notices)
+
+
+def stripped_path(scan: Scan, image: Path) -> Path:
+    """Where one of a scan's images goes without its skull."""
+    name = f"{stem(image)}_brain"
+    if scan.bids:
+        name = f"{scan.prefix}_desc-brain_{stem(image).rsplit('_', 1)[-1]}"
+    return scan.folder / f"{name}.nii.gz"
+
+
+def _stripped(
+    image: Path, mask: Bool[np.ndarray, "x y z"], volume: Volume, channel: int
+) -> Shaped[np.ndarray, "i j k *c"]:
+    """An image with 0 outside of the mask, in the axis order of the scan's own grid.
+
+    Voxels are as stored in the file; float32 where that scales them or lies on another grid than
+    the first image, to which it was resampled.
+    """
+    raw, scale, grid, _ = read_voxels(image)
+    within = to_native(mask, volume.native)
+    if scale is not None or not is_same_grid(grid, volume.native):
+        raw = to_native(volume.data[..., channel], volume.native)
+    brain = np.where(within, raw, np.zeros((), raw.dtype)).astype(raw.dtype.newbyteorder("="))
+    return brain.reshape(brain.shape + (1,) * volume.native.trailing_axes)
