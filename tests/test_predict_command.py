@@ -181,7 +181,7 @@ def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path:
     assert (tmp_path / "one" / "mine_label-GM_probseg.nii.gz").is_file()
     for flags, output, sentence in (
         ([f"--input={scans}"], "x.nii.gz", "is one file, but there are 3 scans to label"),
-        ([f"--input={scan}"], "x.mgz", "is no name of a NIfTI file, expected .nii.gz, .nii or a"),
+        ([f"--input={scan}"], "x.hdr", "is of no format that is written, expected .nii.gz, .nii,"),
         (
             [f"--input={scan}", "--overwrite"],
             os.path.relpath(scan, tmp_path),
@@ -192,6 +192,27 @@ def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path:
         status, paths, said = run(*flags, output=output)
         assert (status, paths) == (1, []) and sentence in said
         assert scan.read_bytes() == before
+
+
+def test_mgz_on_demand(run: Run, scans: Path, tmp_path: Path) -> None:
+    scan = scans / "sub-0/anat/sub-0_T1w.nii.gz"
+    (nifti,) = run(f"--input={scan}")[1]
+    (mgz,) = run(f"--input={scan}", "--format=mgz", "--probabilities=float32", output="mgz")[1]
+    (named,) = run(f"--input={scan}", output="mine.mgz")[1]
+    for path in (mgz, named):
+        written = nib.MGHImage.from_filename(path)
+        np.testing.assert_array_equal(written.dataobj, voxels(nifti))
+    names = {path.name for path in (tmp_path / "mgz").glob("sub-0*")}
+    maps = (f"label-{tissue}_probseg" for tissue in ("CSF", "GM", "WM"))
+    assert {name for name in names if name.endswith(".mgz")} == {
+        f"sub-0_T1w_{what}.mgz" for what in ("dseg", "desc-brain_mask", *maps)
+    }
+    table = (tmp_path / "mgz" / "tissue_volumes.tsv").read_text().splitlines()
+    assert len(table) == 2 and "sub-0_T1w_dseg.mgz" in table[1]
+    status, _, said = run(f"--input={scan}", "--format=mgz", "--probabilities=uint8", output="x")
+    assert status == 1 and "MGZ has no scale for probabilities as uint8" in said
+    status, _, said = run(f"--input={scans}", "--format=mgz", output="x")
+    assert status == 1 and "is none that a BIDS derivative may have" in said
 
 
 def test_a_list_of_scans(run: Run, scans: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from infant_seg_jax.errors import InputError
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import ClassSet, LabelSchema
     from infant_seg_jax.labelling.labelling import Labeller
+    from infant_seg_jax.labelling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
 
 MEANT = ("input", "output")
@@ -52,8 +53,30 @@ def run(values: flags.FlagValues) -> None:
     start = begin(values)
     predictors = _predictors(values, start.max_memory)
     inputs = start.find(predictors[0].expects.modalities, values.mask)
+    inputs = _in_format(inputs, values)
     report = values.report and not inputs.is_one_file and not values.shard
     go_through(_labeller(values, predictors), inputs, start, "predict", report=report)
+
+
+def _in_format(inputs: "Inputs", values: flags.FlagValues) -> "Inputs":
+    """With the names of files of `--format`.
+
+    Raises:
+        InputError: the format cannot hold what is to be written, or BIDS has no such files.
+    """
+    named = [scan.file for scan in inputs.scans if scan.file]
+    mgh = any(path.name.lower().endswith((".mgz", ".mgh")) for path in named)
+    if inputs.dataset is not None and values.format == "mgz":
+        raise InputError(
+            "--format=mgz is none that a BIDS derivative may have, expected nii.gz or nii: name "
+            "the scans as files with --input."
+        )
+    if (mgh or values.format == "mgz") and values.probabilities not in (None, "float32"):
+        raise InputError(
+            f"MGZ has no scale for probabilities as {values.probabilities}: write them as float32."
+        )
+    ending = Path(named[0]).suffix if mgh else f".{values.format}"
+    return inputs.with_ending(ending)
 
 
 def _schema(values: flags.FlagValues, classes: "ClassSet") -> "LabelSchema":

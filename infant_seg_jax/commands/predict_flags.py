@@ -104,6 +104,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "float16: those 16 bits are whole numbers, which the header scales.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "format",
+        "nii.gz",
+        ["nii.gz", "nii", "mgz"],
+        "What is written into a folder: NIfTI, compressed or not, or FreeSurfer's MGZ.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "remove_islands",
         0.0,

@@ -9,7 +9,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer, Shaped
 from scipy import ndimage
 
-from infant_seg_jax.data.formats import Affine, Grid, Shape, read_voxels, times, write_nifti
+from infant_seg_jax.data.formats import (
+    Affine,
+    Grid,
+    Shape,
+    read_voxels,
+    times,
+    write_mgh,
+    write_nifti,
+)
 from infant_seg_jax.data.formats.grid import Scale, check_affine, check_shape, corner_shifts
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
@@ -294,17 +302,20 @@ def to_native(
 
 
 def write_label_map(path: Path, label_map: Integer[np.ndarray, "x y z"], native: Grid) -> None:
-    """Write a RAS+ label map as NIfTI, in its dtype, on a scan's own grid, whole or not at all.
+    """Write a RAS+ label map in its dtype, on a scan's own grid, whole or not at all.
+
+    It is NIfTI, or MGH by its name (`.mgz`, `.mgh`), which has three axes and a coarser affine.
 
     The file has the scan's shape (its trailing axes of length 1 too), orientation, units, form
     codes and, bit for bit, affine, and is marked as a label map. A NIfTI-2 scan gets a NIfTI-2
     label map; one that was not NIfTI gets NIfTI-1 with its three axes and its affine.
 
     Raises:
-        InputError: the file's name is not NIfTI's, or its folder cannot be written to.
+        InputError: the file's name is of no such format, MGH has not its dtype, or its folder
+            cannot be written to.
     """
     stored = label_map.reshape(label_map.shape + (1,) * native.trailing_axes)
-    write_nifti(Path(path), to_native(stored, native), native, labels=True)
+    _write(Path(path), stored, native, labels=True)
 
 
 def write_volume(
@@ -317,7 +328,21 @@ def write_volume(
 
     With a `slope` the voxels mean that many times what is stored.
     """
-    write_nifti(Path(path), to_native(array, native), native, slope)
+    _write(Path(path), array, native, slope)
+
+
+def _write(
+    path: Path,
+    array: Shaped[np.ndarray, "x y z *c"],
+    native: Grid,
+    slope: float | None = None,
+    *,
+    labels: bool = False,
+) -> None:
+    if path.name.lower().endswith((".mgz", ".mgh")):
+        write_mgh(path, to_native(array, native), native)
+        return
+    write_nifti(path, to_native(array, native), native, slope, labels=labels)
 
 
 def _fill_background(data: Float[np.ndarray, "x y z"], path: Path) -> tuple[str, ...]:

@@ -138,9 +138,10 @@ def _paths(name: str) -> tuple[Path, ...]:
 
 def _into(scans: Sequence[Scan], output: Path) -> Scan:
     """The one scan, with its label map of this name."""
-    if ending_of(output) not in (".nii", ".nii.gz"):
+    if ending_of(output) not in (".nii", ".nii.gz", ".mgz", ".mgh"):
         raise InputError(
-            f"{output} is no name of a NIfTI file, expected .nii.gz, .nii or a folder."
+            f"{output} is of no format that is written, expected .nii.gz, .nii, .mgz, .mgh or a "
+            "folder."
         )
     if len(scans) != 1:
         raise InputError(

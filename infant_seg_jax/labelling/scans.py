@@ -31,6 +31,7 @@ class Scan:
         file: the label map, where a person named it; None for a name after the scan's.
         notices: what a person should know, a sentence each.
         age: at the scan, where a BIDS tree's tables tell it.
+        ending: of the volumes' names.
     """
 
     images: tuple[Path, ...]
@@ -41,13 +42,14 @@ class Scan:
     file: Path | None = None
     notices: tuple[str, ...] = ()
     age: Age | None = None
+    ending: str = ".nii.gz"
 
     @property
     def label_map(self) -> Path:
         """The label map to be written."""
         if self.file:
             return self.file
-        return self.folder / f"{self.prefix}{f'_desc-{DESC}' * self.bids}_dseg.nii.gz"
+        return self.folder / f"{self.prefix}{f'_desc-{DESC}' * self.bids}_dseg{self.ending}"
 
     @property
     def sidecar(self) -> Path:
@@ -57,11 +59,11 @@ class Scan:
     @property
     def brain_mask(self) -> Path | None:
         """The brain mask to be written; None where a person named the one file to write."""
-        return None if self.file else self.folder / f"{self.prefix}_{MASK}.nii.gz"
+        return None if self.file else self.folder / f"{self.prefix}_{MASK}{self.ending}"
 
     def probability_map(self, tissue: str) -> Path:
         """The map of a tissue's probability."""
-        return self.folder / f"{self.prefix}_label-{tissue}_probseg.nii.gz"
+        return self.folder / f"{self.prefix}_label-{tissue}_probseg{self.ending}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class Inputs:
     def is_one_file(self) -> bool:
         """Whether a person named the one label map: then nothing of a folder goes beside it."""
         return any(scan.file for scan in self.scans)
+
+    def with_ending(self, ending: str) -> "Inputs":
+        """The same, with other endings of the names of what is written."""
+        return replace(self, scans=tuple(replace(scan, ending=ending) for scan in self.scans))
 
     def shard(self, number: int, count: int) -> "Inputs":
         """One of `count` parts of the same size, give or take one, that together are the whole.

@@ -179,7 +179,7 @@ def _people(dataset: Path | None) -> tuple[dict[str, str], dict[str, str]]:
 def _label_maps(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """The label maps of ours, with the JSON beside each."""
     for path in volumes_below(folder):
-        if path.name.endswith("_dseg.nii.gz") and (sidecar := read_sidecar(sidecar_of(path))):
+        if stem(path).endswith("_dseg") and (sidecar := read_sidecar(sidecar_of(path))):
             yield path, sidecar
 
 

@@ -1,10 +1,11 @@
 """The files that hold volumes: NIfTI-1 and -2, Analyze, MGH; their headers, grids and voxels.
 
 `names` says which files are volumes, `reader` reads any of them, and each format has a module that
-turns its header into a `grid.Layout`. Everything is written as NIfTI.
+turns its header into a `grid.Layout`. NIfTI is written, and on demand MGH.
 """
 
 from infant_seg_jax.data.formats.grid import MAX_VOXELS, Affine, Grid, Layout, Shape, times
+from infant_seg_jax.data.formats.mgh import write_mgh
 from infant_seg_jax.data.formats.names import (
     ENDINGS,
     ENDINGS_IN_WORDS,
@@ -31,5 +32,6 @@ __all__ = [
     "stem",
     "times",
     "volumes_below",
+    "write_mgh",
     "write_nifti",
 ]

@@ -3,9 +3,12 @@
 https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
 """
 
+from gzip import GzipFile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+from jaxtyping import Shaped
 from nibabel.freesurfer.mghformat import DATA_OFFSET, header_dtype
 
 from infant_seg_jax.data.formats.grid import (
@@ -19,6 +22,7 @@ from infant_seg_jax.data.formats.grid import (
     check_spacing,
 )
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import atomic_path
 
 _TYPES = {0: "u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
 _CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -57,6 +61,27 @@ def parse_mgh(block: bytes, path: Path) -> Layout:
             "its voxels to be 1 mm wide.",
         )
     return Layout(Grid(shape, affine), np.dtype(_TYPES[code]), DATA_OFFSET, None, notices)
+
+
+def write_mgh(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -> None:
+    """Write an array on `grid`, whole or not at all; the affine in the format's 32 bits.
+
+    It has three axes: trailing ones, of length 1, are dropped.
+
+    Raises:
+        InputError: the format has no such type (it has uint8, int16, int32 and float32), or the
+            folder cannot be written to.
+    """
+    if array.dtype.name not in ("uint8", "int16", "int32", "float32"):
+        raise InputError(
+            f"{path} would hold {array.dtype} voxels, expected uint8, int16, int32 or float32, "
+            "which are all that MGH has: write NIfTI."
+        )
+    image = nib.MGHImage(array.reshape(grid.shape), grid.affine)
+    packed = path.name.lower().endswith(".mgz")
+    with atomic_path(path) as temporary, temporary.open("wb") as plain:
+        with GzipFile("", "wb", 1, plain, mtime=0) if packed else plain as file:
+            image.to_stream(file)
 
 
 def _affine(fields: np.void, shape: Shape, path: Path) -> Affine:

@@ -7,7 +7,19 @@ import pytest
 
 from infant_seg_jax.data.formats import MAX_VOXELS, read_layout
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
-from tests.data.volume_files import affine_of, error_of, load, notice_of, put, ramp, save, save_raw
+from infant_seg_jax.errors import InputError
+from tests.data.volume_files import (
+    ORIENTATIONS,
+    affine_of,
+    error_of,
+    load,
+    notice_of,
+    put,
+    ramp,
+    reorient,
+    save,
+    save_raw,
+)
 
 # Byte offsets in the header: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
 VERSION, DIMS, TYPE, GOOD_RAS, DELTA, COSINES, CENTRE = 0, 4, 20, 28, 30, 42, 78
@@ -117,3 +129,21 @@ def test_unusable_header_is_one_sentence(tmp_path, name, edit, shown):
     for read in (read_image, read_label_map):
         message = error_of(read, path)
         assert str(path) in message and shown in message
+
+
+@pytest.mark.parametrize("name", ["labels.mgz", "labels.mgh"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
+def test_label_maps_are_written_on_the_scans_own_grid(tmp_path, name, dtype):
+    """Every orientation, oblique, and trailing axes dropped, read back by nibabel."""
+    for number, (permutation, flips) in enumerate(ORIENTATIONS):
+        stored, affine = reorient(ramp(), affine_of(degrees=(12, -9, 20)), permutation, flips)
+        scan = read_image(save(tmp_path / f"{number}.nii", stored[..., None], affine))
+        labels = scan.data[..., 0].astype(dtype)
+        write_label_map(tmp_path / name, labels, scan.native)
+        written = load(tmp_path / name)
+        np.testing.assert_array_equal(written.dataobj, stored)
+        np.testing.assert_allclose(written.affine, affine, atol=1e-4)
+        assert written.get_data_dtype().newbyteorder("=") == dtype
+        np.testing.assert_array_equal(read_label_map(tmp_path / name).data, labels)
+    with pytest.raises(InputError, match="would hold int64 voxels, expected uint8, int16, int32"):
+        write_label_map(tmp_path / name, labels.astype(np.int64), scan.native)
