@@ -5,12 +5,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from absl import flags
 from tqdm import tqdm
@@ -28,14 +28,6 @@ _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}
 _REPORT = "infant_seg_jax.report.report"
 _TERMINATED = 128 + signal.SIGTERM
-
-
-class Work(Protocol):
-    """What is done for each scan."""
-
-    def label(self, inputs: "Inputs", output: Path) -> Generator["Outcome", None, None]:
-        """Do it, and tell what became of each."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def go_through(
-    work: Work,
+    work: "Callable[[Inputs, Path], Generator[Outcome, None, None]]",
     inputs: "Inputs",
     start: Start,
     command: str,
@@ -152,6 +144,8 @@ def go_through(
     report: bool = False,
 ) -> None:
     """Do the work for every scan, say how it goes and how it went, and draw the report.
+
+    The work is as `Labeller.label`.
 
     Exits with 1 if there was a scan for which it could not be done.
     """
@@ -169,7 +163,7 @@ def go_through(
         with (
             _stopped_by_sigterm(),
             progress("predicting", len(inputs.scans), unit="scan", lines=False) as bar,
-            closing(work.label(inputs, output)) as labelled,
+            closing(work(inputs, output)) as labelled,
         ):
             for outcome in labelled:
                 outcomes.append(outcome)

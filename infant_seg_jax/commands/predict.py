@@ -55,7 +55,8 @@ def run(values: flags.FlagValues) -> None:
     inputs = start.find(predictors[0].expects.modalities, values.mask)
     inputs = _in_format(inputs, values)
     report = values.report and not inputs.is_one_file and not values.shard
-    go_through(_labeller(values, predictors), inputs, start, "predict", report=report)
+    labeller = _labeller(values, predictors)
+    go_through(labeller.label, inputs, start, "predict", report=report)
 
 
 def _in_format(inputs: "Inputs", values: flags.FlagValues) -> "Inputs":

@@ -43,4 +43,4 @@ def run(values: flags.FlagValues) -> None:
         mirror=False, refine=refine, overlap=predictors[0].overlap, label_ids={"brain": 1}
     )
     stripper = Stripper(segment, identities, settings, values.overwrite)
-    go_through(stripper, inputs, start, "strip", what="brain masks")
+    go_through(stripper.label, inputs, start, "strip", what="brain masks")

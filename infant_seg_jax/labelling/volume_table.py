@@ -83,9 +83,9 @@ _LAST: Mapping[str, Mapping[str, Any]] = {
     },
     "outlier": {
         "Description": (
-            f"Which of intracranial_ml and the classes' shares are far from those of the {NEAREST} "
-            f"scans nearest in age, of at least {LEAST}, or of all others if ages are not known: "
-            f"by a modified z-score above {FAR:g}. 'none' if none is; n/a with fewer others."
+            "Which of intracranial_ml and the classes' shares are far from what the "
+            f"{NEAREST} scans nearest in age, or all others if ages are not known, have at that "
+            f"age: by a modified z-score above {FAR:g}. 'none' if none is; n/a with fewer than {LEAST} others."
         )
     },
 }

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +18,7 @@ from tests.labelling.fake_network import classes_of, labeller
 SHAPE = (12, 13, 14)
 
 
-def scan_of(dtype=np.int16) -> np.ndarray:
+def scan_of(dtype: Any = np.int16) -> np.ndarray:
     """A block of tissue in background: for the fake network, multiples of 4 are background."""
     voxels = 4 * ramp(SHAPE, dtype)
     voxels[3:9, 3:9, 3:9] += 1
@@ -41,7 +42,7 @@ def test_what_is_within_stays_as_it_was_and_all_else_is_0(tmp_path, kind, dtype)
     if dtype == np.uint8:
         voxels_ %= 256
     if dtype == np.int32:
-        voxels_ += 2**26  # more than float32 tells apart
+        voxels_ -= 2**26  # more than float32 tells apart
     data, affine = reorient(voxels_.astype(dtype), affine_of(), (2, 0, 1), (True, False, True))
     path = tmp_path / "a.nii.gz"
     source = kind(data[..., None], affine, dtype=dtype)

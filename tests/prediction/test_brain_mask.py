@@ -29,8 +29,8 @@ def test_nothing_labelled_is_outside_and_nothing_enclosed(labelled, spacing):
     assert mask.shape == labelled.shape and not (labelled & ~mask).any()
     assert mask.any() == labelled.any()
     again = brain_mask(mask, spacing)
-    pieces = ndimage.label(mask)[1]
-    if pieces == 1:  # of one piece, there is nothing to add
+    pieces = np.empty(mask.shape, np.int32)
+    if ndimage.label(mask, output=pieces) == 1:  # of one piece, there is nothing to add
         np.testing.assert_array_equal(again, mask)
 
 

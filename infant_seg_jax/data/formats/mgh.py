@@ -5,6 +5,7 @@ https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
 
 from gzip import GzipFile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -77,7 +78,8 @@ def write_mgh(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -> 
             f"{path} would hold {array.dtype} voxels, expected uint8, int16, int32 or float32, "
             "which are all that MGH has: write NIfTI."
         )
-    image = nib.MGHImage(array.reshape(grid.shape), grid.affine)
+    stored: Any = array.reshape(grid.shape)
+    image = nib.MGHImage(stored, grid.affine)
     packed = path.name.lower().endswith(".mgz")
     with atomic_path(path) as temporary, temporary.open("wb") as plain:
         with GzipFile("", "wb", 1, plain, mtime=0) if packed else plain as file:

@@ -145,5 +145,6 @@ def test_label_maps_are_written_on_the_scans_own_grid(tmp_path, name, dtype):
         np.testing.assert_allclose(written.affine, affine, atol=1e-4)
         assert written.get_data_dtype().newbyteorder("=") == dtype
         np.testing.assert_array_equal(read_label_map(tmp_path / name).data, labels)
+    native = read_image(tmp_path / "0.nii").native
     with pytest.raises(InputError, match="would hold int64 voxels, expected uint8, int16, int32"):
-        write_label_map(tmp_path / name, labels.astype(np.int64), scan.native)
+        write_label_map(tmp_path / name, np.zeros(native.shape, np.int64), native)
