@@ -110,7 +110,7 @@ def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: P
     assert "was made with Mirror False, not True" in said
     status, again, said = run(f"--input={scans}", "--mirror", "--overwrite")
     assert (status, again) == (0, paths)
-    table = (tmp_path / "out" / "tissue_volumes.tsv").read_text().splitlines()
+    table = (tmp_path / "out" / "docs" / "tissue_volumes.tsv").read_text().splitlines()
     agreement = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))["agreement"]
     assert 0 <= float(agreement) <= 1
 
@@ -135,7 +135,7 @@ def test_memory_that_the_report_alone_takes_is_said(
 
 def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:
     status, _, said = run(f"--input={scans}", "--schema=iseg", "--report")
-    page = tmp_path / "out" / "report.html"
+    page = tmp_path / "out" / "docs" / "report.html"
     assert status == 0 and said.splitlines()[-1] == f"Look at it: {page}"
     text = page.read_text(encoding="utf-8")
     assert text.count('<img class="slices"') == 3 and "No picture" not in text

@@ -151,6 +151,7 @@ def go_through(
     """
     from infant_seg_jax.data.bids.names import some_of
     from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
+    from infant_seg_jax.labelling.volume_table import table_of
     from infant_seg_jax.prediction.memory import more_than_allowed
 
     if report:  # Loaded while the network works.
@@ -188,7 +189,7 @@ def go_through(
     failures, total = len(failed) + len(inputs.failures), len(outcomes) + len(inputs.failures)
     written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
     there = written + skipped > 0
-    where = f"; volumes in {output / 'tissue_volumes.tsv'}"
+    where = f"; volumes in {table_of(output)}"
     say(
         f"{written} written, {skipped} skipped since they were finished, {failures} failed"
         f"{where * (there and not inputs.is_one_file)}."

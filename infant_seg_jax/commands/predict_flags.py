@@ -167,6 +167,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "report",
         True,
-        "Draw OUTPUT/report.html, a page of slices, volumes and warnings, if OUTPUT is a folder.",
+        "Draw report.html, a page of slices, volumes and warnings, if OUTPUT is a folder: in it; "
+        "of a BIDS tree, in OUTPUT/docs.",
         flag_values=values,
     )

@@ -4,30 +4,21 @@ BIDS' rules for derivatives: https://bids-specification.readthedocs.io/en/stable
 """
 
 import os
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, read_value
+from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, extras_of, read_value
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, remove_left_behind, write_json, write_text
-from infant_seg_jax.labelling.label_tables import BIDS, TABLES, label_table, write_label_tables
+from infant_seg_jax.labelling.label_tables import BIDS, label_table, write_label_tables
 from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
-from infant_seg_jax.labelling.scans import MASK
 
-_IGNORE = ".bidsignore"
 _BIDS_VERSION = "1.10.0"
-_NOT_BIDS = ("/tissue_volumes.*", "/*.html", *(f"/{name}" for name in TABLES if name != BIDS))
-"""What a validator is to pass over."""
-_MASK = {
-    "Type": "Brain",
-    "Description": (
-        "All within the skull, as far as the label map beside it says: what is labelled, and the "
-        "gaps and holes in it."
-    ),
-}
-"""What is true of every brain mask, by BIDS' principle of inheritance."""
+_MOVED = ("tissue_volumes.tsv", "tissue_volumes.json", "report.html")
+"""What version 0.1 wrote where validators find it."""
 _README = """\
 # Tissues of the brain
 
@@ -36,7 +27,9 @@ network. They lie on the scans' own grids; `dseg.tsv` says what their values mea
 each says which scan and network it is from, and what to know before trusting it.
 `*_desc-brain_mask.nii.gz` are brain masks made from them; `*_probseg.nii.gz`, if there are any, the
 probabilities of a tissue; `*_desc-brain_T1w.nii.gz` and the like, stripped scans.
-`tissue_volumes.tsv` has the volumes in ml, and `tissue_volumes.json` says what its columns are.
+
+In `docs`, `tissue_volumes.tsv` has the volumes in ml, `tissue_volumes.json` says what its columns
+are, and `dseg_*` are `dseg.tsv` for viewers.
 
 Research software, not a medical device.
 """
@@ -86,16 +79,20 @@ def start_derivative(output: Path, dataset: Path) -> None:
         if not (output / "README.md").exists():
             readme = _README.format(software=SOFTWARE, version=version(SOFTWARE))
             write_text(output / "README.md", readme)
-    write_json(output / f"{MASK}.json", _MASK)
-    ignored = _text(output / _IGNORE).splitlines()
-    if missing := [line for line in _NOT_BIDS if line not in ignored]:
-        write_text(output / _IGNORE, "\n".join((*ignored, *missing, "")))
+    for name in _MOVED:
+        if (output / name).is_file():
+            extras_of(output).mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # Another process was faster.
+                os.replace(output / name, extras_of(output) / name)
 
 
 def _description(dataset: Path, link: str) -> dict[str, Any]:
-    name = _name_of(dataset)
+    name, authors = (read_value(dataset / DATASET_DESCRIPTION, key) for key in ("Name", "Authors"))
     return {
-        "Name": f"Tissues of the brain in {name}" if name else "Tissues of the brain",
+        "Name": f"Tissues of the brain in {name}"
+        if isinstance(name, str) and name
+        else "Tissues of the brain",
+        **({"Authors": authors} if isinstance(authors, list) else {}),
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [
@@ -130,11 +127,6 @@ def _check_ours(path: Path, link: str, dataset: Path) -> None:
             f"{path} says that the label maps there are of the scans in {linked}, not in {link}: "
             "name another --output."
         )
-
-
-def _name_of(dataset: Path) -> str:
-    name = read_value(dataset / DATASET_DESCRIPTION, "Name")
-    return name if isinstance(name, str) else ""
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.files import write_text
 from infant_seg_jax.labelling.provenance import label_ids
@@ -12,7 +13,8 @@ BIDS, FREESURFER, ITK_SNAP, SLICER = TABLES = (
     *("dseg.tsv", "dseg_freesurfer.txt"),
     *("dseg_itksnap.txt", "dseg_slicer.ctbl"),
 )
-"""Names of the tables, which lie in a folder of label maps once."""
+"""Names of the tables, which lie in a folder of label maps once; of a dataset, but for BIDS' own,
+in its `docs`."""
 
 _ITK_SNAP_HEAD = """\
 ################################################
@@ -46,7 +48,7 @@ def write_label_tables(folder: Path, schema: LabelSchema) -> None:
         InputError: the folder cannot be written to.
     """
     for name, text in label_tables(schema).items():
-        write_text(folder / name, text)
+        write_text((folder if name == BIDS else extras_of(folder)) / name, text)
 
 
 def label_tables(schema: LabelSchema) -> Mapping[str, str]:

@@ -231,8 +231,7 @@ class Labeller:
                 about = {"Description": f"The probability of {tissue} by a neural network."}
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
                 write_json(sidecar_of(path), about | kept)
-        if scan.brain_mask:
-            write_label_map(scan.brain_mask, mask.view(np.uint8), native)
+        write_mask(scan, mask, native, sidecar)
         write_json(scan.sidecar, sidecar)
         write_label_map(scan.label_map, label_map, native)
 
@@ -315,9 +314,34 @@ def complete(scan: Scan, label_ids: Mapping[str, int]) -> None:
     if sidecar is None or (INTRACRANIAL in sidecar and (not path or _covers(path, labelled))):
         return
     mask = brain_mask(labelled, found.spacing)
-    if path:
-        write_label_map(path, mask.view(np.uint8), found.native)
+    write_mask(scan, mask, found.native, sidecar)
     write_json(scan.sidecar, sidecar | {INTRACRANIAL: intracranial_ml(mask, found.native)})
+
+
+def write_mask(
+    scan: Scan, mask: Bool[np.ndarray, "x y z"], native: Grid, about: Mapping[str, Any]
+) -> None:
+    """Write the brain mask of a scan, if there is to be one, given what its label map's JSON says.
+
+    In BIDS trees it has a JSON of its own.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = scan.brain_mask
+    if path is None:
+        return
+    if scan.bids:
+        depth = 3 if scan.folder.parent.name.startswith("ses-") else 2
+        label_map = Path(*scan.label_map.parts[-depth - 1 :]).as_posix()
+        content = {
+            "Description": "All that is labelled, and the gaps and holes in it.",
+            "Type": "Brain",
+            "Sources": [f"bids::{label_map}"],
+            "SpatialReference": about["SpatialReference"],
+        }
+        write_json(sidecar_of(path), content)
+    write_label_map(path, mask.view(np.uint8), native)
 
 
 def _covers(path: Path, labelled: Bool[np.ndarray, "x y z"]) -> bool:

@@ -30,7 +30,7 @@ from infant_seg_jax.labelling.provenance import (
     is_finished,
     make_sidecar,
 )
-from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.labelling.scans import Inputs, Scan, sidecar_of
 from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, intracranial_ml
 from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.prediction.segmentation import Segmentation
@@ -116,7 +116,12 @@ class Stripper:
         scan.label_map.unlink(missing_ok=True)
         for channel, image in enumerate(scan.images):
             brain = _stripped(image, mask, volume, channel)
-            write_nifti(stripped_path(scan, image), brain, volume.native)
+            path = stripped_path(scan, image)
+            write_nifti(path, brain, volume.native)
+            if scan.bids:
+                kept = {key: sidecar[key] for key in ("Sources", "SpatialReference")}
+                said = {"Description": "The scan without its skull.", "SkullStripped": True}
+                write_json(sidecar_of(path), said | kept)
         write_json(scan.sidecar, sidecar)
         write_label_map(scan.label_map, mask.view(np.uint8), volume.native)
         return Outcome(scan, WRITTEN, {"brain": ml}, notices)

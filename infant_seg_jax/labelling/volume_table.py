@@ -16,6 +16,7 @@ import numpy as np
 from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.names import find_sessions, parse_entities
 from infant_seg_jax.data.bids.sexes import read_sexes
+from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.formats import stem, times, volumes_below
 from infant_seg_jax.data.labels import BACKGROUND, CSF, ClassSet
 from infant_seg_jax.files import write_json, write_text
@@ -31,7 +32,7 @@ _ML = {"Units": "mL"}
 _FIRST: Mapping[str, Mapping[str, Any]] = {
     "participant_id": {"Description": "The participant, where the scan's name says whose it is."},
     "session_id": {"Description": "The session, where the scan's name says of which it is."},
-    "label_map": {"Description": "The label map's path, relative to this table."},
+    "label_map": {"Description": "The label map's path, below the folder of all label maps."},
     "age_months": {
         "Description": (
             "The age at the scan by the BIDS tree's tables, since birth; where these count weeks "
@@ -85,7 +86,8 @@ _LAST: Mapping[str, Mapping[str, Any]] = {
         "Description": (
             "Which of intracranial_ml and the classes' shares are far from what the "
             f"{NEAREST} scans nearest in age, or all others if ages are not known, have at that "
-            f"age: by a modified z-score above {FAR:g}. 'none' if none is; n/a with fewer than {LEAST} others."
+            f"age: by a modified z-score above {FAR:g}. 'none' if none is; n/a with fewer than "
+            f"{LEAST} others."
         )
     },
 }
@@ -96,7 +98,7 @@ class _Row:
     """A label map's numbers.
 
     Attributes:
-        path: the label map's, relative to the table.
+        path: the label map's, below the folder of all.
         volumes: in ml, by column.
         shares: of the intracranial volume, by column; NaN where that is not known.
         others: cells of `_LAST` but the last.
@@ -113,6 +115,11 @@ class _Row:
         entities = parse_entities(stem(self.path))
         sub, ses = (f"{k}-{entities[k]}" if k in entities else _NONE for k in ("sub", "ses"))
         return sub, ses
+
+
+def table_of(folder: Path) -> Path:
+    """Where the table about a folder of label maps is."""
+    return extras_of(folder) / TABLE
 
 
 def classes_below(folder: Path) -> ClassSet | None:
@@ -148,8 +155,8 @@ def write_table(folder: Path, classes: ClassSet, dataset: Path | None = None) ->
         rows = [row for row in found if row]
         columns = _columns(classes)
         lines = ["\t".join(columns), *("\t".join(cells) for cells in _cells(rows, ages, sexes))]
-        write_text(folder / TABLE, "\n".join(lines) + "\n")
-        write_json((folder / TABLE).with_suffix(".json"), columns)
+        write_text(table_of(folder), "\n".join(lines) + "\n")
+        write_json(table_of(folder).with_suffix(".json"), columns)
         if _state(folder) == there:
             return len(rows)
 

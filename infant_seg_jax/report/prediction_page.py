@@ -18,13 +18,13 @@ from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json
 from infant_seg_jax.labelling.scans import schema_of, sidecar_of
+from infant_seg_jax.labelling.volume_table import TABLE, table_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
 from infant_seg_jax.report.scan_paths import scan_of, with_image
 from infant_seg_jax.report.slices import LARGE, SMALL, Scan, mosaic
 
-TABLE = "tissue_volumes.tsv"
 MAX_PICTURES = 40
 """Of more scans, so many are shown: those that are flagged first, then the least certain."""
 MAX_LOOKS = 3
@@ -106,7 +106,12 @@ class PredictionPage:
 
 def is_prediction(folder: Path) -> bool:
     """Whether `predict` wrote to this folder."""
-    return (folder / TABLE).is_file()
+    return _table_of(folder).is_file()
+
+
+def _table_of(folder: Path) -> Path:
+    """The table of volumes; that of a dataset that version 0.1 wrote is not in its `docs`."""
+    return next(filter(Path.is_file, (table_of(folder), folder / TABLE)), folder / TABLE)
 
 
 def prediction_page(
@@ -122,7 +127,7 @@ def prediction_page(
     Raises:
         InputError: the table cannot be read, or has other columns.
     """
-    volumes, rows = _read_table(folder / TABLE)
+    volumes, rows = _read_table(_table_of(folder))
     schemas = (schema_of(folder / row.label_map) for row in rows)
     classes = next((found.classes for found in schemas if found), TISSUE_CLASSES)
     chosen = sorted(rows, key=lambda row: (not row.flagged, -_or_zero(row.entropy), row.label_map))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import note, say
@@ -28,7 +29,8 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
 
     Args:
         paths: outputs of train, evaluate and predict, or folders of such, as a demo's.
-        page: the file; `report.html` in the first of the paths unless given.
+        page: the file; `report.html` in the first of the paths unless given, of a BIDS dataset in
+            its `docs`.
         viewer: whether it is to carry an interactive viewer, and the volumes of a few subjects.
 
     Raises:
@@ -86,7 +88,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
     hint = shlex.join(["infant-seg", "report", *map(str, paths), "--viewer"])
     has_scans = bool(evaluations or of(PREDICTION))
     return write_page(
-        page or paths[0] / PAGE,
+        page or extras_of(paths[0]) / PAGE,
         title,
         verdict,
         sections,

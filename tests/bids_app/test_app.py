@@ -37,14 +37,14 @@ def test_participants_then_the_group(
             app.main([str(tree), str(out), "participant", "--participant-label", label])
         assert not stop.value.code
         assert len(capsys.readouterr().out.splitlines()) == count
-    assert not (out / "report.html").exists()
-    (out / "tissue_volumes.tsv").unlink()  # as if another job had died while it wrote
+    assert not (out / "docs" / "report.html").exists()
+    (out / "docs" / "tissue_volumes.tsv").unlink()  # as if another job had died while it wrote
     app.main([str(tree), str(out), "group"])
-    with (out / "tissue_volumes.tsv").open(newline="") as file:
+    with (out / "docs" / "tissue_volumes.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     people = [(row["participant_id"], row["session_id"]) for row in rows]
     assert people == [("sub-01", "ses-a"), ("sub-01", "ses-b"), ("sub-02", "ses-a")]
-    assert (out / "report.html").is_file()
+    assert (out / "docs" / "report.html").is_file()
 
 
 def test_options_become_those_of_predict(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,11 +70,11 @@ def test_a_job_that_died_is_done_again_by_the_same_command(
         for number in range(SCANS)
     ]
     assert again.returncode == 0
-    with (out / "tissue_volumes.tsv").open(newline="") as file:
+    with (out / "docs" / "tissue_volumes.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["participant_id"] for row in rows] == [f"sub-{number}" for number in range(SCANS)]
     assert len(list(out.rglob("*_mask.nii.gz"))) == SCANS
-    assert not list(out.rglob(".writing*")) and not (out / "report.html").exists()
+    assert not list(out.rglob(".writing*")) and not (out / "docs" / "report.html").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="runs a shell script")

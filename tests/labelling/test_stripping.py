@@ -94,7 +94,9 @@ def test_a_tree_becomes_a_derivative_and_is_finished_then(tmp_path):
     assert [one.what for one in strip(tree, out)] == ["written"] * 2
     anat = out / "sub-1" / "anat"
     names = {"sub-1_desc-brain_mask.nii.gz", "sub-1_desc-brain_mask.json"}
-    assert {one.name for one in anat.iterdir()} == names | {"sub-1_desc-brain_T1w.nii.gz"}
+    assert {one.name for one in anat.iterdir()} == names | {
+        *("sub-1_desc-brain_T1w.nii.gz", "sub-1_desc-brain_T1w.json")
+    }
     content = json.loads((anat / "sub-1_desc-brain_mask.json").read_text())
     assert content["Type"] == "Brain" and content["SpatialReference"].startswith("bids:raw:sub-1/")
     assert (out / "dataset_description.json").is_file()

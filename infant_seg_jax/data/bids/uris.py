@@ -11,6 +11,8 @@ from infant_seg_jax.files import read_json
 
 DATASET_DESCRIPTION = "dataset_description.json"
 LINKS = "DatasetLinks"
+EXTRAS = "docs"
+"""The folder of a dataset that validators pass over, for what BIDS has no names for."""
 
 _MAX_UP = 6  # sub-*/ses-*/anat below a derivative, and some.
 
@@ -38,6 +40,11 @@ def find_file(named: str, near: Path) -> Path | None:
             link = links.get(dataset) if isinstance(links, dict) else None
             return _file(folder / link / relative) if isinstance(link, str) else None
     return None
+
+
+def extras_of(folder: Path) -> Path:
+    """Where tables and pages about label maps lie: in their folder; of a dataset, in its `docs`."""
+    return folder / EXTRAS if (folder / DATASET_DESCRIPTION).is_file() else folder
 
 
 def read_value(path: Path, key: str) -> object:
