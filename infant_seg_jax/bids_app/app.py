@@ -82,7 +82,8 @@ def gather(dataset: Path, output: Path) -> None:
         InputError: nothing is labelled in `output`, or it cannot be written to.
     """
     # Not above: these take a second, and wrong usage is told at once.
-    from infant_seg_jax.labelling.volume_table import classes_below, table_of, write_table
+    from infant_seg_jax.labelling.scans import table_of
+    from infant_seg_jax.labelling.volume_table import classes_below, write_table
     from infant_seg_jax.report.report import write_report
 
     classes = classes_below(output) if output.is_dir() else None

@@ -151,7 +151,7 @@ def go_through(
     """
     from infant_seg_jax.data.bids.names import some_of
     from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
-    from infant_seg_jax.labelling.volume_table import table_of
+    from infant_seg_jax.labelling.scans import table_of
     from infant_seg_jax.prediction.memory import more_than_allowed
 
     if report:  # Loaded while the network works.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infant_seg_jax.data.ages import Age
+from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.class_sets import classes_in
 from infant_seg_jax.data.formats import stem
 from infant_seg_jax.data.labels import LabelSchema
@@ -14,6 +15,8 @@ DESC = "infantseg"
 """The `desc` of our label maps in BIDS trees."""
 MASK = "desc-brain_mask"
 """What names of brain masks end with."""
+TABLE = "tissue_volumes.tsv"
+"""The table of volumes of a folder of label maps."""
 CLASSES, SETTINGS = "Classes", "Settings"
 """Keys of the JSON beside a label map: its classes, if they are not tissues; how it was made."""
 
@@ -98,6 +101,11 @@ class Inputs:
         """
         part = slice(number - 1, None, count)
         return replace(self, scans=self.scans[part], failures=self.failures[part])
+
+
+def table_of(folder: Path) -> Path:
+    """Where the table about a folder of label maps is."""
+    return extras_of(folder) / TABLE
 
 
 def sidecar_of(volume: Path) -> Path:

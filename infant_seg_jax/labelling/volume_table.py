@@ -16,16 +16,13 @@ import numpy as np
 from infant_seg_jax.data.bids.ages import read_ages
 from infant_seg_jax.data.bids.names import find_sessions, parse_entities
 from infant_seg_jax.data.bids.sexes import read_sexes
-from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.formats import stem, times, volumes_below
 from infant_seg_jax.data.labels import BACKGROUND, CSF, ClassSet
 from infant_seg_jax.files import write_json, write_text
 from infant_seg_jax.labelling.outliers import FAR, LEAST, NEAREST, outliers
 from infant_seg_jax.labelling.provenance import read_sidecar
-from infant_seg_jax.labelling.scans import schema_of, sidecar_of
+from infant_seg_jax.labelling.scans import schema_of, sidecar_of, table_of
 from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, VOLUMES, VOXEL
-
-TABLE = "tissue_volumes.tsv"
 
 _NONE = "n/a"
 _ML = {"Units": "mL"}
@@ -115,11 +112,6 @@ class _Row:
         entities = parse_entities(stem(self.path))
         sub, ses = (f"{k}-{entities[k]}" if k in entities else _NONE for k in ("sub", "ses"))
         return sub, ses
-
-
-def table_of(folder: Path) -> Path:
-    """Where the table about a folder of label maps is."""
-    return extras_of(folder) / TABLE
 
 
 def classes_below(folder: Path) -> ClassSet | None:

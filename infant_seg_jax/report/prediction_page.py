@@ -17,8 +17,7 @@ from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json
-from infant_seg_jax.labelling.scans import schema_of, sidecar_of
-from infant_seg_jax.labelling.volume_table import TABLE, table_of
+from infant_seg_jax.labelling.scans import TABLE, schema_of, sidecar_of, table_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.page import view_command
