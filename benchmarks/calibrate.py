@@ -28,13 +28,13 @@ from infant_seg_jax.config import default_config
 from infant_seg_jax.data.cropping import crop_affine, crop_box
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
 from infant_seg_jax.data.schemas import find_schema
-from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.files import write_json
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
 from infant_seg_jax.prediction.confidence import mean_entropy
 from infant_seg_jax.prediction.expected_dice import ScoredScan, contrast_to_noise, expected_dice
 from infant_seg_jax.prediction.predictor import Predictor
-from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN, volume_ml
+from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomy import Anatomy, is_brain, read_anatomy
 from infant_seg_jax.rendering.cohort import render
@@ -87,7 +87,7 @@ def main() -> None:
         drawn = render(anatomy, prior, quality, number, default_config().augmentation)
         volume = Volume(drawn.image[..., None], anatomy.affine, anatomy.native, anatomy.path)
         prepared = prepare_volume(volume, predictor.expects.preparation)
-        size = round(volume_ml(prepared.mask, prepared.affine), 1)
+        size = round(np.count_nonzero(prepared.mask) * voxel_ml(prepared.affine), 1)
         known = replace(known, volume_ml=(*known.volume_ml, size))
         said = f"{anatomy.path.name} {modality}: {size} ml"
         if time.monotonic() < until:

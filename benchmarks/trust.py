@@ -27,11 +27,11 @@ from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.orientation import orientation_of, turned_volume
 from infant_seg_jax.data.preprocessing import prepare_volume
 from infant_seg_jax.data.schemas import find_schema
-from infant_seg_jax.data.volumes import Volume, read_image
+from infant_seg_jax.data.volumes import Volume, read_image, voxel_ml
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction.checks import check_air, check_detail, check_orientation, check_shape
 from infant_seg_jax.prediction.predictor import Predictor
-from infant_seg_jax.prediction.reference_statistics import volume_ml, why_unusual
+from infant_seg_jax.prediction.reference_statistics import why_unusual
 from infant_seg_jax.progress import progress
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomy import read_anatomy
@@ -144,7 +144,7 @@ def before_prediction(predictor: Predictor, volume: Volume) -> list[str]:
     if orientation:
         found += [check_shape(orientation, volume.path)]
         found += [check_orientation(orientation, volume.path, fixed=False)]
-    size = volume_ml(prepared.mask, prepared.affine)
+    size = np.count_nonzero(prepared.mask) * voxel_ml(prepared.affine)
     nan = float("nan")
     by_size = why_unusual(
         volume.path, predictor.reference, entropy=nan, agreement=nan, volume_ml=size

@@ -29,7 +29,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.gathering import Evaluation
 from infant_seg_jax.evaluation.label_maps import measure_label_maps
 from infant_seg_jax.evaluation.runs import measure_run
-from infant_seg_jax.labelling.tissue_volumes import measure, voxel_ml
+from infant_seg_jax.labelling.tissue_volumes import measure
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
 from infant_seg_jax.prediction.ensemble import Ensemble
 from infant_seg_jax.prediction.predictor import Predictor
@@ -81,7 +81,7 @@ class Labels:
     @property
     def volumes_ml(self) -> dict[str, float]:
         """The volume of each tissue, or of each finer class, in ml."""
-        return measure(self.segmentation.label_map, voxel_ml(self.scan.native), self.classes)
+        return measure(self.segmentation.label_map, self.scan.affine, self.classes)
 
     @property
     def probabilities(self) -> dict[str, Float32[np.ndarray, "i j k"]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,11 +157,7 @@ def prepare_volume(
     image, outliers = limit_outliers(image, brain)
     notices = ()
     if outliers > max(_MENTIONED * np.count_nonzero(brain), _HANDFUL):
-        notices = (
-            f"{volume.path} has {outliers} voxels whose intensity is out of all proportion, over "
-            f"{OUTLIER:g} times as far from the median as the 1st or the 99th percentile, and that "
-            "is what they were limited to: look whether the scan is damaged.",
-        )
+        notices = (say_outliers(volume.path, outliers),)
     if preparation.bias_correction:
         image = correct_bias(image, brain, volume.spacing, volume.path)
     if size := preparation.spacing_mm:
@@ -195,10 +192,32 @@ def _check_contrast(
             )
 
 
+def sound_range(values: Float32[np.ndarray, " n"]) -> tuple[float, float]:
+    """The lowest and highest intensity that is not out of all proportion to these of a brain.
+
+    That is `OUTLIER` times as far from the median as the 1st or the 99th percentile; where one of
+    these is the median, any intensity.
+    """
+    low, middle, high = (float(value) for value in np.percentile(values, (1, 50, 99)))
+    if not low < middle < high:
+        return -np.inf, np.inf
+    return middle - OUTLIER * (middle - low), middle + OUTLIER * (high - middle)
+
+
+def say_outliers(path: Path, count: int) -> str:
+    """A sentence about voxels outside `sound_range`."""
+    return (
+        f"{path} has {count} voxel{'s' * (count > 1)} whose intensity is out of all proportion, "
+        f"over {OUTLIER:g} times as far from the median as the 1st or the 99th percentile, as "
+        "wrapped or broken voxels are: they are limited to that when the scan is prepared or "
+        "labelled, but look whether it is damaged."
+    )
+
+
 def limit_outliers(
     image: Float32[np.ndarray, "x y z c"], mask: Bool[np.ndarray, "x y z"]
 ) -> tuple[Float32[np.ndarray, "x y z c"], int]:
-    """Limit each channel to `OUTLIER` times the spread of its percentiles over the mask.
+    """Limit each channel to the `sound_range` of its intensities within the mask.
 
     One voxel that overflowed can be bright enough to turn all others into one gray. An image
     without such voxels is returned as it is, to the bit.
@@ -209,14 +228,10 @@ def limit_outliers(
     limited, count = image, 0
     for channel in range(image.shape[-1]):
         inside = image[..., channel][mask]
-        low, middle, high = (float(value) for value in np.percentile(inside, (1, 50, 99)))
-        if not low < middle < high:
-            continue
-        bounds = middle - OUTLIER * (middle - low), middle + OUTLIER * (high - middle)
-        beyond = int(np.count_nonzero((inside < bounds[0]) | (inside > bounds[1])))
-        if beyond:
+        low, high = sound_range(inside)
+        if beyond := int(np.count_nonzero((inside < low) | (inside > high))):
             limited = limited.copy() if limited is image else limited
-            limited[..., channel] = np.clip(image[..., channel], *bounds)
+            limited[..., channel] = np.clip(image[..., channel], low, high)
             count += beyond
     return limited, count
 

@@ -81,6 +81,11 @@ def spacing_of(affine: Affine) -> tuple[float, float, float]:
     return x, y, z
 
 
+def voxel_ml(affine: Affine) -> float:
+    """The volume of a voxel in ml; right too where axes are not at right angles."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+
+
 def read_image(path: Path) -> Volume:
     """Read one scan (NIfTI, Analyze or MGH) as a volume with one channel.
 

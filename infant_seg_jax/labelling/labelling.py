@@ -18,6 +18,7 @@ from infant_seg_jax.data.volumes import (
     read_images,
     read_label_map,
     read_mask,
+    voxel_ml,
     write_label_map,
     write_volume,
 )
@@ -41,7 +42,6 @@ from infant_seg_jax.labelling.tissue_volumes import (
     intracranial_ml,
     measure,
     volumes_record,
-    voxel_ml,
 )
 from infant_seg_jax.labelling.volume_table import write_table
 from infant_seg_jax.prediction.brain_mask import brain_mask
@@ -167,7 +167,7 @@ class Labeller:
         segmentation = self.segment(volume, loaded.mask)
         if scan.age:
             tissues = segmentation.of_tissues()
-            volumes = measure(tissues.label_map, voxel_ml(volume.native), tissues.classes)
+            volumes = measure(tissues.label_map, volume.affine, tissues.classes)
             segmentation = segmentation.after(check_volumes(volumes, scan.age, volume.path))
         if self.schema.classes != segmentation.classes:
             segmentation = segmentation.of_tissues()
@@ -188,7 +188,7 @@ class Labeller:
             return Outcome(scan, SKIPPED, {})
         label_map, native = found.label_map, found.native
         if ml := self.settings.remove_islands_ml:
-            label_map = remove_islands(label_map, ml, voxel_ml(native))
+            label_map = remove_islands(label_map, ml, voxel_ml(native.affine))
         classes = self.schema.classes
         mask = brain_mask(label_map != BACKGROUND, found.spacing)
         record = volumes_record(label_map, mask, native, classes)

@@ -5,30 +5,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.formats import Affine, Grid
 from infant_seg_jax.data.labels import ClassSet, count_classes
-from infant_seg_jax.data.volumes import spacing_of
+from infant_seg_jax.data.volumes import spacing_of, voxel_ml
 
 VOLUMES, INTRACRANIAL, VOXEL = "TissueVolumesMl", "IntracranialVolumeMl", "VoxelSizeMm"
 """Keys of the JSON beside a label map."""
 
 
 def measure(
-    label_map: Integer[np.ndarray, "x y z"], voxel_ml: float, classes: ClassSet
+    label_map: Integer[np.ndarray, "x y z"], affine: Affine, classes: ClassSet
 ) -> dict[str, float]:
     """The volume of each class but background in ml, of a label map."""
     counts = count_classes(label_map, classes)
-    return {name: round(counts[name] * voxel_ml, 4) for name in classes.foreground}
-
-
-def voxel_ml(grid: Grid) -> float:
-    """The volume of a grid's voxels in ml; right too where axes are not at right angles."""
-    return abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+    return {name: round(counts[name] * voxel_ml(affine), 4) for name in classes.foreground}
 
 
 def intracranial_ml(mask: Bool[np.ndarray, "x y z"], grid: Grid) -> float:
     """The intracranial volume in ml: all within the brain mask."""
-    return round(np.count_nonzero(mask) * voxel_ml(grid), 4)
+    return round(np.count_nonzero(mask) * voxel_ml(grid.affine), 4)
 
 
 def volumes_record(
@@ -39,7 +34,7 @@ def volumes_record(
 ) -> dict[str, Any]:
     """What the JSON beside a label map says of volumes, given its brain mask."""
     return {
-        VOLUMES: measure(label_map, voxel_ml(grid), classes),
+        VOLUMES: measure(label_map, grid.affine, classes),
         INTRACRANIAL: intracranial_ml(mask, grid),
         VOXEL: [round(size, 6) for size in spacing_of(grid.affine)],
     }

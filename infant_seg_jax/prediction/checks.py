@@ -20,7 +20,7 @@ from infant_seg_jax.data.labels import CSF, GM, TISSUES, WM, count_classes
 from infant_seg_jax.data.orientation import Orientation
 from infant_seg_jax.data.plausibility import implausible_tissues
 from infant_seg_jax.data.preprocessing import PreparedVolume
-from infant_seg_jax.data.volumes import Volume, spacing_of
+from infant_seg_jax.data.volumes import Volume, spacing_of, voxel_ml
 
 LEAST_FIT = 1.15
 LEAST_SYMMETRY = 0.8
@@ -66,14 +66,13 @@ def check_segmentation(
     """
     path, image = volume.path, volume.data[..., 0]
     brain = uncrop(prepared.crop_mask, prepared.box, volume.shape)
-    voxel_ml = float(np.prod(volume.spacing)) / 1000
-    counts = count_classes(label_map)
+    counts, ml = count_classes(label_map), voxel_ml(volume.affine)
     found = [
         check_shape(orientation, path) if orientation else None,
         check_detail(prepared.image[..., 0], prepared.mask, spacing_of(prepared.affine), path),
         None if masked else check_air(image, brain, path),
         check_contrast(image, label_map, path),
-        check_volumes({name: counts[name] * voxel_ml for name in TISSUES}, None, path),
+        check_volumes({name: counts[name] * ml for name in TISSUES}, None, path),
         check_labelled(label_map, brain, path) if prepared.extent == BRAIN else None,
         check_pieces(label_map, volume.spacing, path),
     ]

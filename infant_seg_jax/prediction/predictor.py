@@ -20,7 +20,7 @@ from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
-from infant_seg_jax.data.volumes import Volume
+from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
@@ -32,7 +32,6 @@ from infant_seg_jax.prediction.planning import Plan, WindowPlan, make_plan, map_
 from infant_seg_jax.prediction.reference_statistics import (
     NOTHING_KNOWN,
     ReferenceStatistics,
-    volume_ml,
     why_unusual,
 )
 from infant_seg_jax.prediction.refinement import refine_scan
@@ -332,7 +331,9 @@ def _mismatches(
         predictor.reference,
         entropy=found.entropy,
         agreement=found.agreement,
-        volume_ml=nan if extent == HEAD else volume_ml(prepared.mask, prepared.affine),
+        volume_ml=nan
+        if extent == HEAD
+        else np.count_nonzero(prepared.mask) * voxel_ml(prepared.affine),
     )
     if not known or extent in known:
         return others

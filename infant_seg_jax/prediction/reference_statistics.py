@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 from scipy.special import stdtrit
 
-from infant_seg_jax.data.formats.grid import Affine
-from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.prediction.expected_dice import ScoredScan
 
 SHARE = 0.99
@@ -118,11 +115,6 @@ def why_unusual(
             "and at the right voxel size."
         )
     return tuple(found)
-
-
-def volume_ml(mask: Bool[np.ndarray, "x y z"], affine: Affine) -> float:
-    """What a mask covers, in ml."""
-    return float(np.count_nonzero(mask) * np.prod(spacing_of(affine)) / 1000)
 
 
 def highest_expected(values: Sequence[float] | np.ndarray, share: float = SHARE) -> float:

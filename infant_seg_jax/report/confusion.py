@@ -8,6 +8,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from infant_seg_jax.data.labels import BACKGROUND, IGNORE, ClassSet
+from infant_seg_jax.data.volumes import voxel_ml
 from infant_seg_jax.report import charts
 from infant_seg_jax.report.page import Row, number
 from infant_seg_jax.report.slices import Scan
@@ -21,7 +22,7 @@ def confusion_ml(scan: Scan) -> Float[np.ndarray, "k k"]:
     count = len(scan.classes)
     pairs = scan.truth[known].astype(np.intp) * count + scan.labels[known]
     counts = np.bincount(pairs, minlength=count**2).reshape(count, count)
-    return counts * (math.prod(scan.spacing) / 1000)
+    return counts * voxel_ml(scan.affine)
 
 
 def volume_charts(

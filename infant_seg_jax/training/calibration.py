@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from infant_seg_jax.data.prepared import PreparedCase
+from infant_seg_jax.data.volumes import voxel_ml
 from infant_seg_jax.prediction.predictor import Predictor
-from infant_seg_jax.prediction.reference_statistics import ReferenceStatistics, volume_ml
+from infant_seg_jax.prediction.reference_statistics import ReferenceStatistics
 from infant_seg_jax.progress import progress
 from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.run_folder import REFERENCE, write_statistics
@@ -48,7 +49,7 @@ def measure_statistics(predictor: Predictor, cases: Sequence[PreparedCase]) -> R
             found = replace(predictor, mirror=True).predict(image, case.case_id)
             entropies.append(found.entropy)
             agreements.append(found.agreement)
-            volumes.append(volume_ml(np.asarray(image.any(axis=-1)), case.affine))
+            volumes.append(np.count_nonzero(image.any(axis=-1)) * voxel_ml(case.affine))
             bar.update()
     return ReferenceStatistics(_finite(entropies), _finite(agreements), tuple(volumes))
 

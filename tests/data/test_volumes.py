@@ -17,6 +17,7 @@ from infant_seg_jax.data.volumes import (
     read_images,
     read_label_map,
     read_mask,
+    voxel_ml,
     write_label_map,
     write_volume,
 )
@@ -377,3 +378,9 @@ def test_real_scans_keep_their_grid(real_data, tmp_path):
         for field in GEOMETRY:
             used = slice(4) if field == "pixdim" else ...  # what follows the axes means nothing
             assert labels.header[field][used].tobytes() == source.header[field][used].tobytes()
+
+
+def test_a_voxel_is_as_large_as_the_box_that_its_axes_span() -> None:
+    assert voxel_ml(np.diag([2.0, -1.0, 5.0, 1.0])) == pytest.approx(10 / 1000)
+    sheared = np.array([[2.0, 1.0, 0.5, 0], [0, 1, 3.0, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    assert voxel_ml(sheared) == pytest.approx(10 / 1000)  # a shear changes no volume

@@ -19,7 +19,6 @@ from infant_seg_jax.prediction.reference_statistics import (
     ReferenceStatistics,
     highest_expected,
     statistics_from_record,
-    volume_ml,
     why_unusual,
 )
 from infant_seg_jax.store.run_folder import REFERENCE, read_statistics, write_statistics
@@ -149,12 +148,6 @@ def test_damaged_measurements_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / REFERENCE).write_text(text)
     with pytest.raises(InputError, match="familiar.json is damaged"):
         read_statistics(tmp_path)
-
-
-def test_volumes_are_in_ml() -> None:
-    mask = np.zeros((9, 9, 9), bool)
-    mask[:5, :2, :1] = True
-    assert volume_ml(mask, np.diag([2.0, 1.0, 5.0, 1.0])) == pytest.approx(10 * 10 / 1000)
 
 
 def test_cases_are_measured_as_scans_are(tmp_path: Path) -> None:

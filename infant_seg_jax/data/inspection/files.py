@@ -23,14 +23,14 @@ from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, 
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
-from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of
+from infant_seg_jax.data.preprocessing import say_outliers, sound_range
+from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of, voxel_ml
 from infant_seg_jax.errors import InputError
 
 _MM = 0.25, 2.5
 _MOST_ANISOTROPY = 2.5
 _MOST_COSINE = 0.01
 _FARTHEST_MM = 300.0
-_OUTLIER = 10.0
 
 
 def inspect_file(
@@ -53,7 +53,7 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
     """As `inspect_file`, with the outline: 1 where there is no background, on the RAS+ grid."""
     layout = read_layout(path)
     volume = read_image(path)
-    data, voxel_ml = volume.data[..., 0], float(np.prod(volume.spacing)) / 1000
+    data, ml = volume.data[..., 0], voxel_ml(volume.affine)
     kind, counts = kind_of(data)
     remarks = [*(Remark("header", notice) for notice in volume.notices)]
     remarks += _remarks_on_grid(layout.grid, path)
@@ -67,13 +67,13 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
                 f"{path} is empty: no voxel differs from the air around it, expected a scan of a "
                 "brain."
             )
-        remarks += _remarks_on_scan(data, inside, extent, voxel_ml, age, path)
+        remarks += _remarks_on_scan(data, inside, extent, ml, age, path)
         remarks += _remarks_on_orientation(volume, inside) if extent == BRAIN else ()
     else:
         inside = data != 0
         if kind == LABEL_MAP:
-            found = schema or guess_schema(counts, voxel_ml, age)
-        labels = name_labels(counts, voxel_ml, found)
+            found = schema or guess_schema(counts, ml, age)
+        labels = name_labels(counts, ml, found)
         remarks += _remarks_on_labels(labels, found, age, path) if kind == LABEL_MAP else ()
 
     box = crop_box(inside, 0.0, volume.spacing)
@@ -87,7 +87,7 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
         scale=layout.scale,
         low=float(data.min()),
         high=float(data.max()),
-        outline_ml=np.count_nonzero(inside) * voxel_ml,
+        outline_ml=np.count_nonzero(inside) * ml,
         extent=extent,
         labels=labels,
         schema=found.name if found else "",
@@ -142,23 +142,16 @@ def _remarks_on_scan(
     data: Float32[np.ndarray, "x y z"],
     inside: Bool[np.ndarray, "x y z"],
     extent: str,
-    voxel_ml: float,
+    ml: float,
     age: Age | None,
     path: Path,
 ) -> list[Remark]:
     values = data[inside]
     remarks = []
-    middle, high = (float(value) for value in np.percentile(values, (50, 99.9)))
-    far = values > middle + _OUTLIER * (high - middle)
-    if high > middle and far.any():
-        count = int(np.count_nonzero(far))
-        sentence = (
-            f"{path} has {count} voxel{'s' * (count > 1)} up to {values.max():.6g} where 99.9% are "
-            f"at most {high:.6g}, as wrapped or broken voxels are: those furthest out are limited "
-            "when the scan is prepared or labelled, but look whether it is damaged."
-        )
-        remarks.append(Remark("intensities", sentence))
-    odd = implausible_brain(inside.sum() * voxel_ml, age) if extent == BRAIN else ""
+    low, high = sound_range(values)
+    if count := int(np.count_nonzero((values < low) | (values > high))):
+        remarks.append(Remark("intensities", say_outliers(path, count)))
+    odd = implausible_brain(values.size * ml, age) if extent == BRAIN else ""
     if odd:
         sentence = (
             f"{path} is far from plausible {_at(age)}: {odd}; check its voxel size, its age and "
