@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from infant_seg_jax import recipes
 from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.phantom import (
@@ -25,13 +27,14 @@ from infant_seg_jax.data.prepared import PreparedSet
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
-from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
 from infant_seg_jax.evaluation.runs import measure_run
-from infant_seg_jax.evaluation.score_files import write_scores
+from infant_seg_jax.evaluation.score_files import write_dice, write_scores
+from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.files import check_is_new, write_json
 from infant_seg_jax.progress import note
-from infant_seg_jax.report.evaluated_cases import label_map_path
-from infant_seg_jax.report.figures import Curve, demo_figure
+from infant_seg_jax.report.drawing.demo_figure import Curve, demo_figure
+from infant_seg_jax.report.drawing.slices import Scan
+from infant_seg_jax.report.pages.evaluated_cases import label_map_path
 from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.loop import train_and_evaluate
@@ -71,8 +74,8 @@ class DemoSize:
 class DemoResult:
     """What the demo found on infants that no run has seen, and where it wrote its figure."""
 
-    fine_tuned: DiceTable
-    from_scratch: DiceTable
+    fine_tuned: ScoreTable
+    from_scratch: ScoreTable
     figure: Path
 
 
@@ -126,7 +129,7 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
         output / "results.json",
         {"seed": seed}
         | {
-            name: {tissue: round(mean, 4) for tissue, (mean, _) in table.summary().items()}
+            name: {row: round(found.mean, 4) for row, found in table.summary["dice"].items()}
             for name, table in tables.items()
         },
     )
@@ -153,37 +156,29 @@ def make_cohort(
     return prepare(replace(dataset, cases=cases), output / "prepared" / cohort.name)
 
 
-def _score(output: Path, run: str, infants: PreparedSet) -> DiceTable:
+def _score(output: Path, run: str, infants: PreparedSet) -> ScoreTable:
     """Measure a run on the infants that none has seen, and write all of it to `scores`."""
     checkpoint, scores = output / "runs" / run, output / "scores" / run
     about = {"checkpoint": str(checkpoint), "data": str(infants.folder), "split": "test", "fold": 0}
-    found = measure_run(
+    table = measure_run(
         checkpoint, infants.folder, about["split"], keep=partial(label_map_path, scores)
     ).scores
-    write_scores(scores, found, about)
-    table = DiceTable(
-        {
-            subject: {tissue: values["dice"] for tissue, values in tissues.items()}
-            for subject, tissues in found.subjects.items()
-        }
-    )
+    write_scores(scores, table, about)
     write_dice(scores, table)
     return table
 
 
-def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> Path:
+def _draw(output: Path, infants: PreparedSet, tables: dict[str, ScoreTable]) -> Path:
     """Predict one unseen scan as `predict` would, write it as NIfTI, and draw the figure."""
     subject = infants.split("test")[0].case_id
     scan = output / "scans" / "infant" / subject / f"{subject}_T1w.nii.gz"
     volume = read_image(scan)
     label_map = open_predictor(output / "runs" / "fine_tuned").segment(volume).label_map
     write_label_map(output / "predictions" / f"{subject}_dseg.nii.gz", label_map, volume.native)
-    truth = read_label_map(scan.with_name(f"{subject}_dseg.nii.gz"))
+    truth = read_label_map(scan.with_name(f"{subject}_dseg.nii.gz")).data.astype(np.uint8)
     return demo_figure(
         output / "demo.png",
-        volume,
-        truth.data,
-        label_map,
+        Scan(volume.data[..., 0], label_map, volume.affine, truth),
         {"fine-tuned": tables["fine_tuned"], "from scratch": tables["from_scratch"]},
         _curves(output / "runs"),
     )
@@ -191,11 +186,10 @@ def _draw(output: Path, infants: PreparedSet, tables: dict[str, DiceTable]) -> P
 
 def _curves(runs: Path) -> Sequence[Curve]:
     adult = _curve(runs / "adult", "adults", 0)
-    after = adult.steps[-1]
     return (
-        adult,
-        _curve(runs / "fine_tuned", "fine-tuned", after),
+        _curve(runs / "fine_tuned", "fine-tuned", adult.steps[-1]),
         _curve(runs / "from_scratch", "from scratch", 0),
+        adult,
     )
 
 

@@ -34,7 +34,7 @@ def test_demo_writes_scores_prediction_and_figure(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "demo" / "results.json").read_text())
     for name, table in (("fine_tuned", result.fine_tuned), ("from_scratch", result.from_scratch)):
         assert len(table.subjects) == 2
-        assert scores[name]["mean"] == pytest.approx(table.summary()["mean"][0], abs=1e-4)
+        assert scores[name]["mean"] == pytest.approx(table.summary["dice"]["mean"].mean, abs=1e-4)
         with (tmp_path / "demo" / "scores" / name / "dice.csv").open() as file:
             assert [row["subject"] for row in csv.DictReader(file)] == list(table.subjects)
 

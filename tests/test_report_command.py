@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.report import embedded_viewer, report
+from infant_seg_jax.report import report
+from infant_seg_jax.report.viewer import embedded
 from tests.data.volume_files import save
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_run
 
@@ -48,8 +49,8 @@ def test_report_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFix
 def test_report_carries_a_viewer_if_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_viewer, "niivue_script", lambda: b"niivue")
-    monkeypatch.setattr(embedded_viewer, "niivue_licence", lambda: "licence")
+    monkeypatch.setattr(embedded, "niivue_script", lambda: b"niivue")
+    monkeypatch.setattr(embedded, "niivue_licence", lambda: "licence")
     scores = write_evaluation(tmp_path)
     run(capsys, "report", scores, "--viewer")
     assert (scores / "report.html").read_text().count("data-look=") == 3

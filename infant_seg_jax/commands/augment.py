@@ -45,7 +45,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.config import check_config, default_config
     from infant_seg_jax.data.prepared import open_prepared
-    from infant_seg_jax.report.augmentation_sheet import augmentation_sheet
+    from infant_seg_jax.report.drawing.augmentation_sheet import augmentation_sheet
 
     output = Path(values.output)
     check_picture(output)

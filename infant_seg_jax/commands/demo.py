@@ -32,6 +32,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.cpu_devices import use_cores_as_devices
     from infant_seg_jax.demo import BATCH_SIZE, run_demo
+    from infant_seg_jax.evaluation.score_table import MEAN, dice_in_words
     from infant_seg_jax.report.report import PAGE, tell_report
 
     use_compilation_cache()
@@ -40,11 +41,13 @@ def run(values: flags.FlagValues) -> None:
     result = run_demo(output, values.seed)
     if values.report:
         tell_report([output])
-    print(f"\nInfants that no run has seen, fine-tuned from adults:\n{result.fine_tuned}")
-    print(f"\nThe same from scratch, with the same infant training:\n{result.from_scratch}")
-    gain = result.fine_tuned.summary()["mean"][0] - result.from_scratch.summary()["mean"][0]
+    tables = result.fine_tuned, result.from_scratch
+    tuned, scratch = map(dice_in_words, tables)
+    print(f"\nInfants that no run has seen, fine-tuned from adults:\n{tuned}")
+    print(f"\nThe same from scratch, with the same infant training:\n{scratch}")
+    after, before = (table.summary["dice"][MEAN].mean for table in tables)
     program = _program()
-    print(f"\nFine-tuning changed the mean Dice by {gain:+.3f}.")
+    print(f"\nFine-tuning changed the mean Dice by {after - before:+.3f}.")
     print(
         f"""
 The report:      {output / PAGE if values.report else "-"}

@@ -146,7 +146,7 @@ def _measure_run(values: flags.FlagValues) -> "Evaluation":
     # Not above: JAX takes seconds to load, and label maps do not need it.
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.evaluation.runs import measure_run
-    from infant_seg_jax.report.evaluated_cases import label_map_path
+    from infant_seg_jax.report.pages.evaluated_cases import label_map_path
 
     use_compilation_cache()
     return measure_run(

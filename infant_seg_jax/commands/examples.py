@@ -35,7 +35,7 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.config import check_config
     from infant_seg_jax.data.prepared import open_prepared
     from infant_seg_jax.rendering.anatomies import open_anatomies
-    from infant_seg_jax.report.example_sheet import example_sheet
+    from infant_seg_jax.report.drawing.example_sheet import example_sheet
     from infant_seg_jax.training.examples import training_cases
 
     check_config(config)

@@ -28,11 +28,12 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.compilation import use_compilation_cache
     from infant_seg_jax.cpu_devices import use_cores_as_devices
+    from infant_seg_jax.evaluation.score_table import dice_in_words
     from infant_seg_jax.training.sweeps import train_folds
 
     use_compilation_cache()
     config = config_of(values)
     use_cores_as_devices(config.patch.batch_size)
     workdir = Path(values.workdir)
-    print(train_folds(config, workdir, values.seeds))
+    print(dice_in_words(train_folds(config, workdir, values.seeds)))
     print(f"Written to {workdir / 'scores' / 'dice.csv'} and {workdir / 'scores' / 'dice.json'}.")

@@ -13,8 +13,8 @@ from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.prepared import PreparedCase, open_prepared
 from infant_seg_jax.data.volumes import write_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.dice_table import DiceTable
 from infant_seg_jax.evaluation.gathering import Evaluation, gather
+from infant_seg_jax.evaluation.score_table import ScoreTable, dice_table
 from infant_seg_jax.metrics.measures import TOLERANCE_MM, measure
 from infant_seg_jax.metrics.overlap import dice_per_tissue
 from infant_seg_jax.prediction.predictor import Predictor
@@ -58,12 +58,12 @@ def measure_run(
 
 def evaluate_run(
     run: Path, data: Path, split: str = "validation", fold: int = 0, which: str = "best"
-) -> DiceTable:
+) -> ScoreTable:
     """As `measure_run`, but the Dice alone, and a case that cannot be used is an error."""
     return _score(_open(run, data, split, fold, which))
 
 
-def score_cases(predictor: Predictor, cases: Sequence[PreparedCase]) -> DiceTable:
+def score_cases(predictor: Predictor, cases: Sequence[PreparedCase]) -> ScoreTable:
     """Dice of each case of the network's own classes, predicted whole, with a progress bar."""
     classes = predictor.expects.classes
     return _score(_Task(predictor, cases, classes, classes))
@@ -88,14 +88,14 @@ class _Task:
         return self.labelled.convert(np.asarray(case.labels()), self.classes)
 
 
-def _score(task: _Task) -> DiceTable:
+def _score(task: _Task) -> ScoreTable:
     scores = {}
     with progress("evaluating", len(task.cases), unit="scan") as bar:
         for case in task.cases:
             found = task.predicted(case), task.true(case)
             scores[case.case_id] = dice_per_tissue(*found, task.classes)
             bar.update()
-    return DiceTable(scores, task.classes)
+    return dice_table(scores, task.classes)
 
 
 def _open(

@@ -1,9 +1,13 @@
-"""The files of a score table: `metrics.csv` for pandas and people, `metrics.json` for scripts."""
+"""The files of a score table: CSV for pandas and people, JSON for scripts.
+
+`metrics.csv` and `metrics.json` have all metrics; `dice.csv` and `dice.json`, of folds and sweeps,
+the Dice alone.
+"""
 
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +16,12 @@ from typing import Any
 from infant_seg_jax.data.class_sets import CLASS_SETS, classes_in, classes_record
 from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.score_table import ScoreTable
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, dice_table
 from infant_seg_jax.files import read_json, write_json, write_rows
 from infant_seg_jax.metrics.measures import METRICS
 
 CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
+DICE_CSV, DICE_JSON = "dice.csv", "dice.json"
 
 _KEYS, _TOLERANCE = ("subject", "tissue"), "tolerance_mm"
 _MAX_BYTES = 2**28
@@ -49,6 +54,28 @@ def write_scores(folder: Path, table: ScoreTable, about: Mapping[str, Any]) -> N
     write_json(folder / JSON_NAME, to_json(content))
 
 
+def write_dice(folder: Path, table: ScoreTable) -> None:
+    """Write `dice.csv` (a row per subject) and `dice.json` (subjects and summary; NaN is null)."""
+
+    def cells(values: Iterable[float]) -> list[float | None]:
+        return [None if math.isnan(value) else round(value, 6) for value in values]
+
+    rows = [(subject, cells(values)) for subject, values in table.by_subject("dice")]
+    summary = table.summary["dice"].values()
+    write_rows(
+        folder / DICE_CSV, [["subject", *table.rows], *([name, *values] for name, values in rows)]
+    )
+    write_json(
+        folder / DICE_JSON,
+        {
+            **classes_record(table.classes),
+            "subjects": {name: dict(zip(table.rows, values, strict=True)) for name, values in rows},
+            "mean": dict(zip(table.rows, cells(found.mean for found in summary), strict=True)),
+            "sd": dict(zip(table.rows, cells(found.sd for found in summary), strict=True)),
+        },
+    )
+
+
 def to_json(content: Any) -> Any:
     """With what JSON has for numbers: null for NaN, "inf" or "-inf" for what is infinite.
 
@@ -65,6 +92,37 @@ def _number(value: float) -> float | str | None:
     if math.isnan(value):
         return None
     return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+
+
+def has_scores(folder: Path) -> bool:
+    """Whether there is a table of scores in this folder."""
+    return (folder / CSV_NAME).is_file() or (folder / DICE_CSV).is_file()
+
+
+def read_table(folder: Path) -> ScoreTable:
+    """All that `evaluate` measured, or else the Dice of each subject, as folds and sweeps have it.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    path = folder / DICE_CSV
+    if (folder / CSV_NAME).is_file() or not path.is_file():
+        return read_scores(folder)
+    header, *rows = _read_rows(path)
+    classes = classes_beside(path, set(header) - {"subject", MEAN})
+    try:
+        named = [dict(zip(header, row, strict=True)) for row in rows]
+        return dice_table(
+            {
+                row["subject"]: {name: float(row[name] or "nan") for name in classes.foreground}
+                for row in named
+            },
+            classes,
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is no table of Dice as the trainings write it ({error!r}): train again."
+        ) from error
 
 
 def read_scores(path: Path) -> ScoreTable:

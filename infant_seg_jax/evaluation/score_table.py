@@ -48,12 +48,12 @@ class ScoreTable:
 
     Attributes:
         subjects: by subject, tissue and metric; NaN where there is nothing to measure.
-        tolerance: of the surface Dice, in mm.
+        tolerance: of the surface Dice, in mm; NaN where that was not measured.
         classes: what was measured: the tissues, or others.
     """
 
     subjects: Mapping[str, Mapping[str, Mapping[str, float]]]
-    tolerance: float
+    tolerance: float = math.nan
     classes: ClassSet = TISSUE_CLASSES
 
     @property
@@ -77,6 +77,11 @@ class ScoreTable:
             known = [value for value in values if not math.isnan(value)]
             found[name] = float(np.mean(known)) if known else math.nan
         return found
+
+    def by_subject(self, metric: str) -> list[tuple[str, list[float]]]:
+        """Subject, then one metric of each of `rows`."""
+        columns = [self.of(metric, row) for row in self.rows]
+        return [(name, [column[name] for column in columns]) for name in self.subjects]
 
     @cached_property
     def summary(self) -> dict[str, dict[str, Summary]]:
@@ -104,6 +109,33 @@ class ScoreTable:
                 )
                 said = ""
         return "\n".join(lines)
+
+
+def dice_table(
+    dice: Mapping[str, Mapping[str, float]], classes: ClassSet = TISSUE_CLASSES
+) -> ScoreTable:
+    """A table of nothing but Dice, which is given by subject and tissue."""
+    subjects = {
+        subject: {tissue: {"dice": value} for tissue, value in tissues.items()}
+        for subject, tissues in dice.items()
+    }
+    return ScoreTable(subjects, classes=classes)
+
+
+def dice_in_words(table: ScoreTable) -> str:
+    """A line for each subject with the Dice of every tissue, then their mean and deviation."""
+    width = max(map(len, ("subject", *table.subjects)))
+    wide = max(6, *map(len, table.rows))
+    summary = [table.summary["dice"][row] for row in table.rows]
+    rows = [
+        *table.by_subject("dice"),
+        ("mean", [found.mean for found in summary]),
+        ("sd", [found.sd for found in summary]),
+    ]
+    lines = ["  ".join([f"{'subject':{width}}", *(f"{row:>{wide}}" for row in table.rows)])]
+    for name, values in rows:
+        lines.append("  ".join([f"{name:{width}}", *(f"{value:{wide}.3f}" for value in values)]))
+    return "\n".join(lines)
 
 
 def in_words(value: float, metric: str) -> str:

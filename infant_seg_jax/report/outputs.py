@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report.prediction_page import is_prediction
-from infant_seg_jax.report.score_reading import has_scores
+from infant_seg_jax.evaluation.score_files import has_scores
+from infant_seg_jax.report.pages.prediction import is_prediction
 
 RUN, EVALUATION, PREDICTION = "run", "evaluation", "prediction"
 

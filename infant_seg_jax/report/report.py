@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.evaluation.score_files import read_table
 from infant_seg_jax.progress import note, say
-from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
-from infant_seg_jax.report.page import Section, write_page
-from infant_seg_jax.report.prediction_page import prediction_page
-from infant_seg_jax.report.score_reading import read_table
+from infant_seg_jax.report.pages.page import Section, write_page
+from infant_seg_jax.report.pages.prediction import prediction_page
+from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 
 if TYPE_CHECKING:
-    from infant_seg_jax.report.training_page import RunPage
+    from infant_seg_jax.report.pages.training import RunPage
 
 PAGE = "report.html"
 _TITLES = {RUN: "Training", EVALUATION: "How good", PREDICTION: "Label maps"}
@@ -49,7 +49,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
     evaluations = of(EVALUATION)
     if len(evaluations) > 1:
         # Not above: it loads SciPy's statistics, which take half a second.
-        from infant_seg_jax.report.comparison_page import comparison_page
+        from infant_seg_jax.report.pages.comparison import comparison_page
 
         tables = {one.name: read_table(one.folder) for one in evaluations}
         if compared := comparison_page(tables):
@@ -57,7 +57,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
             sections.append(Section("Which is better", "comparison.html", compared))
     for one in evaluations[:MAX_EVALUATIONS]:
         # Not above: it loads Matplotlib, which takes half a second.
-        from infant_seg_jax.report.evaluation_page import evaluation_page
+        from infant_seg_jax.report.pages.evaluation import evaluation_page
 
         content = evaluation_page(one.folder, one.name, embedded)
         colours |= content.classes.colours
@@ -70,7 +70,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         sections.append(Section(f"Labelled: {one.name}", "prediction.html", content))
     if runs := of(RUN):
         # Not above: it loads JAX, which takes seconds, and the other pages do not need it.
-        from infant_seg_jax.report.training_page import training_page
+        from infant_seg_jax.report.pages.training import training_page
 
         # Those that were evaluated first: they have the same colours then as their scores.
         scored = [one.name for one in evaluations]

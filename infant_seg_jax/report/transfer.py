@@ -8,21 +8,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from infant_seg_jax.evaluation.score_table import MEAN
 from infant_seg_jax.files import atomic_path, write_json
-from infant_seg_jax.report.figures import RUN_COLOURS
+from infant_seg_jax.report.drawing.charts import SERIES_COLOURS
 from infant_seg_jax.training.sweeps import HEAD_ONLY, SCRATCH, WHOLE, TransferResult
 
-_COLOURS = (*RUN_COLOURS, "#009E73", "#D55E00")
 _NAMES = {SCRATCH: "from scratch", WHOLE: "fine-tuned", HEAD_ONLY: "encoder frozen"}
 
 
 def describe(results: Sequence[TransferResult]) -> str:
     """A table of mean Dice by arm, with the paired differences from scratch below."""
-    columns = next(iter(results[0].tables.values())).columns
+    columns = next(iter(results[0].tables.values())).rows
     lines = ["  ".join([f"{'subjects':8}", f"{'start':14}", *(f"{name:>6}" for name in columns)])]
     for result in results:
         for arm, table in result.tables.items():
-            row = [table.summary()[name][0] for name in columns]
+            row = [table.summary["dice"][name].mean for name in columns]
             values = (f"{value:6.3f}" for value in row)
             lines.append("  ".join([f"{_count(result):8}", f"{_name(arm):14}", *values]))
     for result in results:
@@ -39,11 +39,11 @@ def write_transfer(path: Path, results: Sequence[TransferResult]) -> None:
             {
                 "train_subjects": result.train_subjects or "all",
                 "dice": {
-                    arm: {name: _number(mean) for name, (mean, _) in table.summary().items()}
+                    arm: {row: _number(found.mean) for row, found in table.summary["dice"].items()}
                     for arm, table in result.tables.items()
                 },
                 "subjects": {
-                    arm: {s: [_number(v) for v in row] for s, row in table.rows()}
+                    arm: {s: [_number(v) for v in row] for s, row in table.by_subject("dice")}
                     for arm, table in result.tables.items()
                 },
                 "minus_scratch": {
@@ -61,12 +61,12 @@ def draw_transfer(path: Path, results: Sequence[TransferResult]) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     places = np.arange(len(results))
     arms = list(results[0].tables)
-    for offset, (arm, colour) in enumerate(zip(arms, cycle(_COLOURS), strict=False)):
+    for offset, (arm, colour) in enumerate(zip(arms, cycle(SERIES_COLOURS), strict=False)):
         at = places + (offset - (len(arms) - 1) / 2) * 0.12
-        means = [result.tables[arm].summary()["mean"][0] for result in results]
+        means = [result.tables[arm].summary["dice"][MEAN].mean for result in results]
         axes.plot(at, means, "o-", color=colour, label=_name(arm))
         for place, result in zip(at, results, strict=True):
-            dots = [row[-1] for _, row in result.tables[arm].rows()]
+            dots = list(result.tables[arm].of("dice", MEAN).values())
             axes.plot([place] * len(dots), dots, ".", color=colour, alpha=0.35)
     axes.set_xticks(places, [_count(result) for result in results])
     axes.set_xlabel("training subjects")

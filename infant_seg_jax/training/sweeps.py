@@ -13,9 +13,9 @@ import numpy as np
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
 from infant_seg_jax.evaluation.runs import evaluate_run
-from infant_seg_jax.metrics.overlap import mean_dice
+from infant_seg_jax.evaluation.score_files import write_dice
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, dice_table
 from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
 from infant_seg_jax.progress import say
 from infant_seg_jax.training.loop import train_and_evaluate
@@ -26,7 +26,7 @@ ENCODER = ("params/stem", "params/block", "params/transition")
 SCRATCH, WHOLE, HEAD_ONLY = "scratch", "fine_tuned", "frozen_encoder"
 
 
-def train_folds(config: Config, workdir: Path, seeds: int = 1) -> DiceTable:
+def train_folds(config: Config, workdir: Path, seeds: int = 1) -> ScoreTable:
     """Train every fold of the config's prepared set, with `seeds` seeds each; gather their scores.
 
     Each subject is scored by the networks that did not train on it, at the end of their runs: the
@@ -36,15 +36,14 @@ def train_folds(config: Config, workdir: Path, seeds: int = 1) -> DiceTable:
     Raises:
         InputError: as `train_and_evaluate`.
     """
-    found: dict[str, list[dict[str, float]]] = {}
+    tables = []
     for fold in range(len(open_prepared(Path(config.data.path)).folds)):
         for seed in range(seeds):
             one = config.copy_and_resolve_references()
             one.data.fold, one.seed = fold, config.seed + seed
-            table = _train_and_score(one, workdir / f"fold{fold}_seed{one.seed}", "validation")
-            for subject, dice in table.subjects.items():
-                found.setdefault(subject, []).append(dict(dice))
-    table = DiceTable({subject: _mean_of(rows) for subject, rows in found.items()})
+            name = f"fold{fold}_seed{one.seed}"
+            tables.append(_train_and_score(one, workdir / name, "validation"))
+    table = _mean_of(tables)
     write_dice(workdir / "scores", table)
     return table
 
@@ -60,7 +59,7 @@ class TransferResult:
     """
 
     train_subjects: int
-    tables: dict[str, DiceTable]
+    tables: dict[str, ScoreTable]
     differences: dict[str, PairedDifference]
 
 
@@ -103,16 +102,15 @@ def compare_transfer(
     for count in counts:
         tables = {}
         for arm, checkpoint in {SCRATCH: "", **checkpoints}.items():
-            found: dict[str, list[dict[str, float]]] = {}
+            found = []
             for seed in range(seeds):
                 one = _arm(config, checkpoint, frozen=arm == HEAD_ONLY)
                 one.data.train_subjects, one.seed = count, config.seed + seed
                 name = f"{arm}_{count or 'all'}_seed{one.seed}"
-                for subject, dice in _train_and_score(one, workdir / name, "test").subjects.items():
-                    found.setdefault(subject, []).append(dict(dice))
-            tables[arm] = DiceTable({subject: _mean_of(rows) for subject, rows in found.items()})
+                found.append(_train_and_score(one, workdir / name, "test"))
+            tables[arm] = _mean_of(found)
             write_dice(workdir / "scores" / f"{arm}_{count or 'all'}", tables[arm])
-        means = {arm: _means(table) for arm, table in tables.items()}
+        means = {arm: table.of("dice", MEAN) for arm, table in tables.items()}
         differences = {arm: paired_difference(means[arm], means[SCRATCH]) for arm in checkpoints}
         results.append(TransferResult(count, tables, differences))
     return tuple(results)
@@ -129,15 +127,22 @@ def _arm(config: Config, checkpoint: str, frozen: bool) -> Config:
     return one
 
 
-def _train_and_score(config: Config, run: Path, split: str) -> DiceTable:
+def _train_and_score(config: Config, run: Path, split: str) -> ScoreTable:
     say(f"Run {run.name}:")
     train_and_evaluate(config, run)
     return evaluate_run(run, Path(config.data.path), split, config.data.fold, which="latest")
 
 
-def _mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {tissue: float(np.mean([row[tissue] for row in rows])) for tissue in rows[0]}
-
-
-def _means(table: DiceTable) -> dict[str, float]:
-    return {subject: mean_dice(dict(dice)) for subject, dice in table.subjects.items()}
+def _mean_of(tables: Sequence[ScoreTable]) -> ScoreTable:
+    """Each subject's Dice, the mean over the tables that have it."""
+    found: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
+    for table in tables:
+        for subject, tissues in table.subjects.items():
+            found.setdefault(subject, []).append(tissues)
+    means = {
+        subject: {
+            tissue: float(np.mean([one[tissue]["dice"] for one in rows])) for tissue in rows[0]
+        }
+        for subject, rows in found.items()
+    }
+    return dice_table(means, tables[0].classes)

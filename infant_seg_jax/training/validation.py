@@ -10,8 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.evaluation.dice_table import DiceTable
 from infant_seg_jax.evaluation.runs import score_cases
+from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, dice_table
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.parallel import local_value
@@ -58,14 +58,14 @@ def validate(
     found = {"": state.variables} | ({} if state.average is None else {"averaged_": state.average})
     for prefix, variables in found.items():
         on_one = jax.device_put(jax.tree.map(local_value, variables), jax.local_devices()[0])
-        summary = _score(cases, to_predictor(on_one)).summary()
-        mean = summary.pop("mean")[0]
-        metrics |= {f"{prefix}dice_{tissue}": dice for tissue, (dice, _) in summary.items()}
-        metrics |= {f"{prefix}mean_dice": mean, "score": mean}
+        table = _score(cases, to_predictor(on_one))
+        dice = {row: found.mean for row, found in table.summary["dice"].items()}
+        metrics |= {f"{prefix}dice_{tissue}": dice[tissue] for tissue in table.classes.foreground}
+        metrics |= {f"{prefix}mean_dice": dice[MEAN], "score": dice[MEAN]}
     return Scores(metrics)
 
 
-def _score(cases: Sequence[PreparedCase], predictor: Predictor) -> DiceTable:
+def _score(cases: Sequence[PreparedCase], predictor: Predictor) -> ScoreTable:
     processes = jax.process_count()
     if processes == 1:
         return score_cases(predictor, cases)
@@ -74,10 +74,10 @@ def _score(cases: Sequence[PreparedCase], predictor: Predictor) -> DiceTable:
     tissues = classes.foreground
     rows = np.full((math.ceil(len(cases) / processes), len(tissues)), np.nan)
     for row, scores in enumerate(score_cases(predictor, mine).subjects.values()):
-        rows[row] = [scores[tissue] for tissue in tissues]
+        rows[row] = [scores[tissue]["dice"] for tissue in tissues]
     gathered = multihost_utils.process_allgather(rows)
     scores = {}
     for index, case in enumerate(cases):
         row = gathered[index % processes, index // processes]
         scores[case.case_id] = dict(zip(tissues, map(float, row), strict=True))
-    return DiceTable(scores, classes)
+    return dice_table(scores, classes)

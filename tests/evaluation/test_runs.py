@@ -62,7 +62,8 @@ def test_measures_the_labelled_cases_of_a_split(prepared: PreparedSet, predictor
 def test_dice_alone_is_that_of_all_metrics(prepared: PreparedSet, predictor: Oracle) -> None:
     whole = measure_run(Path("run"), prepared.folder, "train").scores
     table = evaluate_run(Path("run"), prepared.folder, "train")
-    for subject, dice in table.subjects.items():
+    for subject, tissues in table.subjects.items():
+        dice = {tissue: values["dice"] for tissue, values in tissues.items()}
         assert dice == {tissue: whole.of("dice", tissue)[subject] for tissue in dice}
         case = next(case for case in prepared.cases if case.case_id == subject)
         labels = np.asarray(case.labels())

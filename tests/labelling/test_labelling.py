@@ -20,7 +20,7 @@ from infant_seg_jax.labelling.labelling import Outcome
 from infant_seg_jax.labelling.provenance import label_ids
 from infant_seg_jax.labelling.scans import schema_of
 from infant_seg_jax.prediction.brain_mask import brain_mask
-from infant_seg_jax.report.prediction_page import prediction_page
+from infant_seg_jax.report.pages.prediction import prediction_page
 from tests.data.volume_files import (
     GEOMETRY,
     ORIENTATIONS,

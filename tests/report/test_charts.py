@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
-from infant_seg_jax.report import charts
-from infant_seg_jax.report.charts import Series
+from infant_seg_jax.report.drawing import charts
+from infant_seg_jax.report.drawing.charts import Series
 
 COLOURS = TISSUE_CLASSES.colours
 GROUPS = {"CSF": [[0.5, 0.7]], "GM": [[0.6, 0.8]], "WM": [[0.9, math.nan]], "mean": [[0.7, 0.7]]}

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report import embedded_viewer, niivue
-from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
-from infant_seg_jax.report.page import write_page
+from infant_seg_jax.report.drawing.slices import Scan
+from infant_seg_jax.report.pages.page import write_page
 from infant_seg_jax.report.report import write_report
-from infant_seg_jax.report.slices import Scan
+from infant_seg_jax.report.viewer import niivue
+from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_prediction, write_run
 
 LICENCE = "Do <b>as</b> you like."
@@ -27,8 +27,8 @@ EVIL = "</script><script>alert(1)</script>"
 @pytest.fixture(autouse=True)
 def script(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of NiiVue, which takes an extra."""
-    monkeypatch.setattr(embedded_viewer, "niivue_script", lambda: b"niivue")
-    monkeypatch.setattr(embedded_viewer, "niivue_licence", lambda: LICENCE)
+    monkeypatch.setattr(embedded, "niivue_script", lambda: b"niivue")
+    monkeypatch.setattr(embedded, "niivue_licence", lambda: LICENCE)
 
 
 def image_of(volume: dict[str, Any]) -> nib.Nifti1Image:
@@ -135,7 +135,7 @@ def test_a_viewer_that_is_not_installed_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(niivue, "_WIDGET", "ipyniivue/static/nothing.js")
-    monkeypatch.setattr(embedded_viewer, "niivue_script", niivue.niivue_script)
+    monkeypatch.setattr(embedded, "niivue_script", niivue.niivue_script)
     scores = write_evaluation(tmp_path)
     with pytest.raises(InputError, match=r"pip install 'infant_seg_jax\[viewer\]'"):
         write_report([scores], viewer=True)

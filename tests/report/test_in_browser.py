@@ -14,8 +14,9 @@ from PIL import Image
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report import niivue, viewer
 from infant_seg_jax.report.report import write_report
+from infant_seg_jax.report.viewer import niivue
+from infant_seg_jax.report.viewer.served import start_server, viewer_files
 from tests.browser import Browser, open_browser
 from tests.data.volume_files import reorient, save
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_prediction, write_run
@@ -162,7 +163,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for number, (name, array) in enumerate(arrays.items()):
         save(folder / name, *reorient(array, AFFINE, *orders[number % 2]))
     paths = [folder / name for name in arrays]
-    server, address = viewer.start_server(viewer.viewer_files(paths[0], paths[1:], TISSUE_SCHEMA))
+    server, address = start_server(viewer_files(paths[0], paths[1:], TISSUE_SCHEMA))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield address

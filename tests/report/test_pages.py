@@ -12,20 +12,19 @@ from markupsafe import escape
 
 from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.dice_table import DiceTable, write_dice
-from infant_seg_jax.evaluation.score_files import read_scores
-from infant_seg_jax.evaluation.score_table import ScoreTable
-from infant_seg_jax.report import evaluation_page as evaluations
-from infant_seg_jax.report import prediction_page as predictions
-from infant_seg_jax.report.comparison_page import comparison_page
-from infant_seg_jax.report.confusion import confusion_ml, confusion_sentence
-from infant_seg_jax.report.evaluation_page import evaluation_page
+from infant_seg_jax.evaluation.score_files import read_scores, write_dice
+from infant_seg_jax.evaluation.score_table import ScoreTable, dice_table
+from infant_seg_jax.report.drawing.slices import Scan
 from infant_seg_jax.report.outputs import find_outputs
-from infant_seg_jax.report.page import Section, write_page
-from infant_seg_jax.report.prediction_page import prediction_page
+from infant_seg_jax.report.pages import evaluation as evaluations
+from infant_seg_jax.report.pages import prediction as predictions
+from infant_seg_jax.report.pages.comparison import comparison_page
+from infant_seg_jax.report.pages.confusion import confusion_ml, confusion_sentence
+from infant_seg_jax.report.pages.evaluation import evaluation_page
+from infant_seg_jax.report.pages.page import Section, write_page
+from infant_seg_jax.report.pages.prediction import prediction_page
+from infant_seg_jax.report.pages.training import training_page
 from infant_seg_jax.report.report import write_report
-from infant_seg_jax.report.slices import Scan
-from infant_seg_jax.report.training_page import training_page
 from infant_seg_jax.training.peak_memory import DEVICE, PROCESS
 from tests.data.volume_files import save
 from tests.report.cohort import (
@@ -176,7 +175,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
 
 def test_dice_of_folds_and_sweeps_is_reported_too(tmp_path: Path) -> None:
     rows = {"a": {"CSF": 0.5, "GM": 0.7, "WM": 0.9}, "b": {"CSF": 0.4, "GM": math.nan, "WM": 0.8}}
-    write_dice(tmp_path, DiceTable(rows))
+    write_dice(tmp_path, dice_table(rows))
     page = evaluation_page(tmp_path, "scores")
     assert page.verdict[0].startswith("Mean Dice 0.650") and len(page.bars) == 1
     assert page.columns == ("Dice, CSF", "Dice, GM", "Dice, WM", "Dice, mean")
@@ -199,24 +198,14 @@ def test_comparison_is_of_the_first_with_each_other(tmp_path: Path) -> None:
     assert comparison_page({"a": better}) is None
 
 
-def _scores(table: DiceTable) -> ScoreTable:
-    return ScoreTable(
-        {
-            subject: {tissue: {"dice": value} for tissue, value in tissues.items()}
-            for subject, tissues in table.subjects.items()
-        },
-        1.0,
-    )
-
-
 def test_a_sure_difference_is_said_to_be_better_or_worse() -> None:
     # Better by 0.10 to 0.20, by 0.15 in the mean.
-    def table(share: float) -> DiceTable:
-        return DiceTable(
+    def table(share: float) -> ScoreTable:
+        return dice_table(
             {f"s{n}": dict.fromkeys(("CSF", "GM", "WM"), share * (5 + n) / 10) for n in range(6)}
         )
 
-    good, bad = _scores(table(1.0)), _scores(table(0.8))
+    good, bad = table(1.0), table(0.8)
     page, other = comparison_page({"a": good, "b": bad}), comparison_page({"b": bad, "a": good})
     assert page is not None and other is not None
     assert page.verdict[0].startswith(

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES
-from infant_seg_jax.report.slices import (
+from infant_seg_jax.report.drawing.demo_figure import show_slice
+from infant_seg_jax.report.drawing.slices import (
     LARGE,
     SMALL,
     WRONG_COLOUR,
     Scan,
     error_picture,
+    gray_slice,
     mosaic,
+    plane_slice,
     wrong_voxels,
 )
 
@@ -46,6 +50,25 @@ def brain(image: np.ndarray | None = None, **other) -> Scan:
     labels[12:28, 12:36, 10:22] = 2
     labels[16:24, 16:32, 12:20] = 3
     return Scan(image, labels, np.eye(4), **other)
+
+
+@pytest.mark.parametrize(
+    ("plane", "corner", "voxel"),
+    [
+        ("axial", (0, 0), (-1, -1, 5)),  # Top left: right and anterior.
+        ("coronal", (0, 0), (-1, 5, -1)),  # Top left: right and superior.
+        ("sagittal", (0, 0), (5, -1, -1)),  # Top left: anterior and superior.
+        ("axial", (-1, -1), (0, 0, 5)),
+    ],
+)
+def test_slices_are_radiological(
+    plane: str, corner: tuple[int, int], voxel: tuple[int, int, int]
+) -> None:
+    array = np.zeros((8, 9, 10))
+    array[voxel] = 1
+    picture = plane_slice(array, plane, 5)
+    assert picture[corner] == 1
+    assert picture.sum() == 1
 
 
 def test_right_is_on_the_left_of_every_axial_and_coronal_slice() -> None:
@@ -132,3 +155,17 @@ def test_a_picture_of_errors_takes_a_truth() -> None:
 
 def test_a_name_cannot_leave_the_description() -> None:
     assert 'alt="a&#34;&gt;&lt;script&gt;"' in mosaic(brain(), 'a"><script>')
+
+
+def test_letters_of_a_figure_are_at_the_sides_that_they_name() -> None:
+    axes = Figure().subplots()
+    show_slice(axes, gray_slice(brain(), "axial", 16), "axial")
+    letters = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    assert letters["R"] < letters["L"]
+
+
+def test_tissue_colours_differ_for_everyone() -> None:
+    """Luminance alone tells the tissues apart."""
+    rgb = np.array([to_rgb(colour) for colour in TISSUE_CLASSES.colours.values()])
+    luminance = np.sort(rgb @ [0.2126, 0.7152, 0.0722])
+    assert np.diff(luminance).min() > 0.1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tensorboardX import SummaryWriter
 
-from infant_seg_jax.report.step_times import seconds_per_step
+from infant_seg_jax.report.pages.step_times import seconds_per_step
 
 
 def write(run: Path, times: dict[int, float], start: float = 1000.0) -> Path:

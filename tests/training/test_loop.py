@@ -51,9 +51,9 @@ def test_a_run_learns_and_explains_itself(run: tuple[Path, TrainState], prepared
 def test_validation_is_what_evaluate_measures(run: tuple[Path, TrainState], prepared: Path) -> None:
     workdir, _ = run
     last = [line for line in read_metrics(workdir) if "mean_dice" in line][-1]
-    summary = evaluate_run(workdir, prepared, "validation", which="latest").summary()
-    assert summary["mean"][0] == pytest.approx(last["mean_dice"], abs=1e-6)
-    assert summary["WM"][0] == pytest.approx(last["dice_WM"], abs=1e-6)
+    dice = evaluate_run(workdir, prepared, "validation", which="latest").summary["dice"]
+    assert dice["mean"].mean == pytest.approx(last["mean_dice"], abs=1e-6)
+    assert dice["WM"].mean == pytest.approx(last["dice_WM"], abs=1e-6)
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(

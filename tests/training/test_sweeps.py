@@ -15,7 +15,7 @@ from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.dice_table import DiceTable
+from infant_seg_jax.evaluation.score_table import ScoreTable, dice_table
 from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
 from infant_seg_jax.store.run_folder import read_run
 from infant_seg_jax.training import interruption, sweeps
@@ -31,13 +31,13 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config]]:
     def train(config: Config, run: Path) -> None:
         made.append((run.name, config))
 
-    def evaluate(run: Path, data: Path, split: str, fold: int, which: str) -> DiceTable:
+    def evaluate(run: Path, data: Path, split: str, fold: int, which: str) -> ScoreTable:
         assert which == "latest"  # The best would have been chosen by the same subjects.
         _, config = made[-1]
         better = 0.1 * bool(config.init.checkpoint) + 0.01 * config.seed
         names = [f"{split}{fold}_{index}" for index in range(4)]
         dice = {name: 0.5 + better + 0.02 * i * better for i, name in enumerate(names)}
-        return DiceTable({n: {"CSF": d, "GM": d, "WM": d + 0.1} for n, d in dice.items()})
+        return dice_table({n: {"CSF": d, "GM": d, "WM": d + 0.1} for n, d in dice.items()})
 
     monkeypatch.setattr(sweeps, "train_and_evaluate", train)
     monkeypatch.setattr(sweeps, "evaluate_run", evaluate)
@@ -59,7 +59,7 @@ def test_every_fold_and_seed_is_trained_once(runs: list[Any], tmp_path: Path) ->
     assert (config.data.fold, config.seed) == (0, 4)  # The config given is left alone.
     assert len(table.subjects) == 12
     # The mean over the seeds 4 and 5.
-    assert table.subjects["validation2_0"]["CSF"] == pytest.approx(0.545)
+    assert table.subjects["validation2_0"]["CSF"]["dice"] == pytest.approx(0.545)
     assert json.loads((tmp_path / "scores" / "dice.json").read_text())["mean"]["WM"] > 0.6
 
 

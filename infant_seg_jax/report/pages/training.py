@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from infant_seg_jax.config import Config, default_config, flatten
 from infant_seg_jax.files import read_json
-from infant_seg_jax.report import charts
-from infant_seg_jax.report.charts import MAX_SERIES, Series
-from infant_seg_jax.report.step_times import seconds_per_step
+from infant_seg_jax.report.drawing import charts
+from infant_seg_jax.report.drawing.charts import MAX_SERIES, Series
+from infant_seg_jax.report.pages.step_times import seconds_per_step
 from infant_seg_jax.store.run_folder import read_metrics, read_run
 from infant_seg_jax.training.peak_memory import DEVICE, PROCESS, read_peak_memory
 

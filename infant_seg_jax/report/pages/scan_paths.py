@@ -6,7 +6,7 @@ from pathlib import Path
 from infant_seg_jax.data.bids.uris import find_file, read_value
 from infant_seg_jax.data.volumes import LabelMap, check_same_grid, read_image
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report.slices import Scan
+from infant_seg_jax.report.drawing.slices import Scan
 
 
 def scan_of(sidecar: Path) -> Path | None:

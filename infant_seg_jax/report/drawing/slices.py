@@ -8,7 +8,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -47,6 +46,7 @@ class Scan:
         affine: voxel indices to RAS+ millimetres.
         truth: the true classes, if they are known.
         classes: which they are.
+        window: the gray values that are shown as black and as white; None: as `gray_window` has it.
     """
 
     image: Float[np.ndarray, "x y z"] | None
@@ -54,16 +54,12 @@ class Scan:
     affine: Affine
     truth: UInt8[np.ndarray, "x y z"] | None = None
     classes: ClassSet = TISSUE_CLASSES
+    window: tuple[float, float] | None = None
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """The voxel size along x, y, z in mm."""
         return spacing_of(self.affine)
-
-    @cached_property
-    def window(self) -> tuple[float, float]:
-        """The gray values that are shown as black and as white; of no scan, any."""
-        return (0.0, 1.0) if self.image is None else gray_window(self.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +96,9 @@ def mosaic(scan: Scan, alt: str, longest: int = SMALL) -> Markup:
     for axis, plane in enumerate(PLANES):
         row = []
         for at in _depths(scan.labels, axis):
-            pixels = _gray(scan, plane, at, longest)
-            _outline(pixels, _classes(scan, scan.labels, plane, at, longest), scan.classes)
             share = at / max(1, scan.labels.shape[axis] - 1)
-            row.append(_Tile(f"{plane}, {share:.0%}", ENDS[plane], pixels))
+            shown = outlined_slice(scan, plane, at, longest)
+            row.append(_Tile(f"{plane}, {share:.0%}", ENDS[plane], shown))
         rows.append(row)
     return _picture(rows, alt)
 
@@ -122,15 +117,13 @@ def error_picture(scan: Scan, alt: str) -> Markup:
     wrong = wrong_voxels(scan.labels, scan.truth)
     rows = []
     for plane, at in zip(PLANES, worst_slices(wrong), strict=True):
-        gray = _gray(scan, plane, at)
+        gray = gray_slice(scan, plane, at)
         errors = gray.copy()
-        errors[_classes(scan, wrong.astype(np.uint8), plane, at) > 0] = rgb(WRONG_COLOUR)
-        share = _FILLED if scan.image is not None else 1.0
-        true, found = (_classes(scan, one, plane, at) for one in (scan.truth, scan.labels))
+        errors[class_slice(scan, wrong, plane, at)] = rgb(WRONG_COLOUR)
         pictures = {
             "scan": gray,
-            "truth": _filled(gray, true, scan.classes, share),
-            "prediction": _filled(gray, found, scan.classes, share),
+            "truth": filled_slice(scan, scan.truth, plane, at),
+            "prediction": filled_slice(scan, scan.labels, plane, at),
             "wrong": errors,
         }
         if scan.image is None:
@@ -155,6 +148,12 @@ def wrong_voxels(
     return (prediction != truth) & (prediction != IGNORE) & (truth != IGNORE)
 
 
+def middle(mask: Bool[np.ndarray, "x y z"]) -> tuple[int, int, int]:
+    """The voxel in the middle of what is true."""
+    x, y, z = (int(np.median(index)) for index in np.nonzero(mask))
+    return x, y, z
+
+
 def worst_slices(wrong: Bool[np.ndarray, "x y z"]) -> tuple[int, int, int]:
     """Along each axis, where most voxels are wrong; the middle, if none is."""
     x, y, z = (
@@ -171,15 +170,20 @@ def gray_window(image: Float[np.ndarray, "x y z"]) -> tuple[float, float]:
 
 
 def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
-    """With little around the tissues, and which box that is; all of a scan that has none."""
+    """With little around the tissues, and which box that is; all of a scan that has none.
+
+    Black and white are then those of what is left.
+    """
     maps = [scan.labels] if scan.truth is None else [scan.labels, scan.truth]
     box = crop_box(tissues(maps), margin_mm, scan.spacing)
+    image = None if scan.image is None else scan.image[box]
     crop = replace(
         scan,
-        image=None if scan.image is None else scan.image[box],
+        image=image,
         labels=scan.labels[box],
         affine=crop_affine(scan.affine, box),
         truth=None if scan.truth is None else scan.truth[box],
+        window=scan.window if image is None else gray_window(image),
     )
     return crop, box
 
@@ -199,13 +203,13 @@ def _size(scan: Scan, plane: str, longest: int) -> tuple[int, int]:
     return height, width
 
 
-def _gray(scan: Scan, plane: str, at: int, longest: int = SMALL) -> Float[np.ndarray, "v u 3"]:
+def gray_slice(scan: Scan, plane: str, at: int, longest: int = SMALL) -> Float[np.ndarray, "v u 3"]:
     """A slice of the scan from black to white; black where there is no scan."""
     height, width = _size(scan, plane, longest)
     if scan.image is None:
         return np.zeros((height, width, 3))
     flat = plane_slice(scan.image, plane, at).astype(np.float64)
-    low, high = scan.window
+    low, high = scan.window or gray_window(scan.image)
     where = np.meshgrid(
         *(
             (np.arange(many) + 0.5) * few / many - 0.5
@@ -218,10 +222,10 @@ def _gray(scan: Scan, plane: str, at: int, longest: int = SMALL) -> Float[np.nda
     return np.repeat(shown[..., None], 3, axis=-1)
 
 
-def _classes(
+def class_slice(
     scan: Scan, classes: Shaped[np.ndarray, "x y z"], plane: str, at: int, longest: int = SMALL
 ) -> Shaped[np.ndarray, "v u"]:
-    """A slice of classes at the size of its picture."""
+    """A slice of classes on the scan's grid, at the size of its picture."""
     flat = plane_slice(classes, plane, at)
     rows, columns = (
         (np.arange(many) * few) // many
@@ -230,26 +234,28 @@ def _classes(
     return flat[np.ix_(rows, columns)]
 
 
-def _filled(
-    gray: Float[np.ndarray, "v u 3"],
-    labels: Shaped[np.ndarray, "v u"],
-    classes: ClassSet,
-    share: float,
+def filled_slice(
+    scan: Scan, labels: UInt8[np.ndarray, "x y z"], plane: str, at: int
 ) -> Float[np.ndarray, "v u 3"]:
-    """With tissues in colour, of which a share is seen, and the slice behind it."""
-    pixels = gray.copy()
-    for index, colour in enumerate(classes.colours.values(), start=1):
-        tissue = labels == index
+    """A slice with tissues in colour, through which the scan is seen."""
+    pixels, shown = gray_slice(scan, plane, at), class_slice(scan, labels, plane, at)
+    share = _FILLED if scan.image is not None else 1.0
+    for index, colour in enumerate(scan.classes.colours.values(), start=1):
+        tissue = shown == index
         pixels[tissue] = share * rgb(colour) + (1 - share) * pixels[tissue]
     return pixels
 
 
-def _outline(
-    pixels: Float[np.ndarray, "v u 3"], labels: Shaped[np.ndarray, "v u"], classes: ClassSet
-) -> None:
-    for index, colour in enumerate(classes.colours.values(), start=1):
-        tissue = labels == index
+def outlined_slice(
+    scan: Scan, plane: str, at: int, longest: int = SMALL
+) -> Float[np.ndarray, "v u 3"]:
+    """A slice with the outlines of tissues in colour."""
+    pixels = gray_slice(scan, plane, at, longest)
+    shown = class_slice(scan, scan.labels, plane, at, longest)
+    for index, colour in enumerate(scan.classes.colours.values(), start=1):
+        tissue = shown == index
         pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = rgb(colour)
+    return pixels
 
 
 def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:

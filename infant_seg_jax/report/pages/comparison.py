@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, in_words
 from infant_seg_jax.metrics.paired import paired_difference
-from infant_seg_jax.report import charts
+from infant_seg_jax.report.drawing import charts
 
 MAX_EVALUATIONS = len(charts.SERIES_COLOURS)
 

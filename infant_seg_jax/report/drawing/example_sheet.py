@@ -14,7 +14,7 @@ from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path, legible
 from infant_seg_jax.progress import progress
 from infant_seg_jax.rendering.anatomies import AnatomySet
-from infant_seg_jax.report.augmentation_sheet import draw_legend, painter
+from infant_seg_jax.report.drawing.augmentation_sheet import draw_legend, painter
 from infant_seg_jax.training.examples import draw_examples, example_names, make_batch
 
 _COLUMNS = 4

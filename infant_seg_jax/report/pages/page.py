@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.files import write_text
-from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
-from infant_seg_jax.report.slices import WRONG_COLOUR
+from infant_seg_jax.report.drawing.slices import WRONG_COLOUR
+from infant_seg_jax.report.templates import environment, template_text
+from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 
-_TEMPLATES = "templates"
 _DEFAULT = TISSUE_CLASSES.name
 
 
@@ -119,19 +117,3 @@ def view_command(paths: Sequence[Path], schema: str = "", classes: str = "") -> 
     said = {"schema": schema, "classes": classes}
     flags = [f"--{key}={name}" for key, name in said.items() if name not in ("", _DEFAULT)]
     return shlex.join(["infant-seg", "view", *flags, *map(str, paths)])
-
-
-def environment() -> Environment:
-    """Our templates, in which everything is escaped that is not marked as HTML."""
-    return Environment(
-        loader=PackageLoader("infant_seg_jax.report", _TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def template_text(name: str) -> str:
-    """A file beside the templates, as it is."""
-    return (files("infant_seg_jax.report") / _TEMPLATES / name).read_text(encoding="utf-8")

@@ -19,10 +19,10 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json
 from infant_seg_jax.labelling.scans import TABLE, schema_of, sidecar_of, table_of
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
-from infant_seg_jax.report.page import view_command
-from infant_seg_jax.report.scan_paths import scan_of, with_image
-from infant_seg_jax.report.slices import LARGE, SMALL, Scan, mosaic
+from infant_seg_jax.report.drawing.slices import LARGE, SMALL, Scan, mosaic
+from infant_seg_jax.report.pages.page import view_command
+from infant_seg_jax.report.pages.scan_paths import scan_of, with_image
+from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 
 MAX_PICTURES = 40
 """Of more scans, so many are shown: those that are flagged first, then the least certain."""
@@ -226,7 +226,7 @@ def _charts(
     rows: Sequence[ScanRow], classes: ClassSet
 ) -> tuple[tuple[Markup, ...], tuple[str, ...]]:
     """The cohort's volumes and certainty, and sentences about the charts."""
-    from infant_seg_jax.report import charts  # Not above: Matplotlib takes half a second.
+    from infant_seg_jax.report.drawing import charts  # Not above: Matplotlib takes half a second.
 
     found = [
         charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], colour)

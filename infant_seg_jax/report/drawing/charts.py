@@ -29,7 +29,7 @@ GRAY = "#999999"
 """Of what is of no tissue."""
 
 _Value = TypeVar("_Value")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     **{"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "infant_seg_jax"},
     **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "grid.color")},
     **{key: INK for key in ("xtick.color", "ytick.color")},
@@ -65,24 +65,28 @@ def curves(
     """Lines against steps; a vertical line at each mark."""
 
     def paint(axes: Axes) -> None:
-        for one in series:
-            points = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
-            colour, dashes = series_style(one.number)
-            dots = "o" if len(points) < 40 else ""
-            axes.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
-                color=colour,
-                linestyle=dashes,
-                marker=dots,
-                markersize=3,
-                linewidth=1.4,
-            )
+        draw_curves(axes, y_label, series)
         for mark in marks:
             axes.axvline(mark, color=INK, linestyle=(0, (1, 2)), linewidth=1)
-        axes.set(xlabel="step", ylabel=y_label)
 
     return _draw(title, paint)
+
+
+def draw_curves(axes: Axes, y_label: str, series: Sequence[Series]) -> None:
+    """Draw lines against steps."""
+    for one in series:
+        points = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
+        colour, dashes = series_style(one.number)
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=colour,
+            linestyle=dashes,
+            marker="o" if len(points) < 40 else "",
+            markersize=3,
+            linewidth=1.4,
+        )
+    axes.set(xlabel="step", ylabel=y_label)
 
 
 def bars_with_dots(
@@ -100,30 +104,37 @@ def bars_with_dots(
         colours: of groups, where there is one series; `GRAY` for others.
         shares: whether the values are shares, whose axis ends at 1.
     """
+    return _draw(title, lambda axes: draw_bars(axes, y_label, groups, colours, shares))
 
-    def paint(axes: Axes) -> None:
-        several = max(map(len, groups.values())) > 1
-        for place, (name, group) in enumerate(groups.items()):
-            width = 0.8 / max(1, len(group))
-            for number, values in enumerate(group):
-                known = finite(values)
-                at = place + (number - (len(group) - 1) / 2) * width
-                colour = series_style(number)[0] if several else colours.get(name, GRAY)
-                if known:
-                    bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=colour)
-                    bar.patches[0].set(edgecolor=INK, linewidth=0.6, alpha=0.75)
-                shown = evenly(known, MAX_DOTS)
-                places = max(1, min(len(shown), 9))
-                offsets = np.arange(len(shown)) % places - (places - 1) / 2
-                spread = 0.6 * width * offsets / places
-                axes.plot(at + spread, shown, "o", color=INK, markersize=2.5, alpha=0.8)
-        axes.set_xticks(range(len(groups)), list(groups))
-        axes.set_ylabel(y_label)
-        axes.grid(visible=False, axis="x")
-        if shares:
-            axes.set(ylim=(0, 1), yticks=np.linspace(0, 1, 6))
 
-    return _draw(title, paint)
+def draw_bars(
+    axes: Axes,
+    y_label: str,
+    groups: Mapping[str, Sequence[Sequence[float]]],
+    colours: Mapping[str, str],
+    shares: bool,
+) -> None:
+    """Draw what `bars_with_dots` has."""
+    several = max(map(len, groups.values())) > 1
+    for place, (name, group) in enumerate(groups.items()):
+        width = 0.8 / max(1, len(group))
+        for number, values in enumerate(group):
+            known = finite(values)
+            at = place + (number - (len(group) - 1) / 2) * width
+            colour = series_style(number)[0] if several else colours.get(name, GRAY)
+            if known:
+                bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=colour)
+                bar.patches[0].set(edgecolor=INK, linewidth=0.6, alpha=0.75)
+            shown = evenly(known, MAX_DOTS)
+            places = max(1, min(len(shown), 9))
+            offsets = np.arange(len(shown)) % places - (places - 1) / 2
+            spread = 0.6 * width * offsets / places
+            axes.plot(at + spread, shown, "o", color=INK, markersize=2.5, alpha=0.8)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel(y_label)
+    axes.grid(visible=False, axis="x")
+    if shares:
+        axes.set(ylim=(0, 1), yticks=np.linspace(0, 1, 6))
 
 
 def against_each_other(
@@ -223,7 +234,7 @@ def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> No
 
 def _draw(title: str, paint: Callable[[Axes], None], height: float = 2.7) -> Markup:
     text = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4.0, height), layout="constrained")
         axes = figure.subplots()
         paint(axes)

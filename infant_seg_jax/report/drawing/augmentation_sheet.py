@@ -5,7 +5,7 @@ outlined and the values that were drawn above it. Gray levels are the same in al
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -25,13 +24,12 @@ from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report.figures import middle
-from infant_seg_jax.report.slices import plane_slice
+from infant_seg_jax.report.drawing.slices import Scan, class_slice, middle, outlined_slice, rgb
 
 TELLING_REACH = 0.3
 """Of `gain` and `offset`, to show what they do where the config has them off."""
 
-_UNKNOWN_COLOUR = "#505050"
+UNKNOWN_COLOUR = "#505050"
 _PANEL = 2.2  # Inches, its width.
 _TITLE_WIDTH = 46  # Letters.
 
@@ -136,26 +134,18 @@ def painter(
     at = middle(brain.any(axis=-1))[2]
     # Even on both sides of 0, the brain's mean, so that an inverted image finds room.
     reach = float(np.percentile(np.abs(image[brain]), 99.5)) if brain.any() else 1.0
-
-    def beside_each_other(volumes: Iterable[np.ndarray]) -> np.ndarray:
-        return np.concatenate([plane_slice(volume, "axial", at) for volume in volumes], axis=1)
+    affine = np.diag([*spacing, 1.0])
 
     def paint(
         axes: Axes, image: Float[np.ndarray, "x y z c"], labels: UInt8[np.ndarray, "x y z"]
     ) -> None:
-        aspect = spacing[1] / spacing[0]
-        shown = beside_each_other(np.moveaxis(image, -1, 0))
-        label_map = beside_each_other([labels] * image.shape[-1])
-        axes.set_facecolor("black")
-        axes.imshow(
-            np.where(shown == 0, -reach, shown), cmap="gray", vmin=-reach, vmax=reach, aspect=aspect
-        )
-        unknown = np.where(label_map == IGNORE, 1.0, np.nan)
-        axes.imshow(unknown, cmap=ListedColormap([_UNKNOWN_COLOUR]), aspect=aspect)
-        for name, index in classes.foreground.items():
-            tissue = label_map == index
-            if tissue.any():
-                axes.contour(tissue, levels=[0.5], colors=[classes.colours[name]], linewidths=0.35)
+        beside_each_other = []
+        for channel in np.moveaxis(np.where(image == 0, -reach, image), -1, 0):
+            scan = Scan(channel, labels, affine, classes=classes, window=(-reach, reach))
+            shown = outlined_slice(scan, "axial", at)
+            shown[class_slice(scan, labels, "axial", at) == IGNORE] = rgb(UNKNOWN_COLOUR)
+            beside_each_other.append(shown)
+        axes.imshow(np.concatenate(beside_each_other, axis=1))
 
     return paint
 
@@ -164,7 +154,7 @@ def draw_legend(figure: Figure, classes: ClassSet) -> None:
     """What the colours of a sheet mean, below it."""
     tissues = [Patch(color=colour, label=name) for name, colour in classes.colours.items()]
     figure.legend(
-        handles=[*tissues, Patch(color=_UNKNOWN_COLOUR, label="ignored: from beyond the volume")],
+        handles=[*tissues, Patch(color=UNKNOWN_COLOUR, label="ignored: from beyond the volume")],
         loc="outside lower left",
         ncols=4,
         title="Axial slices; the subject's right is on the left (radiological convention)",

@@ -22,8 +22,8 @@ from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report import niivue, viewer
-from infant_seg_jax.report.viewer import Served, start_server, viewer_files
+from infant_seg_jax.report.viewer import niivue
+from infant_seg_jax.report.viewer.served import Served, start_server, viewer_files
 from tests.data.volume_files import reorient, save
 from tests.report.cohort import AFFINE, scan, truth
 
@@ -44,7 +44,7 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of NiiVue, which takes an extra."""
-    monkeypatch.setattr(viewer, "niivue_script", lambda: b"niivue")
+    monkeypatch.setattr(served, "niivue_script", lambda: b"niivue")
 
 
 def get(address: str, path: str, host: str = "") -> tuple[int, bytes, dict[str, str]]:
@@ -214,7 +214,7 @@ def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         # What runs in the background of a shell starts deaf to Ctrl-C, and so may these tests.
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from infant_seg_jax.report import viewer\n"
+        "from infant_seg_jax.report.viewer import served as viewer\n"
         "viewer.niivue_script = lambda: b'niivue'\n"
         "from infant_seg_jax.__main__ import main\n"
         f"main(['view', {str(path)!r}, '--noopen'])\n"

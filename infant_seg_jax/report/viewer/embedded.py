@@ -14,13 +14,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from infant_seg_jax.report.niivue import (
+from infant_seg_jax.report.drawing.slices import (
+    Scan,
+    cropped,
+    gray_window,
+    worst_slices,
+    wrong_voxels,
+)
+from infant_seg_jax.report.viewer.niivue import (
     label_colours,
     nifti_bytes,
     niivue_licence,
     niivue_script,
 )
-from infant_seg_jax.report.slices import Scan, cropped, gray_window, worst_slices, wrong_voxels
 
 MAX_BYTES = 20_000_000
 """Of the volumes of a page, as they stand in it: few mail servers take more than 25 MB."""

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from infant_seg_jax.data.labels import BACKGROUND, IGNORE, ClassSet
 from infant_seg_jax.data.volumes import voxel_ml
-from infant_seg_jax.report import charts
-from infant_seg_jax.report.page import Row, number
-from infant_seg_jax.report.slices import Scan
+from infant_seg_jax.report.drawing import charts
+from infant_seg_jax.report.drawing.slices import Scan
+from infant_seg_jax.report.pages.page import Row, number
 
 
 def confusion_ml(scan: Scan) -> Float[np.ndarray, "k k"]:

@@ -13,24 +13,23 @@ from markupsafe import Markup
 
 from infant_seg_jax.data.labels import IGNORE, ClassSet
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.evaluation.score_files import JSON_NAME
+from infant_seg_jax.evaluation.score_files import JSON_NAME, read_table
 from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, in_words
 from infant_seg_jax.files import read_json
 from infant_seg_jax.metrics.measures import METRICS
 from infant_seg_jax.metrics.surfaces import surface, surface_distances
 from infant_seg_jax.progress import progress
-from infant_seg_jax.report import charts
-from infant_seg_jax.report.confusion import (
+from infant_seg_jax.report.drawing import charts
+from infant_seg_jax.report.drawing.slices import Scan, error_picture
+from infant_seg_jax.report.pages.confusion import (
     confusion_ml,
     confusion_rows,
     confusion_sentence,
     volume_charts,
 )
-from infant_seg_jax.report.embedded_viewer import EmbeddedViewer
-from infant_seg_jax.report.evaluated_cases import EvaluatedCase, evaluated_cases
-from infant_seg_jax.report.page import Row, number
-from infant_seg_jax.report.score_reading import read_table
-from infant_seg_jax.report.slices import Scan, error_picture
+from infant_seg_jax.report.pages.evaluated_cases import EvaluatedCase, evaluated_cases
+from infant_seg_jax.report.pages.page import Row, number
+from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 
 MAX_CASES = 100
 """Of more subjects, so many are read back for volumes and confusions."""

@@ -25,10 +25,10 @@ from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, rea
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import legible
 from infant_seg_jax.progress import note
-from infant_seg_jax.report.embedded_viewer import MARGIN_MM
-from infant_seg_jax.report.niivue import label_colours, nifti_bytes, niivue_script
-from infant_seg_jax.report.page import environment, template_text
-from infant_seg_jax.report.slices import gray_window, tissues
+from infant_seg_jax.report.drawing.slices import gray_window, tissues
+from infant_seg_jax.report.templates import environment, template_text
+from infant_seg_jax.report.viewer.embedded import MARGIN_MM
+from infant_seg_jax.report.viewer.niivue import label_colours, nifti_bytes, niivue_script
 
 MAX_LABEL_MAPS = 4
 """Each has a panel of its own, with the scan in it."""

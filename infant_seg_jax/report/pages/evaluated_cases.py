@@ -15,9 +15,9 @@ from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.label_maps import find_pairs, find_scans
 from infant_seg_jax.labelling.scans import sidecar_of
-from infant_seg_jax.report.page import view_command
-from infant_seg_jax.report.scan_paths import scan_of, with_image
-from infant_seg_jax.report.slices import Scan
+from infant_seg_jax.report.drawing.slices import Scan
+from infant_seg_jax.report.pages.page import view_command
+from infant_seg_jax.report.pages.scan_paths import scan_of, with_image
 
 LABEL_MAPS = "label_maps"
 """Where `evaluate` keeps what a network predicted, in the folder of its scores."""
