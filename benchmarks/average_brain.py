@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from infant_seg_jax.data.average_brain import SIDE, grid_points, normalized
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM
-from infant_seg_jax.data.orientation import SIDE, grid_points, normalized
 from infant_seg_jax.data.resampling import grid_with_spacing, resample_labels
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import read_label_map

@@ -13,21 +13,14 @@ like one that is mirrored, so which of the two it is, and which side is left, is
 import itertools
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from infant_seg_jax.data.average_brain import REACH, SIDE, ball_points, brain_at, normalized
 from infant_seg_jax.data.foreground import BRAIN, find_foreground
 from infant_seg_jax.data.volumes import Volume
-
-SIDE = 20
-"""Voxels of the average brain along each side."""
-
-REACH = 0.85
-"""How far it reaches from its center, as a multiple of the cube root of the brain's volume."""
 
 CERTAIN = 0.08
 """An orientation is certain if it fits by so much better than every other: docs/trust.md."""
@@ -40,7 +33,6 @@ LEAST_DEGREES = 70.0
 
 _COARSE_MM = 3.0
 _TILT_DEGREES = 25.0
-_TISSUES = 3
 _RIDGE = 1e-4
 _CANDIDATES, _WITHIN = 4, 0.25
 """So many orientations are refined, if they fit nearly as well as the best before."""
@@ -234,46 +226,6 @@ def _tilts() -> Float[np.ndarray, "t 3 3"]:
     return Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
 
 
-def grid_points() -> Float[np.ndarray, "n 3"]:
-    """The places of the average brain's voxels about its center, in units of the brain's size."""
-    axis = (np.arange(SIDE) - (SIDE - 1) / 2) * (2 * REACH / SIDE)
-    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
-@cache
-def _points() -> Float[np.ndarray, "n 3"]:
-    """Those that stay within the average brain's grid however it is turned."""
-    grid = grid_points()
-    return grid[np.linalg.norm(grid, axis=1) <= REACH]
-
-
-def normalized(
-    channels: Shaped[np.ndarray, "c x y z"],
-    mask: Bool[np.ndarray, "x y z"],
-    spacing: tuple[float, float, float],
-    points: Float[np.ndarray, "n 3"],
-) -> Float32[np.ndarray, "n c"]:
-    """Channels of a scan at places given about the brain's center in units of its size.
-
-    The center is that of the mask, the size the cube root of its volume. The channels are smoothed
-    as the grid of the average brain requires.
-    """
-    voxel = np.array(spacing)
-    center = np.argwhere(mask).mean(axis=0)
-    size = float(np.cbrt(np.count_nonzero(mask) * np.prod(voxel)))
-    at = (points * size / voxel + center).T
-    blur = REACH / SIDE * size / voxel
-    return np.stack(
-        [
-            ndimage.map_coordinates(
-                ndimage.gaussian_filter(channel.astype(np.float32), blur), at, order=1
-            )
-            for channel in channels
-        ],
-        axis=-1,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class _Scan:
     """A scan at the places of the average brain.
@@ -297,11 +249,11 @@ class _Scan:
         mask: Bool[np.ndarray, "x y z"],
         spacing: tuple[float, float, float],
     ) -> "_Scan":
-        share, total = normalized(np.stack([mask, image * mask]), mask, spacing, _points()).T
+        share, total = normalized(np.stack([mask, image * mask]), mask, spacing, ball_points()).T
         inside = share > 0.5
         brightness = total[inside] / share[inside]
         brightness = np.clip(brightness, *np.percentile(brightness, (1, 99)))
-        at = _points()[inside]
+        at = ball_points()[inside]
         smooth, _ = np.linalg.qr(
             np.column_stack([np.ones(len(at)), at, (at**2).sum(axis=1)]).astype(np.float32)
         )
@@ -322,33 +274,18 @@ def _fits(scan: _Scan, templates: Float32[np.ndarray, "r n c"]) -> Float[np.ndar
     tissues = templates[:, scan.inside, 1:]
     tissues = tissues - scan.smooth @ (scan.smooth.T @ tissues)
     transposed = tissues.transpose(0, 2, 1)
-    gram = transposed @ tissues + _RIDGE * len(scan.brightness) * np.eye(_TISSUES)
+    gram = transposed @ tissues + _RIDGE * len(scan.brightness) * np.eye(tissues.shape[-1])
     found = transposed @ scan.brightness
     explained = (found * np.linalg.solve(gram, found[..., None])[..., 0]).sum(axis=1)
     return correlation + explained
 
 
 @cache
-def _template() -> Float32[np.ndarray, "c x y z"]:
-    """The average brain: its outline and its tissues, from 0 to 1."""
-    path = files("infant_seg_jax.data") / "average_brain.npy"
-    with path.open("rb") as file:
-        return np.load(file, allow_pickle=False).astype(np.float32) / 255
-
-
-def _at(points: Float[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n c"]:
-    """The average brain at places."""
-    index = points.reshape(-1, 3).T * (SIDE / (2 * REACH)) + (SIDE - 1) / 2
-    values = [ndimage.map_coordinates(channel, index, order=1) for channel in _template()]
-    return np.stack(values, axis=-1).reshape(*points.shape[:-1], len(values))
-
-
-@cache
 def _turned_templates() -> list[Float32[np.ndarray, "r n c"]]:
     """The average brain in each of the 24 orientations, each with all tilts."""
-    tilted = _at(_points() @ _tilts())
+    tilted = brain_at(ball_points() @ _tilts())
     # The places are those of a grid about its center, which a turn only exchanges.
-    steps = np.rint(_points() * (SIDE / REACH)).astype(int)
+    steps = np.rint(ball_points() * (SIDE / REACH)).astype(int)
     where = {tuple(step): index for index, step in enumerate(steps.tolist())}
     return [tilted[:, [where[tuple(s)] for s in (steps @ turn).tolist()]] for turn in _turns()]
 
@@ -385,8 +322,9 @@ def _symmetry(
     to_right: Float[np.ndarray, " 3"],
 ) -> float:
     """The Dice of a brain's outline with its mirror image across the plane through its center."""
-    mirrored = _points() - 2 * np.outer(_points() @ to_right, to_right)
-    one, other = (normalized(mask[None], mask, spacing, at)[:, 0] for at in (_points(), mirrored))
+    places = ball_points()
+    mirrored = places - 2 * np.outer(places @ to_right, to_right)
+    one, other = (normalized(mask[None], mask, spacing, at)[:, 0] for at in (places, mirrored))
     return float(2 * np.minimum(one, other).sum() / (one + other).sum())
 
 
@@ -399,8 +337,8 @@ def _rotation(
 def _placed(
     start: Float[np.ndarray, "3 3"], places: Float[np.ndarray, "p 7"]
 ) -> Float32[np.ndarray, "p n c"]:
-    points = (_points() @ _rotation(start, places)) * np.exp(places[:, 6])[:, None, None]
-    return _at(points + places[:, None, 3:6])
+    turned_points = (ball_points() @ _rotation(start, places)) * np.exp(places[:, 6])[:, None, None]
+    return brain_at(turned_points + places[:, None, 3:6])
 
 
 def _nearest(rotations: Float[np.ndarray, "p 3 3"]) -> Int[np.ndarray, " p"]:

@@ -88,20 +88,10 @@ class Anatomy:
 
 
 ADULT = Anatomy(
-    size=1.0,
-    fold_wavelength=24.5,
-    sulcal_depth=14.5,
-    thickness=3.0,
-    csf_gap=1.0,
-    ventricles=5.5,
+    size=1.0, fold_wavelength=24.5, sulcal_depth=14.5, thickness=3.0, csf_gap=1.0, ventricles=5.5
 )
 INFANT = Anatomy(
-    size=0.84,
-    fold_wavelength=24.5,
-    sulcal_depth=12.0,
-    thickness=2.7,
-    csf_gap=1.3,
-    ventricles=6.2,
+    size=0.84, fold_wavelength=24.5, sulcal_depth=12.0, thickness=2.7, csf_gap=1.3, ventricles=6.2
 )
 
 _SEMI_AXES = np.array([63.0, 82.0, 62.0])
@@ -198,7 +188,8 @@ def _draw_anatomy(
     # The hull: a blunt egg, narrower in front, flatter below.
     width, height = 63 * (1 - 0.1 * y / 82), np.where(z < 0, np.float32(52), np.float32(62))
     radius = sum(np.abs(part) ** 2.2 for part in (x / width, y / 82, z / height)) ** (1 / 2.2)
-    hull = (1 - radius) / np.maximum(_norm(_gradient(radius, spacing)), np.float32(1e-3))
+    steepness = np.linalg.norm(_gradient(radius, spacing), axis=0)
+    hull = (1 - radius) / np.maximum(steepness, np.float32(1e-3))
     # The interhemispheric fissure ends at this core: corpus callosum, thalami and brain stem.
     core = size * 36 * (1 - np.hypot((y + 4) / 36, (z + 16) / 40))
     depth = _smooth_minimum(hull, np.abs(midline), 12.0)
@@ -277,7 +268,7 @@ def _distance_to_sulci(
     # For a plane wave this is the distance to its zero, exactly. In the depth waves are a fifth
     # shorter, the surface being convex.
     wavenumber = 1.2 * 2 * np.pi / (wavelength * size)
-    return np.arctan2(wavenumber * field, _norm(slope)) / wavenumber
+    return np.arctan2(wavenumber * field, np.linalg.norm(slope, axis=0)) / wavenumber
 
 
 def _ventricles(x: Field, y: Field, z: Field, radius: float) -> Field:
@@ -308,7 +299,7 @@ def _deep_gray(across: Field, y: Field, z: Field) -> Field:
     depths = []
     for centre, (a, b, c) in nuclei:
         parts = ((across - centre[0]) / a, (y - centre[1]) / b, (z - centre[2]) / c)
-        depths.append(min(a, b, c) * (1 - _norm(np.stack(parts))))
+        depths.append(min(a, b, c) * (1 - np.linalg.norm(np.stack(parts), axis=0)))
     return np.maximum.reduce(depths)
 
 
@@ -375,10 +366,6 @@ def _gradient(field: Field, spacing: float) -> Float32[np.ndarray, "3 x y z"]:
         flatter = np.where(np.abs(before) < np.abs(after), before, after)
         parts.append(np.moveaxis(flatter, 0, axis))
     return np.stack(parts)
-
-
-def _norm(vectors: Float32[np.ndarray, "3 x y z"]) -> Field:
-    return np.sqrt(np.sum(np.square(vectors), axis=0))
 
 
 def _smooth_minimum(first: Field, second: Field, rounding: float) -> Field:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from infant_seg_jax.data import orientation
+from infant_seg_jax.data.average_brain import SIDE, template
 from infant_seg_jax.data.formats import Grid
 from infant_seg_jax.data.orientation import (
-    SIDE,
     Orientation,
     find_orientation,
     orientation_of,
@@ -32,7 +31,7 @@ SIZE = 10.0
 
 def average_brain(fluid: float = 0.3, gray: float = 0.6, white: float = 1.0):
     """A scan of the average brain, a little noisy, with its mask, in voxels of 10 mm."""
-    outline, *tissues = orientation._template()
+    outline, *tissues = template()
     levels = np.array([fluid, gray, white])
     image = np.tensordot(levels, np.stack(tissues), axes=1)
     image = image + np.random.default_rng(0).normal(0, 0.02, image.shape)
@@ -122,7 +121,7 @@ def test_of_a_head_nothing_is_said() -> None:
 def test_scans_in_fine_voxels_are_judged_in_coarse_ones() -> None:
     image, _ = average_brain()
     fine = ndimage.zoom(image, (5, 4, 7), order=1)
-    shown = ndimage.zoom(orientation._template()[0], (5, 4, 7), order=1) > 0.3
+    shown = ndimage.zoom(template()[0], (5, 4, 7), order=1) > 0.3
     brain = np.where(shown, fine, 0)[:, ::-1].copy()
     volume = as_volume(brain, (SIZE / 5, SIZE / 4, SIZE / 7))
     found = orientation_of(volume)
