@@ -149,7 +149,7 @@ def go_through(
 
     Exits with 1 if there was a scan for which it could not be done.
     """
-    from infant_seg_jax.data.bids.names import some_of
+    from infant_seg_jax.errors import some_of
     from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
     from infant_seg_jax.labelling.scans import table_of
     from infant_seg_jax.prediction.memory import more_than_allowed

@@ -1,14 +1,14 @@
 """What label values mean: tables from a source's ids to the classes of a network, and back."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 BACKGROUND, CSF, GM, WM = range(4)
 IGNORE = 255
@@ -225,8 +225,8 @@ class LabelSchema:
             values, counts = np.unique(label_map[unknown], return_counts=True)
             found = (f"{value:.9g} ({n} voxels)" for value, n in zip(values, counts, strict=True))
             raise InputError(
-                f"{path} holds label values outside the schema '{self.name}': {_some(found)}, "
-                f"expected {self.describe()}; check that this is the label map and that the "
+                f"{path} holds label values outside the schema '{self.name}': "
+                f"{some_of(found, 10)}, expected {self.describe()}; check that this is the label map and that the "
                 "schema is the one it was drawn with."
             )
         return targets
@@ -269,7 +269,7 @@ class LabelSchema:
     def describe(self) -> str:
         """The table in words, as in '0 background, 1 CSF'."""
         named = ((source, self.classes.name_of(target)) for source, target in self.table.items())
-        return _some((f"{source} {name}" for source, name in named), 40)
+        return some_of((f"{source} {name}" for source, name in named), 40)
 
 
 def class_of_name(name: str, classes: ClassSet = TISSUE_CLASSES) -> int | None:
@@ -297,11 +297,6 @@ def count_classes(
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", " ").replace("-", " ")
-
-
-def _some(texts: Iterable[str], limit: int = 10) -> str:
-    texts = list(texts)
-    return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
 
 
 def _are_integers_within(label_map: Shaped[np.ndarray, "*shape"], low: int, high: int) -> bool:

@@ -19,7 +19,7 @@ from infant_seg_jax.data.labels import (
     LabelSchema,
     class_of_name,
 )
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _MAX_BYTES, _MAX_ID = 2**20, 2**31 - 1
 
@@ -207,7 +207,7 @@ def schema_of_names(
     if unknown:
         what = "any tissue" if classes == TISSUE_CLASSES else "any class"
         raise InputError(
-            f"{path} names labels that could be {what} ({', '.join(unknown[:10])}), expected "
+            f"{path} names labels that could be {what} ({some_of(unknown, 10)}), expected "
             f"names such as {classes} or ignore: say what they mean with --schema=FILE, a file "
             "with lines such as '7: GM'."
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from infant_seg_jax.data.sources import SourceCase
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.files import read_json
 
 SPLITS = ("train", "validation", "test")
@@ -134,8 +134,10 @@ def check_folds(
         for name, case_id in ((split, id_) for split in SPLITS for id_ in fold[split]):
             where = f"{path} names the case {case_id} in '{name}' of fold {number}"
             if case_id not in participants:
-                known = ", ".join(list(participants)[:10]) + (", ..." * (len(participants) > 10))
-                raise InputError(f"{where}, which the set does not hold, expected one of {known}.")
+                raise InputError(
+                    f"{where}, which the set does not hold, expected one of "
+                    f"{some_of(participants, 10)}."
+                )
             if name != "test" and case_id not in labelled:
                 raise InputError(f"{where}, which has no labels, expected it in 'test' or nowhere.")
             participant = participants[case_id]

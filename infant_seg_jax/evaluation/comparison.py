@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from infant_seg_jax.data.subjects import subject_of, with_scan
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.metrics.measures import METRICS
 from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
@@ -96,8 +96,8 @@ def match_subjects(a: ScoreTable, b: ScoreTable, path_a: Path, path_b: Path) -> 
     if not common:
         raise InputError(
             f"{path_a} and {path_b} have no subject in common: the one has "
-            f"{_some(names_a.values())}, the other {_some(names_b.values())}; expected scores of "
-            "the same subjects."
+            f"{some_of(names_a.values()) or 'nobody'}, the other "
+            f"{some_of(names_b.values()) or 'nobody'}; expected scores of the same subjects."
         )
     return Matched(
         replace(a, subjects={names_a[key]: a.subjects[names_a[key]] for key in common}),
@@ -182,8 +182,3 @@ def _mean(values: Collection[float]) -> float:
 def _apart(difference: float) -> float:
     """To sort by: the furthest apart first, what is not known last."""
     return math.inf if math.isnan(difference) else -abs(difference)
-
-
-def _some(names: Collection[str], limit: int = 5) -> str:
-    shown = ", ".join(list(names)[:limit]) or "nobody"
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -19,12 +19,12 @@ from infant_seg_jax.data.bids.derivatives import (
     is_pattern,
     pick,
 )
-from infant_seg_jax.data.bids.names import BidsFile, Session, bare, find_sessions, some_of
+from infant_seg_jax.data.bids.names import BidsFile, Session, bare, find_sessions
 from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION
 from infant_seg_jax.data.formats import read_layout, stem
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.volumes import is_same_grid
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.labelling.scans import Inputs, Scan
 
 _MASKS = replace(MASKS, flag="mask")

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _DATA_PARALLEL = "module."
 _COUNTER = ".num_batches_tracked"
 # Two digits are more than any network needs, and no stray name asks for a million layers.
 _DENSE_LAYER = re.compile(r"dense_blocks\.(\d{1,2})\.denselayer(\d{1,2})\.", re.ASCII)
 _PAPER_LAYERS = (4, 4, 4, 4)
-_SHOWN = 10
 """How many names an error lists before it only counts the rest."""
 
 
@@ -207,7 +206,7 @@ def _check_names(tensors: Mapping[str, Any], block_layers: tuple[int, ...]) -> N
     missing = [name for name in expected if name not in tensors]
     unexpected = sorted(set(tensors) - set(expected))
     problems = [
-        f"{len(names)} {what} ({_listed(names)})"
+        f"{len(names)} {what} ({some_of(names, 10)})"
         for what, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
@@ -277,14 +276,9 @@ def _check_shapes(arrays: Mapping[str, Shaped[np.ndarray, "..."]], table: list[_
     if wrong:
         raise InputError(
             f"The PyTorch state dict differs from SkipDenseNet3D in the shapes of {len(wrong)} "
-            f"of its {len(table)} tensors ({_listed(wrong)}); check that it is the authors' "
+            f"of its {len(table)} tensors ({some_of(wrong, 10)}); check that it is the authors' "
             "network (a bottleneck of 4 times the growth rate, transitions to half the channels)."
         )
-
-
-def _listed(items: list[str]) -> str:
-    rest = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _layers_in_words(block_layers: tuple[int, ...]) -> str:

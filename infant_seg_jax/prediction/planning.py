@@ -1,23 +1,26 @@
 """How to cut a prediction so that it fits into memory, at the least cost.
 
-What a stage of the network takes is counted from its arrays; the factors are how many of them XLA
-keeps at once, on CPUs, rounded up.
+What a network takes is counted from the shapes of its own arrays, which tracing tells; the factors
+are how many of them XLA keeps at once, on CPUs, rounded up.
 """
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.models.factory import Network
-from infant_seg_jax.models.residual_unet import ResidualUNet
-from infant_seg_jax.models.skip_densenet import BOTTLENECK, SkipDenseNet3D
+from infant_seg_jax.models.layers import Conv
+from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.ops.resampling import upsampling_values
 from infant_seg_jax.prediction.slabs import cut_for_stage
 
 _ARRAYS = 7
-"""Of each level of a U-Net, so many are kept at once."""
+"""Of each resolution of a network without stages, so many are kept at once."""
 
 _FLOAT = 4
 """Bytes of a float32."""
@@ -134,9 +137,14 @@ def pass_bytes(model: Network, shape: Shape, channels: int) -> int:
         shape: of the volume, padded.
         channels: of the image.
     """
-    assert isinstance(model, ResidualUNet)
     item = jnp.dtype(model.dtype).itemsize
-    levels = sum(width / 8**level for level, width in enumerate(model.widths))
+    side = model.downsampling
+    image = jax.ShapeDtypeStruct((1, side, side, side, channels), jnp.float32)
+    _, convolved = _trace(model, image)
+    widest: dict[int, int] = {}
+    for *_, extent, width in (one.shape for one in convolved):
+        widest[extent] = max(width, widest.get(extent, 0))
+    levels = sum(width * (extent / side) ** 3 for extent, width in widest.items())
     values = _ARRAYS * levels * item + (2 * channels + 2 * model.num_classes) * _FLOAT
     return int(values * math.prod(shape))
 
@@ -193,32 +201,72 @@ def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, 
     voxels, plane = math.prod(shape), shape[1] * shape[2] // 4**level
     slabs = cut_for_stage(model, level, shape[0] // 2**level, core)
     slab, seen = slabs.length * plane, min(slabs.length, slabs.core + 2) * plane
-    taken, made, handed_on = _widths(model, channels)[level]
+    stage = _stages(model, channels)[level]
+    taken, made, handed_on = stage.taken, stage.made, stage.handed_on
 
     # Of the whole volume. The image is here and on the device; the logits are changed in place.
     whole = (2 * channels + classes) * _FLOAT * voxels
     whole += (taken * voxels // 8**level + handed_on * voxels // 8 ** (level + 1)) * item
 
     # Of a slab. Without oneDNN, a 3x3x3 convolution spreads one slice at a time into a matrix.
-    bottleneck, growth = BOTTLENECK * model.growth_rate, model.growth_rate
-    if level == 0:
-        trunk = (3 if model.onednn else 4) * made
-        slice_columns = 12 * made
-    else:
-        trunk = made + 2 * bottleneck
-        slice_columns = 9 * bottleneck + 3 * growth
-    slice_columns *= not model.onednn
+    trunk = made + 2 * stage.widest
+    slice_columns = 0
+    if not model.onednn:
+        trunk += made if level == 0 else 0
+        slice_columns = 9 * stage.widest + 3 * stage.narrowest
     share = classes * upsampling_values(2**level, model.onednn) if level else 0
     between = max(trunk * slab, made * slab + share * seen) + slice_columns * plane
     return whole + between * item
 
 
-def _widths(model: SkipDenseNet3D, channels: int) -> list[tuple[int, int, int]]:
-    """Channels that each stage is given, works up to, and hands on."""
-    widths = [(channels, model.stem_features, model.stem_features)]
-    for layers in model.block_layers:
-        taken = widths[-1][2]
-        made = taken + layers * model.growth_rate
-        widths.append((taken, made, made // 2))
-    widths[-1] = (*widths[-1][:2], 0)
-    return widths
+@dataclass(frozen=True)
+class _Stage:
+    """Channels of a stage: given to it, of its trunk, and of what the next one is given.
+
+    `widest` and `narrowest` are those of its convolutions' outputs.
+    """
+
+    taken: int
+    made: int
+    handed_on: int
+    widest: int
+    narrowest: int
+
+
+@cache
+def _stages(model: SkipDenseNet3D, channels: int) -> tuple[_Stage, ...]:
+    side, last = model.downsampling, len(model.block_layers)
+    x, stages = jax.ShapeDtypeStruct((1, side, side, side, channels), jnp.float32), []
+    for level in range(last + 1):
+        trunk, convolved = _trace(model, x, level, method="trunk")
+        pooled = None if level == last else _trace(model, trunk, level, method="pool")[0]
+        widths = [one.shape[-1] for one in convolved]
+        stages.append(
+            _Stage(
+                taken=x.shape[-1],
+                made=trunk.shape[-1],
+                handed_on=pooled.shape[-1] if pooled else 0,
+                widest=max(widths),
+                narrowest=min(widths),
+            )
+        )
+        x = pooled
+    return tuple(stages)
+
+
+@cache
+def _trace(model: Network, x: Any, *stage: int, method: str = "__call__") -> tuple[Any, list[Any]]:
+    """What a method makes of an array, and what its convolutions do: shapes, nothing computed."""
+
+    def call(key: Any, x: Any) -> Any:
+        return model.init_with_output(
+            key,
+            *stage,
+            x,
+            method=method,
+            mutable=True,
+            capture_intermediates=lambda module, _: isinstance(module, Conv),
+        )
+
+    made, variables = jax.eval_shape(call, jax.random.key(0), x)
+    return made, jax.tree.leaves(variables.get("intermediates", {}))

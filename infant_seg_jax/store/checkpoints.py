@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path
 from infant_seg_jax.progress import say
@@ -273,10 +273,10 @@ def _check_shapes(stored: Any, target: Any, path: Path) -> None:
         if found.get(name) != expected.get(name)
     ]
     if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise InputError(
-            f"The checkpoint {path} does not fit the config's network: {'; '.join(differing[:3])}"
-            f"{more}; use the model settings and modalities that it was trained with."
+            f"The checkpoint {path} does not fit the config's network: "
+            f"{some_of(differing, 3, '; ')}; use the model settings and modalities that it "
+            "was trained with."
         )
 
 

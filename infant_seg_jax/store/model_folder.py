@@ -20,7 +20,7 @@ from flax.traverse_util import unflatten_dict
 from infant_seg_jax.config import SKIP_DENSENET, Config
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.data.prepared import ExpectedScans
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.files import atomic_folder, sha256, write_json
 from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.models.variables import abstract_variables, by_path
@@ -36,7 +36,6 @@ from infant_seg_jax.store.model_description import (
 
 MODEL_FILE, WEIGHTS = "model.json", "weights.safetensors"
 
-_SHOWN = 5
 """How many differences an error lists before it only counts the rest."""
 
 
@@ -164,11 +163,9 @@ def check_shapes(arrays: Arrays, config: Config, expects: ExpectedScans, path: P
         if name not in arrays or arrays[name].shape != expected.get(name)
     ]
     if differing:
-        more = len(differing) - _SHOWN
         raise InputError(
-            f"{path} does not fit the network that is described: {'; '.join(differing[:_SHOWN])}"
-            + f"; and {more} more" * (more > 0)
-            + "."
+            f"{path} does not fit the network that is described: "
+            f"{some_of(differing, between='; ')}."
         )
 
 

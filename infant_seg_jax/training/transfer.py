@@ -15,13 +15,12 @@ import optax
 
 from infant_seg_jax.config import Config
 from infant_seg_jax.data.formats.grid import times
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.files import write_rows
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path, map_with_path
 from infant_seg_jax.training.optimizers import make_optimizer
 
-_SHOWN = 3
 """How many differences an error lists before it only counts the rest."""
 
 
@@ -197,8 +196,7 @@ def summary(rows: Sequence[PartStart]) -> str:
 def _does_not_fit(
     unexplained: dict[str, str], of_channels: set[str], source: Path | str
 ) -> InputError:
-    more = len(unexplained) - _SHOWN
-    shown = "; ".join(f"{path} is {unexplained[path]}" for path in sorted(unexplained)[:_SHOWN])
+    every = (f"{path} is {unexplained[path]}" for path in sorted(unexplained))
     advice = (
         "config.init.input_channels=spread, or sum, meets another number of modalities"
         if unexplained.keys() <= of_channels
@@ -206,9 +204,7 @@ def _does_not_fit(
         "its network, or name all that is to start anew in config.init.reinitialise"
     )
     return InputError(
-        f"The checkpoint of {source} does not fit the network: {shown}"
-        + f"; and {more} more" * (more > 0)
-        + f"; {advice}."
+        f"The checkpoint of {source} does not fit the network: {some_of(every, 3, '; ')}; {advice}."
     )
 
 

@@ -387,7 +387,7 @@ VARIANCE = "batch_stats/head_norm/var"
             f"{KERNEL} is 1x1x1x12x3, expected 1x1x1x12x4",
         ),
         (lambda a: a.update({KERNEL: a[KERNEL].ravel()}), f"{KERNEL} is 48, expected"),
-        (lambda a: [a.pop(path) for path in list(a)[:20]], "; and 15 more."),
+        (lambda a: [a.pop(path) for path in list(a)[:20]], " and 15 more."),
         (lambda a: a.clear(), "holds 0 arrays, expected those of a network with 2 dense layers"),
         (lambda a: a.update({KERNEL: a[KERNEL].astype("f8")}), f"{KERNEL} as float64, expected"),
         (lambda a: a.update({KERNEL: a[KERNEL].astype("i4")}), f"{KERNEL} as int32, expected"),

@@ -11,12 +11,11 @@ from infant_seg_jax.data.bids.names import (
     Session,
     parse_entities,
     parse_files,
-    some_of,
 )
 from infant_seg_jax.data.bids.tables import read_table
 from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema, class_of_name
 from infant_seg_jax.data.schemas import schema_of_names
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _OWN_SPACES = {"orig", "individual", "native", "scanner"}  # and those named after a modality
 _TABLE = "dseg.tsv"

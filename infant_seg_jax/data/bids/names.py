@@ -7,7 +7,7 @@ entities and a suffix, `sub-01_ses-02_desc-brain_mask.nii.gz`, in the folder of 
 
 import glob
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +112,3 @@ def parse_entities(text: str) -> dict[str, str]:
 def bare(label: str) -> str:
     """An id without `sub-` or `ses-`, as tables often have it."""
     return label.removeprefix("sub-").removeprefix("ses-")
-
-
-def some_of(names: Sequence[str], limit: int = 5) -> str:
-    """Some names for a sentence, as in 'a, b and 7 more'."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

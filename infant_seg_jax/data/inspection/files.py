@@ -25,7 +25,7 @@ from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
 from infant_seg_jax.data.preprocessing import say_outliers, sound_range
 from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of, voxel_ml
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _MM = 0.25, 2.5
 _MOST_ANISOTROPY = 2.5
@@ -178,7 +178,7 @@ def _remarks_on_labels(
     remarks = []
     unknown = unnamed(labels)
     if unknown:
-        values = _some([f"{label.value} ({label.ml:.3g} ml)" for label in unknown])
+        values = some_of((f"{label.value} ({label.ml:.3g} ml)" for label in unknown), 8)
         where = f"the schema '{schema.name}'" if schema else "every schema that has a name"
         sentence = (
             f"{path} holds values outside {where}: {values}; say what they mean with "
@@ -197,11 +197,6 @@ def _remarks_on_labels(
 
 def _at(age: Age | None) -> str:
     return "at any age" if age is None else f"at {age}"
-
-
-def _some(texts: list[str], limit: int = 8) -> str:
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more
 
 
 def _sha256(array: Shaped[np.ndarray, "x y z"]) -> str:

@@ -20,11 +20,11 @@ from infant_seg_jax.data.bids.derivatives import (
     pick,
     read_schema,
 )
-from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions, some_of
+from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import check_distinct
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _DEFAULT = ("T1w", "T2w")
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infant_seg_jax.data.bids.ages import read_ages
-from infant_seg_jax.data.bids.names import Session, find_sessions, some_of
+from infant_seg_jax.data.bids.names import Session, find_sessions
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import choose_modalities
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _TABLES = ("sessions", "participants")
 _TREES = ("derivatives/*dhcp_anat_pipeline", "*dhcp_anat_pipeline", "derivatives", ".")

@@ -27,7 +27,7 @@ from infant_seg_jax.data.sources.nnunet_json import (
     schema_of,
 )
 from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _FOLDER = re.compile(r"(Dataset|Task)[0-9]+_.+")
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>[0-9]{4})")
@@ -69,7 +69,7 @@ def _dataset_in(folder: Path) -> Path:
         if _FOLDER.fullmatch(path.name) and (path / "dataset.json").is_file()
     ]
     if len(found) != 1:
-        several = ", ".join(path.name for path in found[:10]) + ", ..." * (len(found) > 10)
+        several = some_of((path.name for path in found), 10)
         raise InputError(
             f"{folder} holds {f'several datasets, {several}' if found else 'no dataset.json'}, "
             "expected the folder of one nnU-Net dataset, such as Dataset001_Infants with its "

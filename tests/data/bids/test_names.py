@@ -5,7 +5,6 @@ from infant_seg_jax.data.bids.names import (
     find_sessions,
     parse_entities,
     parse_files,
-    some_of,
 )
 
 
@@ -101,9 +100,3 @@ def test_ids_without_their_prefixes():
     assert [bare(label) for label in ("sub-01", "01", "ses-V1", "V1", "")] == [
         *("01", "01", "V1", "V1", "")
     ]
-
-
-def test_some_names_for_a_sentence():
-    assert some_of(["a", "b"]) == "a, b"
-    assert some_of(list("abcdefg")) == "a, b, c, d, e and 2 more"
-    assert some_of([]) == ""
