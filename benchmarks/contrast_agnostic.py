@@ -30,7 +30,7 @@ from scipy import ndimage
 from infant_seg_jax.compilation import use_compilation_cache
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.labels import IGNORE, TISSUES
-from infant_seg_jax.data.preprocessing import prepare_volume
+from infant_seg_jax.data.preprocessing import most_probable, prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_label_map, spacing_of
 from infant_seg_jax.metrics.overlap import dice_per_tissue
 from infant_seg_jax.prediction.confidence import mean_entropy
@@ -42,7 +42,6 @@ from infant_seg_jax.prediction.expected_dice import (
 )
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.refinement import refine_scan
-from infant_seg_jax.prediction.segmentation import most_probable
 from infant_seg_jax.progress import progress
 from infant_seg_jax.store.loading import open_predictor
 

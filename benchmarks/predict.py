@@ -138,10 +138,10 @@ def run_monai(converted: str, scan: str, side: int, window: int, device: str) ->
 
     probabilities, found = least(predict)
     if volume and prepared:
+        from infant_seg_jax.data.preprocessing import restore_label_map
         from infant_seg_jax.data.volumes import write_label_map
-        from infant_seg_jax.prediction.segmentation import whole_label_map
 
-        label_map = whole_label_map(probabilities, prepared, volume.shape)
+        label_map = restore_label_map(probabilities, prepared, volume.shape)
         write_label_map(Path(converted) / MONAI_LABELS, label_map, volume.native)
     return found
 

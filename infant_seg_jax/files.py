@@ -21,7 +21,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 """The numbers of errors that say that a disk, or what of it one may use, is full."""
 
 _ASIDE, _HELD = ".writing-", ".held"
-_MAX_JSON = 2**26
+_MAX_BYTES = 2**26
 
 
 @contextmanager
@@ -184,22 +184,34 @@ def as_named(text: str) -> str:
     return re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
 
 
+def read_text(path: Path, most: int = _MAX_BYTES) -> str:
+    """Read a file of UTF-8.
+
+    Raises:
+        InputError: the file is missing, is no such text, or has more than `most` bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error.strerror}).") from error
+    if len(content) > most:
+        raise InputError(f"{path} is too large to read, expected at most {most} bytes.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text ({error}).") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing, is not JSON, or is larger than any of ours.
+        InputError: as `read_text`, or it is not JSON.
     """
+    text = read_text(path)
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_JSON + 1)
-        if len(content) > _MAX_JSON:
-            raise InputError(f"{path} is too large to read, expected JSON of at most 64 MiB.")
-        return json.loads(content.decode("utf-8"))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"Cannot read {path} ({error.strerror}).") from error
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}).") from error
 

@@ -226,8 +226,8 @@ class LabelSchema:
             found = (f"{value:.9g} ({n} voxels)" for value, n in zip(values, counts, strict=True))
             raise InputError(
                 f"{path} holds label values outside the schema '{self.name}': "
-                f"{some_of(found, 10)}, expected {self.describe()}; check that this is the label map and that the "
-                "schema is the one it was drawn with."
+                f"{some_of(found, 10)}, expected {self.describe()}; check that this "
+                "is the label map and that the schema is the one it was drawn with."
             )
         return targets
 

@@ -20,6 +20,7 @@ from infant_seg_jax.data.labels import (
     class_of_name,
 )
 from infant_seg_jax.errors import InputError, some_of
+from infant_seg_jax.files import read_text
 
 _MAX_BYTES, _MAX_ID = 2**20, 2**31 - 1
 
@@ -217,18 +218,14 @@ def schema_of_names(
 
 
 def _read_mapping(path: Path) -> dict[Any, Any]:
+    text = read_text(path, _MAX_BYTES)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes, expected a small table.")
-        text = path.read_text(encoding="utf-8")
         content = (
             json.loads(text, object_pairs_hook=_without_doubles)
             if path.suffix.lower() == ".json"
             else yaml.load(text, _Yaml)
         )
-    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             f"{path} is no label schema ({' '.join(str(error).split())}), expected YAML or JSON "
             "with lines such as '7: GM'."

@@ -17,7 +17,7 @@ from infant_seg_jax.data.class_sets import CLASS_SETS, classes_in, classes_recor
 from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, dice_table
-from infant_seg_jax.files import read_json, write_json, write_rows
+from infant_seg_jax.files import read_json, read_text, write_json, write_rows
 from infant_seg_jax.metrics.measures import METRICS
 
 CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
@@ -184,17 +184,8 @@ def classes_beside(path: Path, names: Collection[str]) -> ClassSet:
 def _read_rows(path: Path) -> list[list[str]]:
     """The rows that hold anything; at least a header."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise InputError(f"{path} is too large to read, expected at most 256 MiB.")
-        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"))) if row]
-    except OSError as error:
-        raise InputError(
-            f"Cannot read {path} ({error.strerror}), expected a folder that `infant-seg evaluate` "
-            f"wrote, or its {CSV_NAME}."
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = [row for row in csv.reader(io.StringIO(read_text(path, _MAX_BYTES))) if row]
+    except csv.Error as error:
         raise InputError(f"{path} is not a CSV file ({error}).") from error
     if not rows:
         raise InputError(f"{path} is empty, expected a table of scores.")

@@ -21,7 +21,6 @@ _COUNTER = ".num_batches_tracked"
 # Two digits are more than any network needs, and no stray name asks for a million layers.
 _DENSE_LAYER = re.compile(r"dense_blocks\.(\d{1,2})\.denselayer(\d{1,2})\.", re.ASCII)
 _PAPER_LAYERS = (4, 4, 4, 4)
-"""How many names an error lists before it only counts the rest."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Several networks as one: the mean of their probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
@@ -41,10 +40,6 @@ class Ensemble:
     def expects(self) -> ExpectedScans:
         """What the networks expect of a scan; of the extents, what the first does."""
         return self.predictors[0].expects
-
-    def having(self, **changes: Any) -> "Ensemble":
-        """The same with other fields in every predictor, as `dataclasses.replace` has it."""
-        return Ensemble([replace(predictor, **changes) for predictor in self.predictors])
 
     def segment(
         self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None

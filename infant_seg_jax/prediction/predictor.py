@@ -19,7 +19,12 @@ from infant_seg_jax.data.formats.grid import Shape, times
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
-from infant_seg_jax.data.preprocessing import PreparedVolume, prepare_volume
+from infant_seg_jax.data.preprocessing import (
+    PreparedVolume,
+    most_probable,
+    prepare_volume,
+    restore_label_map,
+)
 from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
@@ -35,12 +40,7 @@ from infant_seg_jax.prediction.reference_statistics import (
     why_unusual,
 )
 from infant_seg_jax.prediction.refinement import refine_scan
-from infant_seg_jax.prediction.segmentation import (
-    Placement,
-    Segmentation,
-    most_probable,
-    whole_label_map,
-)
+from infant_seg_jax.prediction.segmentation import Placement, Segmentation
 from infant_seg_jax.progress import stage
 
 _SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
@@ -288,7 +288,7 @@ def _segment(
         placement = placement.of_crop()
         label_map = uncrop(most_probable(total), prepared.box, volume.shape)
     else:
-        label_map = whole_label_map(total, prepared, volume.shape)
+        label_map = restore_label_map(total, prepared, volume.shape)
     if not label_map.any():
         notices.append(
             f"{volume.path} was found to have no tissue at all: look at it, and whether the "

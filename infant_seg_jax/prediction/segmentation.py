@@ -9,12 +9,10 @@ from infant_seg_jax.data.cropping import Box, box_shape, uncrop
 from infant_seg_jax.data.formats.grid import Affine, Shape
 from infant_seg_jax.data.labels import BACKGROUND, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.orientation import Turn, turned
-from infant_seg_jax.data.preprocessing import PreparedVolume, restore_label_map
+from infant_seg_jax.data.preprocessing import PreparedVolume
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.prediction.checks import Check
 from infant_seg_jax.prediction.confidence import Confidence
-
-_SLICES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,23 +112,3 @@ class Segmentation:
             share = resample_image(share[..., None], place.affine, *to)[..., 0]
         whole = uncrop(share.astype(np.float32, copy=False), place.box, place.shape)
         return whole if place.turn is None else turned(whole, place.turn.T)
-
-
-def most_probable(
-    probabilities: Float[np.ndarray, "x y z k"],
-) -> UInt8[np.ndarray, "x y z"]:
-    """The most probable class of each voxel; of equal ones the first."""
-    classes = np.empty(probabilities.shape[:3], np.uint8)
-    for first in range(0, len(classes), _SLICES):  # NumPy's indices take 8 bytes a voxel.
-        part = slice(first, first + _SLICES)
-        classes[part] = probabilities[part].argmax(axis=-1)
-    return classes
-
-
-def whole_label_map(
-    probabilities: Float[np.ndarray, "x y z k"], prepared: PreparedVolume, shape: Shape
-) -> UInt8[np.ndarray, "X Y Z"]:
-    """The most probable class of each voxel of a scan's whole RAS+ grid of `shape`."""
-    if prepared.resampled:
-        return restore_label_map(probabilities, prepared, shape)
-    return uncrop(most_probable(probabilities), prepared.box, shape)

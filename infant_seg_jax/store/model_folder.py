@@ -36,8 +36,6 @@ from infant_seg_jax.store.model_description import (
 
 MODEL_FILE, WEIGHTS = "model.json", "weights.safetensors"
 
-"""How many differences an error lists before it only counts the rest."""
-
 
 @dataclass(frozen=True, eq=False)
 class Model:

@@ -21,8 +21,6 @@ from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path, map_with_path
 from infant_seg_jax.training.optimizers import make_optimizer
 
-"""How many differences an error lists before it only counts the rest."""
-
 
 @dataclass(frozen=True)
 class PartStart:

@@ -46,7 +46,7 @@ def test_probabilities_are_the_mean(predictors: list[Predictor], volume: Volume)
 
 
 def test_agreement_is_the_networks_mean(predictors: list[Predictor], volume: Volume) -> None:
-    mirrored = Ensemble(predictors[:2]).having(mirror=True)
+    mirrored = Ensemble([replace(one, mirror=True) for one in predictors[:2]])
     expected = [predictor.segment(volume).confidence.agreement for predictor in mirrored.predictors]
     assert mirrored.segment(volume).confidence.agreement == pytest.approx(np.mean(expected))
     assert np.isnan(Ensemble(predictors[:2]).segment(volume).confidence.agreement)

@@ -9,15 +9,16 @@ import pytest
 from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.formats.grid import Grid
 from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
-from infant_seg_jax.data.preprocessing import Preparation, PreparedVolume, prepare_volume
+from infant_seg_jax.data.preprocessing import (
+    Preparation,
+    PreparedVolume,
+    most_probable,
+    prepare_volume,
+    restore_label_map,
+)
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.prediction.confidence import Confidence
-from infant_seg_jax.prediction.segmentation import (
-    Placement,
-    Segmentation,
-    most_probable,
-    whole_label_map,
-)
+from infant_seg_jax.prediction.segmentation import Placement, Segmentation
 
 AFFINE = np.diag([0.9, 1.0, 1.2, 1.0])
 
@@ -44,7 +45,7 @@ def segmentation(volume: Volume, prepared: PreparedVolume) -> Segmentation:
     powers = np.exp(3 * scores)
     probabilities = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
     return Segmentation(
-        whole_label_map(probabilities, prepared, volume.shape),
+        restore_label_map(probabilities, prepared, volume.shape),
         (),
         Confidence(0.0, 1.0),
         probabilities,
@@ -110,7 +111,7 @@ def test_finer_classes_are_summed_by_tissue(volume: Volume) -> None:
     probabilities = probabilities.astype(np.float32)
     finer = replace(
         tissues,
-        label_map=whole_label_map(probabilities, prepared, volume.shape),
+        label_map=restore_label_map(probabilities, prepared, volume.shape),
         probabilities=probabilities,
         classes=DRAWEM9_CLASSES,
     )

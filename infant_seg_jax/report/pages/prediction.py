@@ -16,7 +16,7 @@ from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.files import as_named, read_json
+from infant_seg_jax.files import as_named, read_json, read_text
 from infant_seg_jax.labelling.scans import TABLE, schema_of, sidecar_of, table_of
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.drawing.slices import LARGE, SMALL, Scan, mosaic
@@ -32,7 +32,6 @@ MAX_LARGE = 6
 """So many of them have large pictures."""
 
 _LEAST_IN_CHARTS = 3
-_MAX_BYTES = 2**26
 _GONE = "The picture is without the scan, which is not where it was."
 _SUMS = ("brain", "intracranial")
 
@@ -176,17 +175,16 @@ def _next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
 def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
     """The columns of volumes, and the rows."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = file.read(_MAX_BYTES).splitlines()
+        lines = read_text(path).splitlines()
         reader = csv.DictReader(lines, delimiter="\t", quotechar=None, quoting=csv.QUOTE_NONE)
         columns = [name for name in reader.fieldnames or () if name.endswith("_ml")]
         volumes = tuple(name.removesuffix("_ml") for name in columns)
         if volumes[-2:] != _SUMS:
             raise KeyError("_ml, ".join((*_SUMS, "")))
         return volumes, [_row(cells, volumes) for cells in reader]
-    except OSError as error:
-        raise InputError(f"Cannot read {path} ({error.strerror}).") from error
-    except (UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is no table of volumes as predict writes it ({error!r}): predict again."
         ) from error

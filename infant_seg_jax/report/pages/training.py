@@ -10,14 +10,14 @@ from typing import Any
 from markupsafe import Markup
 
 from infant_seg_jax.config import Config, default_config, flatten
-from infant_seg_jax.files import read_json
+from infant_seg_jax.errors import InputError
+from infant_seg_jax.files import read_json, read_text
 from infant_seg_jax.report.drawing import charts
 from infant_seg_jax.report.drawing.charts import MAX_SERIES, Series
 from infant_seg_jax.report.pages.step_times import seconds_per_step
 from infant_seg_jax.store.run_folder import read_metrics, read_run
 from infant_seg_jax.training.peak_memory import DEVICE, PROCESS, read_peak_memory
 
-_MAX_STARTS = 2**22  # Bytes of a start.tsv.
 _RECORDED = ("git_commit", "modalities", "extents", "preparation")
 _START_COLUMNS = ("path", "shape", "start", "frozen", "multiplier")
 
@@ -249,9 +249,8 @@ def _memory(peak: Mapping[str, int]) -> str:
 def _starts(path: Path) -> tuple[StartGroup, ...]:
     """The table of what was loaded and frozen, by block; nothing where there is none."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file.read(_MAX_STARTS).splitlines(), delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = list(csv.DictReader(read_text(path).splitlines(), delimiter="\t"))
+    except (InputError, csv.Error):
         return ()
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for row in rows:

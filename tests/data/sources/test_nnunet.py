@@ -348,9 +348,9 @@ def test_other_types_than_expected_are_named_in_version_1(first, key, value):
     [
         ("{", "is not valid JSON (Expecting property name"),
         ("[" * 100_000, "is not valid JSON (maximum recursion depth"),
-        ("\xff", "is not valid JSON ('utf-8' codec can't decode"),
+        ("\xff", "is no UTF-8 text ('utf-8' codec can't decode"),
         ("[1, 2]", "holds [1, 2], expected nnU-Net's description."),
-        (" " * (2**26 + 1), "is too large to read, expected JSON of at most 64 MiB."),
+        (" " * (2**26 + 1), "is too large to read, expected at most 67108864 bytes."),
     ],
 )
 def test_a_damaged_description_is_one_sentence(tmp_path, text, sentence):
