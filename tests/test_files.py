@@ -185,9 +185,9 @@ def test_json_goes_round(tmp_path):
 def test_json_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match=f"Cannot read {tmp_path / 'none.json'} .No such file"):
         read_json(tmp_path / "none.json")
-    for content in (b'{"a": 1', b"\xff\xfe\x00"):
+    for content, what in ((b'{"a": 1', "not valid JSON"), (b"\xff\xfe\x00", "no UTF-8 text")):
         (tmp_path / "bad.json").write_bytes(content)
-        with pytest.raises(InputError, match=f"{tmp_path / 'bad.json'} is not valid JSON"):
+        with pytest.raises(InputError, match=f"{tmp_path / 'bad.json'} is {what}"):
             read_json(tmp_path / "bad.json")
 
 

@@ -16,8 +16,8 @@ from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import choose_modalities
-from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase
-from infant_seg_jax.errors import InputError, some_of
+from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase, told
+from infant_seg_jax.errors import InputError
 
 _TABLES = ("sessions", "participants")
 _TREES = ("derivatives/*dhcp_anat_pipeline", "*dhcp_anat_pipeline", "derivatives", ".")
@@ -78,7 +78,9 @@ def find(folder: Path, query: Query) -> Dataset:
     )
     left_out = [session.case_id for session in sessions if session not in kept]
     notices = (
-        *_told(left_out, len(sessions), f"lack {' or '.join(modalities)} and are left out"),
+        *told(
+            left_out, f"of {len(sessions)} sessions lack {' or '.join(modalities)} and are left out"
+        ),
         *_notices(cases, files, modalities, kind),
         *age_notices,
     )
@@ -169,26 +171,20 @@ def _notices(
     def where(holds: Callable[[SourceCase], object]) -> list[str]:
         return [case.case_id for case in cases if holds(case)]
 
-    total = len(cases)
-    notices = _told(where(lambda case: not case.labels), total, f"have no label map of {kind}")
+    of = f"of {len(cases)} sessions have"
+    notices = told(where(lambda case: not case.labels), f"{of} no label map of {kind}")
     (other,) = _LABELS.keys() - {kind}
-    notices += _told(
+    notices += told(
         where(lambda case: not case.labels and _first(files[case.case_id], _LABELS[other])),
-        total,
-        f"have a label map of {other} alone, which is not mixed with {kind} and not used",
+        f"{of} a label map of {other} alone, which is not mixed with {kind} and not used",
     )
-    notices += _told(where(lambda case: not case.mask), total, "have no brain mask")
+    notices += told(where(lambda case: not case.mask), f"{of} no brain mask")
     for modality in modalities:
-        notices += _told(
+        notices += told(
             where(lambda case, name=modality: not _restored(files[case.case_id], name)),
-            total,
-            f"have no restored {modality}; it is taken with its bias field",
+            f"{of} no restored {modality}; it is taken with its bias field",
         )
     return notices
-
-
-def _told(names: Sequence[str], total: int, what: str) -> list[str]:
-    return [f"{len(names)} of {total} sessions {what}: {some_of(names)}."] if names else []
 
 
 DHCP = Source("dhcp", "dHCP's newborns, releases 1 to 3", find, frozenset({"modalities"}))

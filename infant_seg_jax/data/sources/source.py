@@ -1,13 +1,13 @@
 """What a source of scans is: a folder's layout, its modalities, and what its labels mean."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.schemas import find_schema
-from infant_seg_jax.errors import InputError
+from infant_seg_jax.errors import InputError, some_of
 
 _ALWAYS = ("schema", "classes")
 """Fields of a query that every source heeds."""
@@ -148,6 +148,11 @@ class Source:
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}.")
         return self.find(folder, query)
+
+
+def told(names: Sequence[str], what: str) -> list[str]:
+    """A notice, as in '2 of 9 cases have no label map: a, b'; none where there are no names."""
+    return [f"{len(names)} {what}: {some_of(names)}."] if names else []
 
 
 def _value(age: Age) -> float:
