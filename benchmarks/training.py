@@ -70,7 +70,7 @@ def run_steps(
     from infant_seg_jax.models.factory import make_model
     from infant_seg_jax.models.variables import init_variables
     from infant_seg_jax.rendering.anatomies import open_anatomies
-    from infant_seg_jax.rendering.patches import mixed_batch
+    from infant_seg_jax.rendering.patches import make_batch
     from infant_seg_jax.store.state import new_state
     from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
     from infant_seg_jax.training.step import make_train_step
@@ -92,7 +92,7 @@ def run_steps(
     def make(number: int) -> PatchBatch:
         if rendered_from:
             positions = range(patch.batch_size)
-            batch = mixed_batch(cases, channels, rendered_from, settings, number, positions)
+            batch = make_batch(cases, channels, rendered_from, settings, number, positions)
         else:
             batch = patch_batch(
                 cases,

@@ -18,7 +18,7 @@ from infant_seg_jax.data.formats import (
     write_mgh,
     write_nifti,
 )
-from infant_seg_jax.data.formats.grid import Scale, check_affine, check_shape, corner_shifts
+from infant_seg_jax.data.formats.grid import Scale, apart, check_affine, check_shape
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.errors import InputError
 
@@ -270,26 +270,19 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
             f"{volume.path} has the shape {times(shapes[0])} but {reference.path} has "
             f"{times(shapes[1])}, expected one grid for both."
         )
-    share, mm = _apart(volume.affine, reference.affine, volume.shape)
+    share, mm = apart(volume.affine, reference.affine, volume.shape)
     if share <= _ROUNDING:
         return ()
-    apart = f"lies up to {mm:.3g} mm away from {reference.path}"
+    lies = f"lies up to {mm:.3g} mm away from {reference.path}"
     if share > SAME_GRID:
-        raise InputError(f"{volume.path} {apart}, expected one grid (the same affine) for both.")
-    return (f"{volume.path} {apart} ({share:.1%} of a voxel) and is taken to be on its grid.",)
+        raise InputError(f"{volume.path} {lies}, expected one grid (the same affine) for both.")
+    return (f"{volume.path} {lies} ({share:.1%} of a voxel) and is taken to be on its grid.",)
 
 
 def is_same_grid(grid: Grid, reference: Grid) -> bool:
     """Whether two files have one grid, by their headers: axis order, shape and affine."""
     same = grid.shape == reference.shape
-    return same and _apart(grid.affine, reference.affine, grid.shape)[0] <= SAME_GRID
-
-
-def _apart(affine: Affine, reference: Affine, shape: Shape) -> tuple[float, float]:
-    """How far apart two affines place a volume's corners at most: in voxels, and in mm."""
-    shifts = corner_shifts(affine, reference, shape)
-    voxels = np.linalg.solve(reference[:3, :3], shifts.T)
-    return float(np.linalg.norm(voxels, axis=0).max()), float(np.linalg.norm(shifts, axis=1).max())
+    return same and apart(grid.affine, reference.affine, grid.shape)[0] <= SAME_GRID
 
 
 def to_native(

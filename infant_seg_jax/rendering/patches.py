@@ -45,25 +45,26 @@ class AnatomyPatches:
     spacing: float = flax.struct.field(pytree_node=False)
 
 
-def mixed_batch(
+def make_batch(
     cases: Sequence[PreparedCase],
     channels: int,
-    anatomies: AnatomySet,
+    anatomies: AnatomySet | None,
     config: Config,
     step: int,
     positions: Sequence[int],
 ) -> PatchBatch:
-    """The batch of a step in which `config.rendering.fraction` of the examples are to be rendered.
+    """The patches of a step: real ones, and, with `anatomies`, ones that are to be rendered.
 
-    Real patches are those of `patch_batch`; with a fraction of 1 there are none, and 0 in their
-    place. Each example depends on the seed, the step and its position alone.
+    `config.rendering.fraction` says how many of the latter there are; with 1 there are no real
+    ones, those of `patch_batch`, and 0 in their place. Each example depends on the seed, the step
+    and its position alone.
 
     Raises:
         InputError: as `patch_batch`, or an anatomy's file is damaged.
     """
     patch, fraction = config.patch, config.rendering.fraction
     shape = tuple(patch.shape)
-    if fraction < 1:
+    if anatomies is None or fraction < 1:
         batch = patch_batch(
             cases,
             shape,
@@ -79,6 +80,8 @@ def mixed_batch(
             np.zeros((len(positions), *shape), np.uint8),
             np.array(positions, np.int32),
         )
+    if anatomies is None:
+        return batch
     parts = []
     for position in positions:
         random = _random(config.seed, step, position)
@@ -92,7 +95,7 @@ def mixed_batch(
 
 
 def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str | None, ...]:
-    """The anatomies of `mixed_batch`, None for real examples, with nothing read."""
+    """The anatomies of `make_batch`, None for real examples, with nothing read."""
     names: list[str | None] = []
     for position in range(config.patch.batch_size):
         random = _random(config.seed, step, position)

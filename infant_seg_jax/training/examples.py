@@ -9,12 +9,12 @@ from jaxtyping import Float, Key, UInt8
 
 from infant_seg_jax import augmentation
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.patches import PatchBatch, patch_batch, patch_cases
+from infant_seg_jax.data.patches import PatchBatch, patch_cases
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import AnatomySet
 from infant_seg_jax.rendering.example import render_batch
-from infant_seg_jax.rendering.patches import drawn_names, mixed_batch
+from infant_seg_jax.rendering.patches import drawn_names
 
 _RENDERING = 1
 """Folded into an example's key: apart from its augmentation and dropout, which are split off it."""
@@ -32,33 +32,6 @@ def training_cases(prepared: PreparedSet, config: Config) -> Sequence[PreparedCa
     if not cases:
         raise InputError(f"{config.data.path} has no training subjects in fold {config.data.fold}.")
     return cases[: config.data.train_subjects] if config.data.train_subjects else cases
-
-
-def make_batch(
-    cases: Sequence[PreparedCase],
-    channels: int,
-    anatomies: AnatomySet | None,
-    config: Config,
-    step: int,
-    positions: Sequence[int],
-) -> PatchBatch:
-    """The patches of a step: real ones, and, with `anatomies`, ones that are to be rendered.
-
-    Raises:
-        InputError: as `patch_batch` and `mixed_batch`.
-    """
-    if anatomies:
-        return mixed_batch(cases, channels, anatomies, config, step, positions)
-    patch = config.patch
-    return patch_batch(
-        cases,
-        tuple(patch.shape),
-        patch.batch_size,
-        config.seed,
-        step,
-        balanced=patch.balanced,
-        positions=positions,
-    )
 
 
 def example_names(

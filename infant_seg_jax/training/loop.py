@@ -22,6 +22,7 @@ from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.progress import note, progress
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
+from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.store import checkpoints
 from infant_seg_jax.store.loading import read_start
 from infant_seg_jax.store.run_folder import read_metrics, start_run
@@ -29,7 +30,7 @@ from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training import transfer
 from infant_seg_jax.training.architecture import with_architecture
 from infant_seg_jax.training.calibration import calibrate
-from infant_seg_jax.training.examples import example_names, make_batch, training_cases
+from infant_seg_jax.training.examples import example_names, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.metrics_log import MetricsLog

@@ -10,7 +10,7 @@ from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.rendering.anatomies import AnatomySet, PreparedAnatomy
-from infant_seg_jax.rendering.patches import MARGIN, cut, drawn_names, mixed_batch
+from infant_seg_jax.rendering.patches import MARGIN, cut, drawn_names, make_batch
 from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
 
 SHAPE = (24, 20, 28)
@@ -63,17 +63,17 @@ def test_a_census_counts_structures_at_their_distances(anatomies: AnatomySet) ->
 
 
 def test_an_example_depends_on_its_position_alone(anatomies: AnatomySet) -> None:
-    whole = mixed_batch((), 1, anatomies, config(1.0, 0.5), 7, range(SIZE)).anatomy
-    part = mixed_batch((), 1, anatomies, config(1.0, 0.5), 7, range(4, 6)).anatomy
+    whole = make_batch((), 1, anatomies, config(1.0, 0.5), 7, range(SIZE)).anatomy
+    part = make_batch((), 1, anatomies, config(1.0, 0.5), 7, range(4, 6)).anatomy
     assert whole.structures.shape == (SIZE, *(8 + 2 * MARGIN,) * 3)
     for name in ("structures", "distances", "census", "chosen"):
         assert np.array_equal(getattr(whole, name)[4:6], getattr(part, name))
-    other = mixed_batch((), 1, anatomies, config(1.0, 0.5), 8, range(SIZE)).anatomy
+    other = make_batch((), 1, anatomies, config(1.0, 0.5), 8, range(SIZE)).anatomy
     assert not np.array_equal(whole.structures, other.structures)
 
 
 def test_structures_and_distances_are_of_the_same_place(anatomies: AnatomySet) -> None:
-    batch = mixed_batch((), 1, anatomies, config(1.0), 0, range(SIZE)).anatomy
+    batch = make_batch((), 1, anatomies, config(1.0), 0, range(SIZE)).anatomy
     padded = {
         anatomy.name: [
             np.pad(array, 40, constant_values=value)
@@ -97,7 +97,7 @@ def test_structures_and_distances_are_of_the_same_place(anatomies: AnatomySet) -
 
 def centres(anatomies: AnatomySet, balanced: float) -> np.ndarray:
     found = [
-        mixed_batch((), 1, anatomies, config(1.0, balanced), step, range(SIZE)).anatomy.structures
+        make_batch((), 1, anatomies, config(1.0, balanced), step, range(SIZE)).anatomy.structures
         for step in range(12)
     ]
     middle = MARGIN + 4
@@ -124,7 +124,7 @@ def test_real_patches_stay_as_they_are_without_rendered_ones(
     anatomies: AnatomySet, cases: tuple[PreparedCase, ...]
 ) -> None:
     plain = patch_batch(cases, (8, 8, 8), SIZE, 0, 3)
-    mixed = mixed_batch(cases, 1, anatomies, config(0.5), 3, range(SIZE))
+    mixed = make_batch(cases, 1, anatomies, config(0.5), 3, range(SIZE))
     assert np.array_equal(plain.image, mixed.image)
     assert np.array_equal(plain.labels, mixed.labels)
     assert plain.anatomy is None
@@ -133,10 +133,10 @@ def test_real_patches_stay_as_they_are_without_rendered_ones(
 def test_the_fraction_is_rendered(anatomies: AnatomySet, cases: tuple[PreparedCase, ...]) -> None:
     chosen = np.concatenate(
         [
-            mixed_batch(cases, 1, anatomies, config(0.25), step, range(SIZE)).anatomy.chosen
+            make_batch(cases, 1, anatomies, config(0.25), step, range(SIZE)).anatomy.chosen
             for step in range(20)
         ]
     )
     assert abs(chosen.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / len(chosen))
-    assert mixed_batch((), 1, anatomies, config(1.0), 0, range(SIZE)).anatomy.chosen.all()
+    assert make_batch((), 1, anatomies, config(1.0), 0, range(SIZE)).anatomy.chosen.all()
     assert len(drawn_names(anatomies, config(1.0), 0)) == SIZE

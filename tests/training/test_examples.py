@@ -15,10 +15,10 @@ from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import AnatomySet
+from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.training.examples import (
     draw_examples,
     example_names,
-    make_batch,
     training_cases,
 )
 from tests.training.tiny import tiny_anatomies

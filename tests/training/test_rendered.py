@@ -18,7 +18,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
-from infant_seg_jax.rendering.patches import mixed_batch
+from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.report.report import write_report
 from infant_seg_jax.store.loading import open_model, open_predictor
 from infant_seg_jax.store.model_folder import write_model
@@ -129,7 +129,7 @@ def test_rendered_and_real_examples_on_one_device_and_on_four(anatomies: Anatomy
     assert jax.local_device_count() == 4
     config = rendering_config(anatomies, 1.0)
     config.patch.batch_size = 4
-    rendered = mixed_batch((), 1, anatomies, config, 0, range(4))
+    rendered = make_batch((), 1, anatomies, config, 0, range(4))
     random = np.random.default_rng(0)
     image = random.normal(size=rendered.image.shape).astype(np.float32)
     labels = random.integers(0, 4, rendered.labels.shape).astype(np.uint8)

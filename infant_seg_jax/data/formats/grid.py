@@ -83,11 +83,13 @@ def axes_in_words(affine: Affine) -> str:
     return f"{', '.join(_DIRECTIONS[code] for code in codes)} ({''.join(codes)})"
 
 
-def corner_shifts(affine: Affine, reference: Affine, shape: Shape) -> Float64[np.ndarray, "8 3"]:
-    """How far apart, in mm, two affines place the eight corners of one volume."""
+def apart(affine: Affine, reference: Affine, shape: Shape) -> tuple[float, float]:
+    """How far apart two affines place the corners of one volume at most: in voxels, and in mm."""
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     corners = corners * [*(np.array(shape) - 1), 1]
-    return (corners @ (affine - reference).T)[:, :3]
+    shifts = (corners @ (affine - reference).T)[:, :3]
+    voxels = np.linalg.solve(reference[:3, :3], shifts.T)
+    return float(np.linalg.norm(voxels, axis=0).max()), float(np.linalg.norm(shifts, axis=1).max())
 
 
 def axis_sizes(dim: Integer[np.ndarray, "8"]) -> list[int]:

@@ -16,13 +16,13 @@ from infant_seg_jax.data.formats.grid import (
     Grid,
     Layout,
     Shape,
+    apart,
     axes_in_words,
     axis_sizes,
     check_affine,
     check_scale,
     check_shape,
     check_spacing,
-    corner_shifts,
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import atomic_path
@@ -161,8 +161,8 @@ def _notices(header: nib.Nifti1Header, affine: Affine, shape: Shape, path: Path)
             f"{path} says nothing about its orientation (it has neither a qform nor a sform): its "
             f"axes are assumed to grow to {axes_in_words(affine)}."
         )
-    if qform and sform and (apart := _forms_apart(header, affine, shape)):
-        notices.append(f"{path} has {apart}: the sform is used.")
+    if qform and sform and (wrong := _wrong_qform(header, affine, shape)):
+        notices.append(f"{path} has {wrong}: the sform is used.")
     if unit := _FOREIGN_UNITS.get(int(header["xyzt_units"]) & 7):
         notices.append(
             f"{path} says that its unit is {unit}: its numbers are read as millimetres, as other "
@@ -171,17 +171,13 @@ def _notices(header: nib.Nifti1Header, affine: Affine, shape: Shape, path: Path)
     return tuple(notices)
 
 
-def _forms_apart(header: nib.Nifti1Header, sform: Affine, shape: Shape) -> str | None:
+def _wrong_qform(header: nib.Nifti1Header, sform: Affine, shape: Shape) -> str:
     """What is wrong with a qform beside a sform, if it differs by more than a voxel somewhere."""
     try:
         qform = np.asarray(header.get_qform(), np.float64)
     except (HeaderDataError, ValueError):
         return "a qform that cannot be used"
-    shifts = corner_shifts(qform, sform, shape)
-    if not np.isfinite(shifts).all():
+    voxels, mm = apart(qform, sform, shape)
+    if not np.isfinite(mm):
         return "a qform that cannot be used"
-    in_voxels = np.linalg.solve(sform[:3, :3], shifts.T)
-    if np.linalg.norm(in_voxels, axis=0).max() <= 1:
-        return None
-    apart = np.linalg.norm(shifts, axis=1).max()
-    return f"a qform and a sform that place its corners up to {apart:.3g} mm apart"
+    return f"a qform and a sform that place its corners up to {mm:.3g} mm apart" * (voxels > 1)

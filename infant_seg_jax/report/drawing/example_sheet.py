@@ -14,8 +14,9 @@ from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.files import atomic_path, legible
 from infant_seg_jax.progress import progress
 from infant_seg_jax.rendering.anatomies import AnatomySet
+from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.report.drawing.augmentation_sheet import draw_legend, painter
-from infant_seg_jax.training.examples import draw_examples, example_names, make_batch
+from infant_seg_jax.training.examples import draw_examples, example_names
 
 _COLUMNS = 4
 """Of examples, each of which has two panels: with outlines and without."""
