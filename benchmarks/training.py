@@ -65,7 +65,7 @@ def run_steps(
     import numpy as np
 
     from infant_seg_jax.compilation import use_compilation_cache
-    from infant_seg_jax.data.patches import PatchBatch, patch_batch, prefetch
+    from infant_seg_jax.data.patches import PatchBatch, prefetch
     from infant_seg_jax.data.prepared import open_prepared
     from infant_seg_jax.models.factory import make_model
     from infant_seg_jax.models.variables import init_variables
@@ -90,18 +90,8 @@ def run_steps(
     state = replicate(first, devices)
 
     def make(number: int) -> PatchBatch:
-        if rendered_from:
-            positions = range(patch.batch_size)
-            batch = make_batch(cases, channels, rendered_from, settings, number, positions)
-        else:
-            batch = patch_batch(
-                cases,
-                tuple(patch.shape),
-                patch.batch_size,
-                settings.seed,
-                number,
-                balanced=patch.balanced,
-            )
+        positions = range(patch.batch_size)
+        batch = make_batch(cases, channels, rendered_from, settings, number, positions)
         return shard(batch, devices)
 
     metrics: Any = None
