@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float16, Float32, UInt8
 
 from infant_seg_jax.data.bias import correct_bias
 from infant_seg_jax.data.cropping import Box, box_shape, crop_affine, crop_box, uncrop
-from infant_seg_jax.data.foreground import BRAIN, find_foreground
+from infant_seg_jax.data.foreground import BRAIN, Foreground, find_foreground
 from infant_seg_jax.data.formats.grid import MAX_VOXELS, Affine, Shape, times
 from infant_seg_jax.data.labels import BACKGROUND
 from infant_seg_jax.data.resampling import (
@@ -141,13 +141,8 @@ def prepare_volume(
             cannot be done with this scan: it would have too many voxels, or N4 fails.
     """
     if mask is None:
-        found = find_foreground(volume.data, volume.spacing)
+        found = shown_in(volume)
         mask, extent = found.mask, found.extent
-        if not mask.any():
-            raise InputError(
-                f"{volume.path} is empty: no voxel differs from the air around it, expected a scan "
-                "of a brain."
-            )
     else:
         extent = BRAIN
     box = crop_box(mask, preparation.margin_mm, volume.spacing)
@@ -178,6 +173,21 @@ def prepare_volume(
         _check_contrast(image, brain, volume)
     image = normalise(image, brain, preparation.clip_percentiles)
     return PreparedVolume(image, brain, affine, box, before, crop_mask, extent, notices)
+
+
+def shown_in(volume: Volume) -> Foreground:
+    """The brain or the head that a scan shows.
+
+    Raises:
+        InputError: it shows nothing.
+    """
+    found = find_foreground(volume.data, volume.spacing)
+    if not found.mask.any():
+        raise InputError(
+            f"{volume.path} is empty: no voxel differs from the air around it, expected a scan of "
+            "a brain."
+        )
+    return found
 
 
 def _check_contrast(

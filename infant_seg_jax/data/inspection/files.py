@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Shaped
 
 from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.cropping import crop_box
-from infant_seg_jax.data.foreground import BRAIN, find_foreground
+from infant_seg_jax.data.foreground import BRAIN
 from infant_seg_jax.data.formats.grid import Grid, times
 from infant_seg_jax.data.formats.reader import read_layout
 from infant_seg_jax.data.inspection.kinds import kind_of
@@ -23,9 +23,9 @@ from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, 
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
-from infant_seg_jax.data.preprocessing import say_outliers, sound_range
+from infant_seg_jax.data.preprocessing import say_outliers, shown_in, sound_range
 from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of, voxel_ml
-from infant_seg_jax.errors import InputError, some_of
+from infant_seg_jax.errors import some_of
 
 _MM = 0.25, 2.5
 _MOST_ANISOTROPY = 2.5
@@ -60,13 +60,8 @@ def examine(path: Path, schema: LabelSchema | None, age: Age | None) -> tuple[Fi
 
     extent, found, labels = "", None, ()
     if kind == SCAN:
-        foreground = find_foreground(volume.data, volume.spacing)
+        foreground = shown_in(volume)
         inside, extent = foreground.mask, foreground.extent
-        if not inside.any():
-            raise InputError(
-                f"{path} is empty: no voxel differs from the air around it, expected a scan of a "
-                "brain."
-            )
         remarks += _remarks_on_scan(data, inside, extent, ml, age, path)
         remarks += _remarks_on_orientation(volume, inside) if extent == BRAIN else ()
     else:
