@@ -138,13 +138,10 @@ def pass_bytes(model: Network, shape: Shape, channels: int) -> int:
         channels: of the image.
     """
     item = jnp.dtype(model.dtype).itemsize
-    side = model.downsampling
-    image = jax.ShapeDtypeStruct((1, side, side, side, channels), jnp.float32)
-    _, convolved = _trace(model, image)
     widest: dict[int, int] = {}
-    for *_, extent, width in (one.shape for one in convolved):
+    for *_, extent, width in (one.shape for one in _trace(model, _smallest(model, channels))[1]):
         widest[extent] = max(width, widest.get(extent, 0))
-    levels = sum(width * (extent / side) ** 3 for extent, width in widest.items())
+    levels = sum(width * (at / model.downsampling) ** 3 for at, width in widest.items())
     values = _ARRAYS * levels * item + (2 * channels + 2 * model.num_classes) * _FLOAT
     return int(values * math.prod(shape))
 
@@ -234,28 +231,31 @@ class _Stage:
 
 
 @cache
-def _stages(model: SkipDenseNet3D, channels: int) -> tuple[_Stage, ...]:
-    side, last = model.downsampling, len(model.block_layers)
-    x, stages = jax.ShapeDtypeStruct((1, side, side, side, channels), jnp.float32), []
+def _stages(model: Any, channels: int) -> tuple[_Stage, ...]:
+    x, last, stages = _smallest(model, channels), len(model.block_layers), []
     for level in range(last + 1):
         trunk, convolved = _trace(model, x, level, method="trunk")
-        pooled = None if level == last else _trace(model, trunk, level, method="pool")[0]
-        widths = [one.shape[-1] for one in convolved]
+        pooled = x if level == last else _trace(model, trunk, level, method="pool")[0]
         stages.append(
             _Stage(
                 taken=x.shape[-1],
                 made=trunk.shape[-1],
-                handed_on=pooled.shape[-1] if pooled else 0,
-                widest=max(widths),
-                narrowest=min(widths),
+                handed_on=0 if level == last else pooled.shape[-1],
+                widest=max(one.shape[-1] for one in convolved),
+                narrowest=min(one.shape[-1] for one in convolved),
             )
         )
         x = pooled
     return tuple(stages)
 
 
+def _smallest(model: Network, channels: int) -> jax.ShapeDtypeStruct:
+    """The shape of the smallest image that the network can take."""
+    return jax.ShapeDtypeStruct((1, *(model.downsampling,) * 3, channels), jnp.float32)
+
+
 @cache
-def _trace(model: Network, x: Any, *stage: int, method: str = "__call__") -> tuple[Any, list[Any]]:
+def _trace(model: Any, x: Any, *stage: int, method: str = "__call__") -> tuple[Any, list[Any]]:
     """What a method makes of an array, and what its convolutions do: shapes, nothing computed."""
 
     def call(key: Any, x: Any) -> Any:

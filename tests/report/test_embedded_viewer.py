@@ -16,7 +16,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.report.drawing.slices import Scan
 from infant_seg_jax.report.pages.page import write_page
 from infant_seg_jax.report.report import write_report
-from infant_seg_jax.report.viewer import niivue
+from infant_seg_jax.report.viewer import embedded, niivue
 from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_prediction, write_run
 

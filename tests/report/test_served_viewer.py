@@ -22,7 +22,7 @@ from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA, find_schema
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.report.viewer import niivue
+from infant_seg_jax.report.viewer import niivue, served
 from infant_seg_jax.report.viewer.served import Served, start_server, viewer_files
 from tests.data.volume_files import reorient, save
 from tests.report.cohort import AFFINE, scan, truth

@@ -124,9 +124,9 @@ def _images(
     if query.images:
         found: list[Files] = []
         for pattern in query.images:
-            files, told = find_by_pattern(folder, pattern, sessions, "images")
+            files, said = find_by_pattern(folder, pattern, sessions, "images")
             found.append(files)
-            notices += told
+            notices += said
         suffixes = [next(iter(files.values()))[0].suffix for files in found]
         modalities = query.modalities or tuple(suffixes)
         check_distinct(modalities)

@@ -172,7 +172,7 @@ def gray_window(image: Float[np.ndarray, "x y z"]) -> tuple[float, float]:
 def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
     """With little around the tissues, and which box that is; all of a scan that has none.
 
-    Black and white are then those of what is left.
+    Black and white are then those of what is left, unless the scan has its own.
     """
     maps = [scan.labels] if scan.truth is None else [scan.labels, scan.truth]
     box = crop_box(tissues(maps), margin_mm, scan.spacing)
@@ -183,7 +183,7 @@ def cropped(scan: Scan, margin_mm: float = _MARGIN_MM) -> tuple[Scan, Box]:
         labels=scan.labels[box],
         affine=crop_affine(scan.affine, box),
         truth=None if scan.truth is None else scan.truth[box],
-        window=scan.window if image is None else gray_window(image),
+        window=scan.window or (None if image is None else gray_window(image)),
     )
     return crop, box
 
