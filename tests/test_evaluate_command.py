@@ -232,7 +232,7 @@ def test_compare_names_whom_only_one_has(scored: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["ours", "nowhere"], "Cannot read nowhere (No such file or directory), expected a folder"),
+        (["ours", "nowhere"], "There is no file nowhere, expected a folder"),
         (["ours", "others"], "ours and others have no subject in common: the one has sub-0,"),
         (["ours", "theirs", "--metric=dcie"], "There is no metric 'dcie', expected all or some of"),
     ],

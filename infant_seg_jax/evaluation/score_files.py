@@ -183,6 +183,11 @@ def classes_beside(path: Path, names: Collection[str]) -> ClassSet:
 
 def _read_rows(path: Path) -> list[list[str]]:
     """The rows that hold anything; at least a header."""
+    if not path.is_file():
+        raise InputError(
+            f"There is no file {path}, expected a folder that `infant-seg evaluate` wrote, or its "
+            f"{CSV_NAME}."
+        )
     try:
         rows = [row for row in csv.reader(io.StringIO(read_text(path, _MAX_BYTES))) if row]
     except csv.Error as error:
