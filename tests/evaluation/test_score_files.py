@@ -128,7 +128,7 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path, content: bytes | str, 
 
 
 def test_missing_and_huge_files_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="There is no file .*expected a folder that `infant-seg eval"):
+    with pytest.raises(InputError, match="There is no file .*that `infant-seg eval"):
         read_scores(tmp_path)
     (tmp_path / "metrics.csv").write_text(HEAD)
     monkeypatch.setattr("infant_seg_jax.evaluation.score_files._MAX_BYTES", 10)
