@@ -75,7 +75,9 @@ def test_ignored_ids_are_described_and_counted_as_nothing():
 
 def test_long_tables_are_described_in_part():
     long = LabelSchema("long", dict.fromkeys(range(41), GM))
-    assert long.describe().startswith("0 GM, 1 GM, ") and long.describe().endswith("39 GM and 1 more")
+    assert long.describe().startswith("0 GM, 1 GM, ") and long.describe().endswith(
+        "39 GM and 1 more"
+    )
     assert LabelSchema("short", dict.fromkeys(range(40), GM)).describe().endswith("39 GM")
 
 
