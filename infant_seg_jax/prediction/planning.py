@@ -7,7 +7,7 @@ are how many of them XLA keeps at once, on CPUs, rounded up.
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +138,9 @@ def pass_bytes(model: Network, shape: Shape, channels: int) -> int:
         channels: of the image.
     """
     item = jnp.dtype(model.dtype).itemsize
+    _, convolved = _trace(cast(Any, model), _smallest(model, channels))
     widest: dict[int, int] = {}
-    for *_, extent, width in (one.shape for one in _trace(model, _smallest(model, channels))[1]):
+    for *_, extent, width in (one.shape for one in convolved):
         widest[extent] = max(width, widest.get(extent, 0))
     levels = sum(width * (at / model.downsampling) ** 3 for at, width in widest.items())
     values = _ARRAYS * levels * item + (2 * channels + 2 * model.num_classes) * _FLOAT
@@ -198,7 +199,7 @@ def stage_bytes(model: SkipDenseNet3D, shape: Shape, channels: int, level: int, 
     voxels, plane = math.prod(shape), shape[1] * shape[2] // 4**level
     slabs = cut_for_stage(model, level, shape[0] // 2**level, core)
     slab, seen = slabs.length * plane, min(slabs.length, slabs.core + 2) * plane
-    stage = _stages(model, channels)[level]
+    stage = _stages(cast(Any, model), channels)[level]
     taken, made, handed_on = stage.taken, stage.made, stage.handed_on
 
     # Of the whole volume. The image is here and on the device; the logits are changed in place.
