@@ -1,4 +1,4 @@
-"""The package from Python: open a model, label scans, train, evaluate. docs/python.md shows it."""
+"""The Python interface: open a model, label scans, train, evaluate; see docs/python.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,12 +43,12 @@ Image: TypeAlias = AnyPath | SpatialImage | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """A labelled scan.
+    """A labeled scan.
 
     Attributes:
-        segmentation: what the network found, on the scan's RAS+ grid.
-        scan: what was labelled, in RAS+ order.
-        warnings: what to know before trusting it, a sentence each.
+        segmentation: the network's result, on the scan's grid in RAS+ order.
+        scan: the scan, in RAS+ order.
+        warnings: sentences to read before you rely on the labels.
     """
 
     segmentation: Segmentation
@@ -57,25 +57,25 @@ class Labels:
 
     @property
     def classes(self) -> ClassSet:
-        """Which classes it tells apart: background, CSF, gray and white matter, or finer ones."""
+        """The classes: background, CSF, gray and white matter, or finer ones."""
         return self.segmentation.classes
 
     @property
     def array(self) -> Integer[np.ndarray, "i j k"]:
-        """0 background, 1 CSF, 2 gray matter, 3 white matter, in the scan's own axis order.
+        """The label map, uint8, in the scan's own axis order.
 
-        Of finer classes, their values.
+        0 is background, 1 CSF, 2 gray matter, 3 white matter; finer classes have their own values.
         """
         return to_native(self._values, self.scan.native)
 
     @property
     def affine(self) -> np.ndarray:
-        """Voxel indices of `array` to RAS+ millimetres: that of the scan, a 4x4 float64 array."""
+        """The scan's affine, from voxel indices of `array` to RAS+ mm, 4x4 float64."""
         return self.scan.native.affine
 
     @property
     def image(self) -> nib.Nifti1Image:
-        """`array` and `affine` as an image of nibabel's."""
+        """`array` and `affine` as a nibabel image."""
         return nib.Nifti1Image(self.array, self.affine)
 
     @property
@@ -85,7 +85,7 @@ class Labels:
 
     @property
     def probabilities(self) -> dict[str, Float32[np.ndarray, "i j k"]]:
-        """The probability of each class in each voxel of `array`, made anew at every look."""
+        """The probability of each class in each voxel of `array`, computed at each access."""
         maps = map(self.segmentation.probability, range(len(self.classes)))
         native = (to_native(one, self.scan.native) for one in maps)
         return dict(zip(self.classes.names, native, strict=True))
@@ -94,7 +94,7 @@ class Labels:
         """Write the label map as NIfTI (.nii or .nii.gz) on the scan's own grid.
 
         Raises:
-            InputError: the name ends otherwise, or the folder cannot be written to.
+            InputError: the name has another extension, or the folder cannot be written to.
         """
         write_label_map(Path(path), self._values, self.scan.native)
 
@@ -108,8 +108,8 @@ class Model:
     """A trained network, or the mean of several, ready to label scans.
 
     Attributes:
-        names: of the folders that it is from.
-        segmenter: the network.
+        names: the names of the folders that it was loaded from.
+        segmenter: the network or networks.
     """
 
     names: tuple[str, ...]
@@ -117,7 +117,7 @@ class Model:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The images that it takes of a subject, in order; `any` is a T1w, a T2w, or both."""
+        """The images of a subject that it takes, in order; `any` is a T1w, a T2w, or both."""
         return self.segmenter.expects.modalities
 
     def segment(
@@ -126,10 +126,10 @@ class Model:
         """Label a scan, on its own grid.
 
         Args:
-            scan: a file (NIfTI, MGH or Analyze), an image of nibabel's, or an array with its
-                affine; of several modalities a list of such, in the order of `modalities`.
-            affine: of arrays: voxel indices to RAS+ millimetres, 4x4.
-            mask: where the brain is, if it is known: not 0 there, on the scan's grid.
+            scan: a file (NIfTI, MGH or Analyze), a nibabel image, or an array with its affine; for
+                several modalities a list of these, in the order of `modalities`.
+            affine: for arrays, 4x4, from voxel indices to RAS+ mm.
+            mask: not 0 where the brain is, on the scan's grid; None: whatever is not air.
 
         Raises:
             InputError: the scan or the mask cannot be used.
@@ -158,14 +158,16 @@ def load(
     """Open a trained network.
 
     Args:
-        model: `"bundled"`, a run folder or a model folder; of several, the mean is taken.
-        which: of a run, the checkpoint: `"best"`, `"latest"` or the number of a step.
-        weights: of a run, `"raw"` or `"averaged"`; None: averaged if it has them.
-        mirror: whether to predict a scan a second time, mirrored, and to average.
-        refine: whether there is intensity-based refinement; None: as the model has it.
-        overlap: share of a window that the next one covers again; None: as the model has it.
-        max_memory: how many bytes the process may hold; None: most of what is free.
-        fix_orientation: whether to label a scan whose header turns the brain as if it did not.
+        model: `"bundled"`, a run folder, a model folder, or a list of these, to average them.
+        which: the checkpoint of a run: `"best"`, `"latest"` or the number of a step.
+        weights: the weights of a run, `"raw"` or `"averaged"`; None: averaged if it has them.
+        mirror: whether to predict each scan a second time, mirrored, and to average both.
+        refine: whether to apply intensity-based refinement; None: as the model's config says.
+        overlap: overlap of neighboring windows, as a fraction of their size; None: as the model's
+            config says.
+        max_memory: how many bytes the process may use; None: most of the free memory.
+        fix_orientation: whether to label a scan whose header is certainly wrong about front and top
+            as if the header were right.
 
     Raises:
         InputError: there is no such model, or it is damaged.
@@ -186,11 +188,11 @@ def load(
 
 
 def train(config: Config | AnyPath, workdir: AnyPath) -> Model:
-    """Train, or go on with a run that was interrupted, and open what it learned.
+    """Train, or continue an interrupted run, and open the trained network.
 
     Args:
-        config: of `open_config` or `default_config`; or a config's name or path, as it stands.
-        workdir: the run's folder.
+        config: from `open_config` or `default_config`, or the name or path of a config.
+        workdir: the run folder.
 
     Raises:
         InputError: as `train_and_evaluate`.
@@ -214,12 +216,14 @@ def evaluate(
     """Label the cases of a prepared set and measure them against their truth.
 
     Args:
-        model: as of `load`.
-        data: a folder that `infant-seg prepare` wrote.
-        split, fold: which of its cases.
-        which: of a run, the checkpoint.
-        classes: which to measure, by name or file; None: what both tell apart, or else tissues.
-        tolerance_mm: how far apart surfaces may be to count as one in the surface Dice.
+        model: `"bundled"`, a run folder or a model folder.
+        data: a prepared set, written by `infant-seg prepare`.
+        split: `"train"`, `"validation"` or `"test"`.
+        fold: the number of the fold in the set's splits.json.
+        which: the checkpoint of a run: `"best"`, `"latest"` or the number of a step.
+        classes: which classes to measure, by name or file; None: those that both have, otherwise
+            tissues.
+        tolerance_mm: largest distance at which surfaces count as the same in the surface Dice.
 
     Raises:
         InputError: as `measure_run`.
@@ -237,13 +241,15 @@ def evaluate_label_maps(
     classes: str = TISSUE_CLASSES.name,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> Evaluation:
-    """Measure label maps, also those of other tools, against the truth.
+    """Measure label maps of any tool against true ones.
 
     Args:
-        prediction, truth: folders, paired by names, or one file each.
-        schema, prediction_schema: what the values mean, by name or file; None: the classes' own.
-        classes: which to measure, by name or file.
-        tolerance_mm: as of `evaluate`.
+        prediction: a folder of predicted label maps, or one file.
+        truth: a folder of true label maps, paired by name, or one file.
+        schema: what the values of the truth mean, by name or file; None: the classes' own values.
+        prediction_schema: the same for the prediction.
+        classes: which classes to measure, by name or file.
+        tolerance_mm: largest distance at which surfaces count as the same in the surface Dice.
 
     Raises:
         InputError: as `measure_label_maps`.
@@ -266,14 +272,14 @@ def _volume(image: Image, affine: Any) -> Volume:
         return read_image(Path(image))
     if not hasattr(image, "__array__"):
         raise InputError(
-            f"The scan is of the type {type(image).__name__}, expected a path, an image of "
-            "nibabel's, or an array with its affine."
+            f"The scan is of the type {type(image).__name__}, expected a path, a nibabel image, or "
+            "an array with its affine."
         )
     array, matrix = np.asarray(image), np.asarray(affine if affine is not None else ())
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "iuf":
         raise InputError(
-            "An array does not say where its voxels lie: give its affine, a 4x4 matrix from voxel "
-            "indices to RAS+ millimetres, as segment(array, affine=...)."
+            "An array has no voxel positions: give its affine, a 4x4 matrix from voxel indices to "
+            "RAS+ millimeters, as segment(array, affine=...)."
         )
     return volume_of(array, matrix.astype(np.float64))
 

@@ -9,9 +9,10 @@ from infant_seg_jax.config.settings import Setting
 _HEAD = """\
 # Settings of a training run
 
-Each is a key of a config (`configs/*.py`) and may be given to a command as `--config.KEY=VALUE`:
-`--config.optimizer.learning_rate=1e-3`, say. `python -m infant_seg_jax.config.reference` writes
-this page from [`sections.py`](../infant_seg_jax/config/sections.py).
+Each setting is a key of a config (`configs/*.py`). It can also be given on the command line as
+`--config.KEY=VALUE`, for example `--config.optimizer.learning_rate=1e-3`.
+`python -m infant_seg_jax.config.reference` generates this page from
+[`sections.py`](../infant_seg_jax/config/sections.py).
 """
 
 
