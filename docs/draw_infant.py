@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 import infant_seg_jax as seg
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.orientation import orientation_of, turned
-from infant_seg_jax.report.slices import PLANES, gray_window, plane_slice
+from infant_seg_jax.report.drawing.slices import PLANES, gray_window, plane_slice
 
 NAMES = {"CSF": "cerebrospinal fluid", "GM": "gray matter", "WM": "white matter"}
 MARGIN = 6
