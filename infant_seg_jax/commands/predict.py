@@ -14,8 +14,8 @@ dseg.tsv, and how a label map was made in the JSON beside it.
     infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
         --mask='masks/{}_mask.nii.gz' --output=labels
 
-The bundled model takes a T1w or a T2w of any age, of the whole head or of the brain
-alone; docs/model_card.md says what it is good for. One of your own should be given what its
+The bundled model takes a T1w or a T2w of any age, of the brain alone: it takes much of a head for
+brain; docs/model_card.md says what it is good for. One of your own should be given what its
 training data showed: if those scans were stripped of their skulls, strip yours or give its mask.
 
 A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors

@@ -1,16 +1,15 @@
 """strip scans of their skulls: a brain mask and the brain alone of each.
 
-    infant-seg strip --input=scan.nii.gz --output=brains
-    infant-seg strip --input=bids --output=bids/derivatives/brains
-    infant-seg strip --input=@scans.txt --output=brains
+    infant-seg strip --checkpoint=runs/heads --input=scan.nii.gz --output=brains
+    infant-seg strip --checkpoint=runs/heads --input=bids --output=bids/derivatives/brains
 
 Of scan.nii.gz there are scan_desc-brain_mask.nii.gz, with a JSON that says how it was made, and
 scan_brain.nii.gz: the scan's own voxels, and 0 outside of the mask. A BIDS tree becomes a
 derivative: *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
 
 The mask is the one that predict writes beside a label map: all that is labelled, gaps up to 4 mm
-wide between it, and holes. What lies outside of it is not brain by the network, so a network that
-labels no fluid around the brain makes a tight mask. The bundled model labels it.
+wide between it, and holes. It is as good as the label map. So name a network that was trained on
+whole heads with --checkpoint: the bundled model takes much of a head for brain (docs/predict.md).
 
 When the same command is run again, it goes on with what is not finished.
 """
