@@ -1,9 +1,14 @@
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from infant_seg_jax.errors import InputError
+from tests.input_errors import is_one_sentence
 
 # Four CPU devices for the tests of pmap; to be set before JAX starts.
 os.environ["XLA_FLAGS"] = (
@@ -27,3 +32,16 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("INFANT_SEG_TEST_DATA names no folder of real scans")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _errors_are_one_sentence() -> Iterator[None]:
+    """Every error for a person that is made in any test, wherever it then goes."""
+
+    def make(self: InputError, *arguments: Any) -> None:
+        ValueError.__init__(self, *arguments)
+        assert is_one_sentence(str(self)), f"no one sentence: {self}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InputError, "__init__", make)
+        yield

@@ -10,6 +10,7 @@ from infant_seg_jax.config import Config, check_config, default_config, flatten,
 from infant_seg_jax.config.reference import reference
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.training.losses import LOSSES
+from tests.input_errors import input_error
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -116,7 +117,7 @@ def test_sizes_are_multiples_of_what_the_network_halves():
     config.model.block_layers = (2, 2, 2)
     check_config(config)
     config.model.block_layers = (2, 2, 2, 2, 2)
-    with pytest.raises(InputError, match="expected three multiples of 32"):
+    with input_error("config.patch.shape", (8, 8, 8), 32):
         check_config(config)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.demo import DemoSize, run_demo
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.report.report import write_report
 from infant_seg_jax.store.run_folder import read_run
+from tests.input_errors import input_error
 
 
 @pytest.mark.slow
@@ -63,5 +63,5 @@ def test_demo_writes_scores_prediction_and_figure(tmp_path: Path) -> None:
     assert text.count('<img class="slices"') == 4  # The best and the worst of two, twice.
     assert 'class="notice"' not in text
 
-    with pytest.raises(InputError, match="exists already"):
+    with input_error(tmp_path / "demo"):
         run_demo(tmp_path / "demo", size=size)

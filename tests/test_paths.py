@@ -7,8 +7,8 @@ import pytest
 from absl import flags
 
 from infant_seg_jax.__main__ import COMMANDS, main
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import expand, split_at_commas
+from tests.input_errors import input_error
 
 NO_PATHS = {"case", "coordinator", "held_out", "map", "max_memory", "split", "starts", "which"}
 """All flags of the commands that are any text but a path."""
@@ -33,7 +33,7 @@ def test_the_home_folder_stands_for_a_tilde_at_the_start_alone(home: Path) -> No
 
 
 def test_a_home_folder_that_nobody_has_is_an_error_unless_it_is_a_name(home: Path) -> None:
-    with pytest.raises(InputError, match="no home folder for the ~nobody-at-all of ~nobody-at-all"):
+    with input_error("~nobody-at-all", "~nobody-at-all/labels"):
         expand("~nobody-at-all/labels")
     Path("~odd.nii").touch()
     assert expand("~odd.nii") == "~odd.nii"

@@ -17,10 +17,10 @@ import pytest
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.commands.many_scans import parse_bytes
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction import memory
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store import loading
+from tests.input_errors import input_error
 from tests.untrained import untrained_predictor
 
 Run = Callable[..., tuple[int, list[str], str]]
@@ -315,5 +315,5 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["much", "0GB", "-1GB", "4 potatoes", "1e9", "4IB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(InputError, match="is no amount of memory, expected one such as 4GB"):
+    with input_error(text, "4GB"):
         parse_bytes(text)

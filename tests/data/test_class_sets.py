@@ -29,6 +29,7 @@ from infant_seg_jax.data.labels import (
 )
 from infant_seg_jax.data.schemas import SCHEMAS, TISSUE_SCHEMA, find_schema, parse_changes
 from infant_seg_jax.errors import InputError
+from tests.input_errors import input_error
 
 HEADER = "index\tname\tabbreviation\tcolor\tmapping\ttissue\n"
 BACKGROUND_ROW = "0\tBackground\tBG\t#000000\t0\tbackground\n"
@@ -44,7 +45,7 @@ def test_named_sets_are_found_by_name():
     for name, classes in CLASS_SETS.items():
         assert find_classes(name) is classes and classes.name == name
     assert len(DRAWEM9_CLASSES) == 9 == len(set(DRAWEM9_CLASSES.colours.values())) + 1
-    with pytest.raises(InputError, match="There are no classes 'nine', expected tissues or dr"):
+    with input_error("'nine'", "tissues", "drawem9"):
         find_classes("nine")
 
 
@@ -190,16 +191,12 @@ def test_schemas_tell_their_classes_apart_and_no_others(tmp_path):
     assert ids.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert find_schema("drawem9", DRAWEM9_CLASSES).to_classes(ids, "x").tolist() == labels.tolist()
     assert TISSUE_SCHEMA == LabelSchema.of(TISSUE_CLASSES)
-    with pytest.raises(
-        InputError, match="'iseg' tells tissues apart, expected one of background, CS"
-    ):
+    with input_error("'iseg'", "tissues", "background, CSF, CGM"):
         find_schema("iseg", DRAWEM9_CLASSES)
     path = write(tmp_path / "mine.yaml", "{0: background, 41: Brainstem, 17: HA, 5: ignore}")
     found = find_schema(path, DRAWEM9_CLASSES)
     assert found.table == {0: 0, 41: 7, 17: 8, 5: IGNORE} and found.classes == DRAWEM9_CLASSES
-    with pytest.raises(
-        InputError, match="that 41 is 'Brainstem', expected background, CSF, GM, WM"
-    ):
+    with input_error(path, 41, "'Brainstem'", "background, CSF, GM, WM"):
         find_schema(path)
     assert parse_changes("3:SGM", DRAWEM9_CLASSES) == {3: 6}
     assert own.changed({4: 0}).name == "drawem9 with 4:background"

@@ -17,6 +17,7 @@ from infant_seg_jax.data.labels import (
 )
 from infant_seg_jax.data.schemas import IBSR_SCHEMA
 from infant_seg_jax.errors import InputError
+from tests.input_errors import input_error
 
 ODD = LabelSchema("odd", {0: BACKGROUND, 10: CSF, 150: GM, 250: WM, 41: WM, 6: IGNORE, -2: CSF})
 
@@ -53,11 +54,11 @@ def test_unknown_values_are_listed_with_counts_and_the_table():
     ):
         assert part in message
     assert "0 (" not in message  # what is known is not complained about
-    with pytest.raises(InputError, match=r"1\.5 \(1 voxels\)"):
+    with input_error("1.5 (1 voxels)"):
         IBSR_SCHEMA.to_classes(np.array([[[0, 1.5]]]), "x")
-    with pytest.raises(InputError, match=r": 40000000 \(1 voxels\), expected"):
+    with input_error(" 40000000 (1 voxels)"):
         IBSR_SCHEMA.to_classes(np.array([[[0, 40_000_000]]]), "x")
-    with pytest.raises(InputError, match=r"nan \(1 voxels\)"):
+    with input_error("nan (1 voxels)"):
         IBSR_SCHEMA.to_classes(np.array([[[0, np.nan]]]), "x")
 
 

@@ -18,7 +18,7 @@ from infant_seg_jax.data.phantom import (
     write_cohort,
 )
 from infant_seg_jax.data.sources import SOURCES
-from infant_seg_jax.errors import InputError
+from tests.input_errors import input_error
 
 COHORTS = {"adult": (ADULT_T1, ADULT), "infant": (INFANT_T1, INFANT)}
 SMALL = (48, 48, 48)
@@ -266,7 +266,7 @@ def test_cohort_is_found_by_its_source(tmp_path: Path) -> None:
 
 def test_cohort_never_mixes_with_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
+    with input_error(tmp_path):
         write_cohort(tmp_path, [0], shape=SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -287,12 +287,12 @@ def test_source_names_the_missing_file(tmp_path: Path, missing: str) -> None:
     subject.mkdir()
     for kind in {"T1w", "dseg"} - {missing}:
         (subject / f"sub-001_{kind}.nii.gz").touch()
-    with pytest.raises(InputError, match=f"sub-001_{missing}.nii.gz"):
+    with input_error(f"sub-001_{missing}.nii.gz"):
         SOURCES["phantom"].open(tmp_path)
 
 
 def test_source_refuses_folders_without_phantoms(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no phantom"):
+    with input_error(tmp_path):
         SOURCES["phantom"].open(tmp_path)
-    with pytest.raises(InputError, match="There is no folder"):
+    with input_error(tmp_path / "absent"):
         SOURCES["phantom"].open(tmp_path / "absent")

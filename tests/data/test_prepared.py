@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.errors import InputError
 from tests.data.toys import make_cases, prepare_toys
+from tests.input_errors import input_error
 
 
 @pytest.fixture
@@ -25,9 +28,9 @@ def test_splits_keep_the_sessions_of_a_baby_together(folder):
     prepared = open_prepared(folder)
     groups = {name: [c.case_id for c in prepared.split(name)] for name in ("train", "validation")}
     assert sorted(groups.values()) == [["a_1", "a_2"], ["b_1"]]
-    with pytest.raises(InputError, match="no split 'valid' in fold 0, expected one of train, val"):
+    with input_error("'valid'", "fold 0", "train, validation"):
         prepared.split("valid")
-    with pytest.raises(InputError, match="no split 'train' in fold 1, .* fold from 0 to 0"):
+    with input_error("'train'", "fold 1", "0 to 0"):
         prepared.split("train", fold=1)
 
 
@@ -50,7 +53,7 @@ def test_sets_in_single_precision_are_read_as_well(folder):
     assert again.stored_image().dtype == np.float32
     np.testing.assert_array_equal(again.image(), image)
     np.save(case.image_path, image.astype(np.float64))
-    with pytest.raises(InputError, match="image.npy holds float64 of .*expected float16"):
+    with input_error(case.image_path, "float64", "float16"):
         open_prepared(folder)
 
 
@@ -61,7 +64,7 @@ def test_prepared_set_may_be_moved(folder, tmp_path):
 
 
 def test_folder_that_is_no_prepared_set(tmp_path):
-    with pytest.raises(InputError, match=f"{tmp_path} is not a prepared set: it holds no manifest"):
+    with input_error(tmp_path, "manifest.json"):
         open_prepared(tmp_path)
 
 
@@ -75,63 +78,62 @@ def set_in(*keys, value):
 
 
 @pytest.mark.parametrize(
-    "change, sentence",
+    "change, values",
     [
-        (set_in("format", value=1), "manifest.json has the format 1, expected 2: prepare"),
-        (lambda m: m.pop("format"), "has the format None, expected 2"),
-        (lambda m: m.pop("schema"), r"manifest.json is damaged \(KeyError: 'schema'\)"),
-        (lambda m: m["cases"][1].pop("box"), r"is damaged \(KeyError: 'box'\)"),
-        (set_in("cases", value=7), r"is damaged \(TypeError"),
-        (set_in("cases", 0, value="a"), r"is damaged \(TypeError"),
-        (set_in("cases", 0, "shape", value=[3, 4]), r"is damaged \(ValueError"),
-        (set_in("cases", 0, "affine", value=[[1, 0]]), "expected 4 x 4 finite numbers"),
-        (set_in("cases", 0, "affine", value=[[float("nan")] * 4] * 4), "4 x 4 finite numbers"),
-        (set_in("cases", 0, "sources", value=["x"]), r"is damaged \(AttributeError"),
-        (set_in("preparation", value={"colour": 1}), r"is damaged \(KeyError: "),
-        (set_in("preparation", "colour", value=1), r"is damaged \(TypeError: .*colour"),
+        (set_in("format", value=1), ("format 1", "expected 2")),
+        (lambda m: m.pop("format"), ("format None", "expected 2")),
+        (lambda m: m.pop("schema"), ("(KeyError: 'schema')",)),
+        (lambda m: m["cases"][1].pop("box"), ("(KeyError: 'box')",)),
+        (set_in("cases", value=7), ("(TypeError",)),
+        (set_in("cases", 0, value="a"), ("(TypeError",)),
+        (set_in("cases", 0, "shape", value=[3, 4]), ("(ValueError",)),
+        (set_in("cases", 0, "affine", value=[[1, 0]]), ("4 x 4",)),
+        (set_in("cases", 0, "affine", value=[[float("nan")] * 4] * 4), ("4 x 4",)),
+        (set_in("cases", 0, "sources", value=["x"]), ("(AttributeError",)),
+        (set_in("preparation", value={"colour": 1}), ("(KeyError: ",)),
+        (set_in("preparation", "colour", value=1), ("(TypeError: ", "colour")),
         (
             set_in("preparation", "margin_mm", value="1"),
-            r"is damaged \(TypeError: margin_mm is '1'",
+            ("(TypeError: margin_mm", "'1'"),
         ),
-        (set_in("preparation", "margin_mm", value=-1.0), "The margin around the brain is -1.0 mm"),
-        (set_in("cases", 0, "age", value={"value": 3, "unit": "moons"}), "'moons' is no unit of"),
-        (set_in("cases", 0, "image", value="../x.npy"), "it names ../x.npy, which lies outside"),
-        (set_in("cases", 0, "image", value="/etc/passwd"), "/etc/passwd, which lies outside"),
-        (set_in("cases", 0, "labels", value="a_1/../../x"), "a_1/../../x, which lies outside"),
-        (set_in("cases", 0, "shape", value=[1, 2, 3]), r"image.npy holds float16 of the shape \("),
-        (set_in("modalities", value=["T1w"]), r"image.npy holds .*expected float16 of the shape"),
-        (set_in("cases", 0, "labels", value="a_1/image.npy"), "image.npy holds .*expected uint8"),
-        (set_in("cases", 0, "image", value="manifest.json"), "manifest.json cannot be read"),
-        (set_in("cases", 0, "image", value="gone.npy"), "gone.npy cannot be read .*No such file"),
+        (set_in("preparation", "margin_mm", value=-1.0), ("-1.0 mm",)),
+        (set_in("cases", 0, "age", value={"value": 3, "unit": "moons"}), ("'moons'",)),
+        (set_in("cases", 0, "image", value="../x.npy"), ("../x.npy",)),
+        (set_in("cases", 0, "image", value="/etc/passwd"), ("/etc/passwd",)),
+        (set_in("cases", 0, "labels", value="a_1/../../x"), ("a_1/../../x",)),
+        (set_in("cases", 0, "shape", value=[1, 2, 3]), ("image.npy", "float16", "(1, 2, 3")),
+        (set_in("modalities", value=["T1w"]), ("image.npy", "float16")),
+        (set_in("cases", 0, "labels", value="a_1/image.npy"), ("image.npy", "float16", "uint8")),
+        (set_in("cases", 0, "image", value="manifest.json"), ("manifest.json",)),
+        (set_in("cases", 0, "image", value="gone.npy"), ("gone.npy", os.strerror(errno.ENOENT))),
     ],
 )
-def test_damaged_manifest_is_one_sentence(folder, change, sentence):
+def test_damaged_manifest_is_one_sentence(folder, change, values):
     edit_json(folder / "manifest.json", change)
-    with pytest.raises(InputError, match=sentence) as caught:
+    with input_error(folder, *values):
         open_prepared(folder)
-    assert str(folder) in str(caught.value)
 
 
 def test_manifest_that_is_not_even_json(folder):
     (folder / "manifest.json").write_text("[")
-    with pytest.raises(InputError, match="manifest.json is not valid JSON"):
+    with input_error(folder / "manifest.json"):
         open_prepared(folder)
     (folder / "manifest.json").write_text("[]")
-    with pytest.raises(InputError, match="has the format None, expected 2"):
+    with input_error(folder, None, 2):
         open_prepared(folder)
 
 
 def test_leak_or_unknown_case_is_refused_on_opening(folder):
     fold = {"train": ["a_1"], "validation": ["a_2"], "test": []}
     (folder / "splits.json").write_text(json.dumps([fold]))
-    with pytest.raises(InputError, match="names the case a_2 in 'validation' .* participant a is"):
+    with input_error("a_2", "'validation'", "participant a "):
         open_prepared(folder)
     fold = {"train": ["a_1"], "validation": ["c_1"], "test": []}
     (folder / "splits.json").write_text(json.dumps([fold]))
-    with pytest.raises(InputError, match="names the case c_1 in 'validation' .* no labels"):
+    with input_error("c_1", "'validation'"):
         open_prepared(folder)
     (folder / "splits.json").unlink()
-    with pytest.raises(InputError, match=f"Cannot read {folder / 'splits.json'}"):
+    with input_error(folder / "splits.json"):
         open_prepared(folder)
 
 
@@ -139,7 +141,7 @@ def test_leak_or_unknown_case_is_refused_on_opening(folder):
 def test_truncated_array_is_named(folder, cut):
     path = folder / "b_1" / "labels.npy"
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(InputError, match=f"{path} cannot be read"):
+    with input_error(path):
         open_prepared(folder)
 
 
@@ -150,7 +152,7 @@ def test_pickled_array_is_never_loaded(folder, tmp_path):
 
     path = folder / "b_1" / "labels.npy"
     np.save(path, np.array([Trap()], object), allow_pickle=True)
-    with pytest.raises(InputError, match=f"{path} cannot be read"):
+    with input_error(path):
         open_prepared(folder)
     assert not (tmp_path / "sprung").exists()
 

@@ -9,6 +9,7 @@ from infant_seg_jax.data.ages import Age
 from infant_seg_jax.data.sources import SourceCase
 from infant_seg_jax.data.splits import SPLITS, check_folds, make_folds, read_folds
 from infant_seg_jax.errors import InputError
+from tests.input_errors import input_error
 
 PARTICIPANTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 
@@ -101,7 +102,7 @@ def test_each_participant_validates_once_in_k_folds(sessions, count):
     participant = {c.case_id: c.participant for c in cases}
     people = {c.participant for c in cases if c.labels}
     if len(people) < count:
-        with pytest.raises(InputError, match=f"{len(people)} labelled participants cannot make"):
+        with input_error(f"{len(people)} labelled participants", count):
             make_folds(cases, 0, count)
         return
     folds = make_folds(cases, 0, count)
@@ -155,7 +156,7 @@ def test_folds_are_read_from_json(tmp_path):
 )
 def test_json_of_another_form_is_named(tmp_path, content):
     (tmp_path / "splits.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="splits.json is not a list of folds, expected"):
+    with input_error(tmp_path / "splits.json"):
         read_folds(tmp_path / "splits.json")
 
 

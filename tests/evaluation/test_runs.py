@@ -17,6 +17,7 @@ from infant_seg_jax.metrics.overlap import dice_per_tissue
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.prediction.predictor import Predictor
 from tests.data.toys import make_cases, prepare_toys
+from tests.input_errors import input_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,5 +94,5 @@ def test_set_that_was_prepared_in_another_way_is_refused(
 ) -> None:
     expects = replace(predictor.expects, preparation=Preparation(margin_mm=9.0))
     object.__setattr__(predictor, "expects", expects)
-    with pytest.raises(InputError, match="was prepared with the preparation .*, but run was train"):
+    with input_error(prepared.folder, "run", "margin_mm=9.0"):
         measure_run(Path("run"), prepared.folder, "train")

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.label_maps import find_scans
+from tests.input_errors import input_error
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -47,13 +45,13 @@ def test_a_name_that_says_of_nobody_is_its_first_word(tmp_path: Path) -> None:
 def test_a_file_is_that_of_the_only_subject(tmp_path: Path) -> None:
     path = touch(tmp_path, "some.nii.gz") / "some.nii.gz"
     assert find_scans(path, ["sub-1"]) == {"sub-1": path}
-    with pytest.raises(InputError, match="is one scan, but there are 2 subjects: name a folder"):
+    with input_error(path, 2):
         find_scans(path, ["sub-1", "sub-2"])
 
 
 def test_a_folder_of_nobodys_scan_is_refused(tmp_path: Path) -> None:
     folder = touch(tmp_path / "scans", "sub-1_dseg.nii.gz", "sub-2_T1w.nii.gz")
-    with pytest.raises(InputError, match="holds no scan of the subjects .* such as sub-1"):
+    with input_error(folder, "sub-1"):
         find_scans(folder, ["sub-1"])
-    with pytest.raises(InputError, match="There is no file or folder"):
+    with input_error(tmp_path / "nowhere"):
         find_scans(tmp_path / "nowhere", ["sub-1"])

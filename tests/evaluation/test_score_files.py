@@ -15,6 +15,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_files import read_scores, to_json, write_scores
 from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.metrics.measures import METRICS
+from tests.input_errors import input_error
 
 VALUES = st.one_of(
     st.floats(0, 1e4).map(lambda value: float(f"{value:.7g}")),
@@ -128,11 +129,11 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path, content: bytes | str, 
 
 
 def test_missing_and_huge_files_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="There is no file .*that `infant-seg eval"):
+    with input_error(tmp_path / "metrics.csv"):
         read_scores(tmp_path)
     (tmp_path / "metrics.csv").write_text(HEAD)
     monkeypatch.setattr("infant_seg_jax.evaluation.score_files._MAX_BYTES", 10)
-    with pytest.raises(InputError, match="too large to read"):
+    with input_error(tmp_path / "metrics.csv"):
         read_scores(tmp_path)
 
 
@@ -156,5 +157,5 @@ def test_finer_classes_come_back_and_are_said_in_the_json(tmp_path):
         (tmp_path / str(number) / "metrics.json").write_text("{")
     assert read_scores(tmp_path / "0").classes == DRAWEM9_CLASSES
     (tmp_path / "1" / "metrics.csv").write_text("subject,tissue,dice\na,VENT,1\na,bone,1\n")
-    with pytest.raises(InputError, match="tissue 'VENT', expected a subject with each of CSF, GM"):
+    with input_error("'VENT'", "CSF, GM"):
         read_scores(tmp_path / "1")

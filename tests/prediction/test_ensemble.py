@@ -16,6 +16,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction.ensemble import Ensemble
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.refinement import refine
+from tests.input_errors import input_error
 from tests.untrained import expecting, untrained_predictor
 
 
@@ -65,7 +66,7 @@ def test_networks_must_have_been_trained_alike(predictors: list[Predictor]) -> N
         "Network 2 of the ensemble was trained with the modalities ('T2w',), the first with "
         "('T1w',): expected the same, so predict with each alone."
     )
-    with pytest.raises(InputError, match="Network 3 of the ensemble was trained with the prepar"):
+    with input_error("Network 3", "margin_mm=3.0"):
         Ensemble(
             [
                 first,
@@ -75,7 +76,7 @@ def test_networks_must_have_been_trained_alike(predictors: list[Predictor]) -> N
                 ),
             ]
         )
-    with pytest.raises(InputError, match="An ensemble has no networks"):
+    with input_error():
         Ensemble([])
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.prepared import PreparedCase
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.prediction.confidence import mean_entropy
 from infant_seg_jax.prediction.predictor import Prediction, Predictor
 from infant_seg_jax.prediction.reference_statistics import (
@@ -23,6 +22,7 @@ from infant_seg_jax.prediction.reference_statistics import (
 )
 from infant_seg_jax.store.run_folder import REFERENCE, read_statistics, write_statistics
 from infant_seg_jax.training.calibration import measure_statistics
+from tests.input_errors import input_error
 from tests.untrained import untrained_predictor
 
 KNOWN = ReferenceStatistics(
@@ -146,7 +146,7 @@ def test_what_was_measured_is_kept_in_the_run_folder(tmp_path: Path) -> None:
 )
 def test_damaged_measurements_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / REFERENCE).write_text(text)
-    with pytest.raises(InputError, match="familiar.json is damaged"):
+    with input_error(tmp_path / REFERENCE):
         read_statistics(tmp_path)
 
 

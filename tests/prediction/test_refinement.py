@@ -18,10 +18,10 @@ from infant_seg_jax.data.labels import (
     WM,
     ClassSet,
 )
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.metrics.overlap import dice_per_tissue
 from infant_seg_jax.prediction import refinement
 from infant_seg_jax.prediction.refinement import ROUNDS, Surroundings, refine, refine_classes
+from tests.input_errors import input_error
 
 MM = (1.0, 1.0, 1.0)
 BRIGHTNESS = {
@@ -348,7 +348,7 @@ def test_tissues_themselves_are_refined_as_ever_and_sets_without_one_are_not() -
     found = refine_classes(tissues, image, mask, MM, TISSUE_CLASSES)
     np.testing.assert_array_equal(found, refine(tissues, image, mask, MM))
     few = ClassSet("few", tuple(c for c in DRAWEM9_CLASSES.classes if c.tissue in (0, GM, IGNORE)))
-    with pytest.raises(InputError, match="of which none is CSF or WM, expected a class of each"):
+    with input_error("CSF or WM", "--norefine"):
         refine_classes(split(tissues)[..., : len(few)], image, mask, MM, few)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.data.schemas import FREESURFER_SCHEMA, TISSUE_SCHEMA
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomy import CSF_GAP_MM, DEEP_MM, complete, read_anatomy
 from infant_seg_jax.rendering.structures import Structure
+from tests.input_errors import input_error
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.8, 1.2, 2.0)]
 
@@ -77,7 +77,7 @@ def test_the_input_is_not_changed() -> None:
 def test_a_label_map_without_white_matter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gray.nii.gz"
     nib.save(nib.Nifti1Image(np.full((4, 4, 4), 3, np.uint8), np.eye(4)), path)
-    with pytest.raises(InputError, match=r"gray\.nii\.gz has no white matter by the schema"):
+    with input_error(path, "white", "'freesurfer'"):
         read_anatomy(path, FREESURFER_SCHEMA)
 
 

@@ -10,9 +10,9 @@ from infant_seg_jax.__main__ import main
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import open_prepared
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.cohort import render_cohort
 from infant_seg_jax.rendering.contrast import Prior
+from tests.input_errors import input_error
 
 PRIOR = Prior("T1w", 6.0, 6.0)
 AFFINE = np.array([[0, -2.1, 0.3, 40], [-2, 0, 0, 50], [0, 0.2, 2.2, -30], [0, 0, 0, 1]])
@@ -77,7 +77,7 @@ def test_a_seed_draws_the_same_scans_and_another_others(maps: Path, tmp_path: Pa
 
 def test_scans_of_one_name_are_refused(maps: Path, tmp_path: Path) -> None:
     paths = [maps / "one.nii.gz", maps / "one.nii.gz"]
-    with pytest.raises(InputError, match="Two label maps would both become sub-one"):
+    with input_error("sub-one"):
         render_cohort(paths, TISSUE_SCHEMA, tmp_path / "out", PRIOR)
     assert not (tmp_path / "out").exists()
 

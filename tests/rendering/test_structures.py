@@ -15,9 +15,9 @@ from infant_seg_jax.data.schemas import (
     FREESURFER_SCHEMA,
     SCHEMAS,
 )
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomy import read_anatomy
 from infant_seg_jax.rendering.structures import CLASSES, Structure, to_classes, to_structures
+from tests.input_errors import input_error
 
 
 @pytest.mark.parametrize("name", [*SCHEMAS, *ANATOMY_SCHEMAS])
@@ -58,7 +58,7 @@ def test_a_cerebellum_without_white_matter_is_of_no_single_tissue() -> None:
 
 
 def test_unknown_ids_are_refused() -> None:
-    with pytest.raises(InputError, match=r"brain\.nii holds label values outside the schema"):
+    with input_error("brain.nii", 9999):
         to_structures(np.full((1, 1, 1), 9999), FREESURFER_SCHEMA, "brain.nii")
 
 

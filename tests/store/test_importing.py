@@ -10,7 +10,6 @@ import pytest
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.config import default_config
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.variables import by_path
 from infant_seg_jax.store.importing import import_state_dict
 from infant_seg_jax.store.loading import open_model, open_predictor, read_start
@@ -20,6 +19,7 @@ pytest.importorskip("torch")
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from tests.input_errors import input_error
 from tests.torch_twin import TorchSkipDenseNet3D  # noqa: E402
 
 NARROW: dict[str, Any] = {"growth_rate": 4, "stem_features": 8, "block_layers": (2, 1)}
@@ -128,7 +128,7 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
     for path, array in by_path(variables).items():
         np.testing.assert_array_equal(array, by_path(model.variables)[path])
     config.init.which = "100"
-    with pytest.raises(InputError, match=r"holds one checkpoint \(of step none\), expected best"):
+    with input_error("best", "latest", 100):
         read_start(config.init)
 
 

@@ -15,13 +15,13 @@ from infant_seg_jax.config import default_config
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.prepared import ExpectedScans
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.store.model_folder import Model
 from infant_seg_jax.store.program import JAX, ONNX, PROGRAM_FILE, PROGRAMS, write_program
+from tests.input_errors import input_error
 
 SHAPE = (2, 16, 24, 16, 2)
 
@@ -119,6 +119,6 @@ def _with_statistics(variables: Any) -> Any:
 
 @pytest.mark.parametrize("platforms", [[], ["cpu", "abacus"]])
 def test_unknown_platforms_are_refused(model: Model, tmp_path: Path, platforms: list[str]) -> None:
-    with pytest.raises(InputError, match="The platforms are .*, expected some of cpu, cuda, tpu"):
+    with input_error(*platforms, "cpu, cuda, tpu"):
         write_program(tmp_path / "out", model, platforms=platforms)
     assert not (tmp_path / "out").exists()

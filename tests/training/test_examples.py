@@ -13,7 +13,6 @@ from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import AnatomySet
 from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.training.examples import (
@@ -21,6 +20,7 @@ from infant_seg_jax.training.examples import (
     example_names,
     training_cases,
 )
+from tests.input_errors import input_error
 from tests.training.tiny import tiny_anatomies
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ def test_cases_to_train_on(prepared: PreparedSet) -> None:
     config.data.train_subjects = 1
     assert training_cases(prepared, config) == prepared.split("train")[:1]
     empty = PreparedSet(**{**vars(prepared), "folds": ({"train": (), "validation": ()},)})
-    with pytest.raises(InputError, match="has no training subjects in fold 0"):
+    with input_error(config.data.path, "fold 0"):
         training_cases(empty, config_of(0.0))
 
 

@@ -18,6 +18,7 @@ from infant_seg_jax.store.run_folder import read_metrics, read_run
 from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.peak_memory import PROCESS, read_peak_memory
+from tests.input_errors import input_error
 from tests.training.tiny import tiny_config
 
 
@@ -104,7 +105,7 @@ def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState])
     workdir, _ = run
     config = load_config(workdir / "config.json")
     config.optimizer.learning_rate = 0.5
-    with pytest.raises(InputError, match=r"optimizer.learning_rate: 0.01, not 0.5"):
+    with input_error(workdir, "optimizer.learning_rate", "0.01", "0.5"):
         train_and_evaluate(config, workdir)
 
 
@@ -197,17 +198,17 @@ def test_damaged_and_missing_checkpoints_are_refused(
     run: tuple[Path, TrainState], tmp_path: Path
 ) -> None:
     adult, _ = run
-    with pytest.raises(InputError, match="is neither a run folder"):
+    with input_error(tmp_path):
         open_predictor(tmp_path)
     damaged = tmp_path / "damaged"
     shutil.copytree(adult, damaged)
     for file in (damaged / "checkpoints").rglob("*"):
         if file.is_file() and "params" in file.parts and file.stat().st_size > 1000:
             file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(InputError, match="cannot be read"):
+    with input_error(damaged / "checkpoints"):
         open_predictor(damaged)
     shutil.rmtree(damaged / "checkpoints")
-    with pytest.raises(InputError, match="has no checkpoints"):
+    with input_error(damaged):
         open_predictor(damaged)
 
 
@@ -217,14 +218,14 @@ def test_a_config_of_others_runs_no_code(run: tuple[Path, TrainState], tmp_path:
     shutil.copytree(adult, copy)
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text.replace('"growth_rate"', '"growthrate"'))
-    with pytest.raises(InputError, match="nearest key is config.model.growth_rate"):
+    with input_error(copy / "config.json", "config.model.growth_rate"):
         read_run(copy)
 
 
 def test_a_patch_larger_than_a_volume_is_refused(prepared: Path, tmp_path: Path) -> None:
     config = tiny_config(prepared, steps=1)
     config.patch.shape = (64, 64, 64)
-    with pytest.raises(InputError, match="patch is 64x64x64 voxels, more than"):
+    with input_error("64x64x64"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -236,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     from infant_seg_jax.training import losses
 
     monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, *_: logits.sum() * np.nan)
-    with pytest.raises(InputError, match="The loss is nan at step 1"):
+    with input_error("nan", "step 1", tmp_path / "run"):
         train_and_evaluate(config, tmp_path / "run")
 
 

@@ -23,6 +23,7 @@ from infant_seg_jax.training.losses import (
     make_loss,
     soft_dice,
 )
+from tests.input_errors import input_error
 
 SHAPE = (2, 3, 4, 2)
 WEIGHTS = (0.25, 3.0, 0.0, 1.5)
@@ -313,7 +314,7 @@ def test_weights_are_one_for_each_class_but_equal_ones_suit_any_number():
     labels = jnp.asarray(rng.integers(0, 9, (1, 4, 4, 4)), jnp.uint8)
     ours = make_loss(described(), 9)(logits, labels, alone)
     assert float(ours) == pytest.approx(float(cross_entropy(logits, labels, alone)), rel=1e-6)
-    with pytest.raises(InputError, match=r"class_weights is \(1.0, 2.0, 1.0, 1.0\), expected .* 9"):
+    with input_error("class_weights", (1.0, 2.0, 1.0, 1.0), " 9 "):
         make_loss(described(class_weights=(1.0, 2.0, 1.0, 1.0)), 9)
-    with pytest.raises(InputError, match="a number for each of the 4 classes"):
+    with input_error("class_weights", (1.0, 2.0, 1.0), " 4 "):
         make_loss(described(class_weights=(1.0, 2.0, 1.0)), 4)

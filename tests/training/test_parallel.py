@@ -10,13 +10,13 @@ import pytest
 from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.patches import PatchBatch
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.parallel import choose_devices, map_step, replicate, shard
 from infant_seg_jax.training.step import make_train_step
+from tests.input_errors import input_error
 
 
 def small_config(loss: str) -> Config:
@@ -104,6 +104,6 @@ def test_step_on_four_devices_equals_one_device_on_the_whole_batch(loss: str, mo
 
 
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused() -> None:
-    with pytest.raises(InputError, match="batch_size is 3, expected a multiple of the 4 devices"):
+    with input_error("config.patch.batch_size is 3", "4 devices"):
         choose_devices("pmap", 3)
     assert choose_devices("jit", 3).count == 1

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.config import Config
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.processes import join_processes
+from tests.input_errors import input_error
 from tests.training.tiny import tiny_config, tiny_flags
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -85,7 +85,7 @@ def test_two_processes_train_what_one_device_trains(
     "given", [("localhost:1", None, None), (None, 2, 0), ("localhost:1", 2, None)]
 )
 def test_half_an_address_is_refused(given: tuple[str | None, int | None, int | None]) -> None:
-    with pytest.raises(InputError, match="--coordinator, --processes and --process belong togeth"):
+    with input_error("--coordinator", "--processes", "--process"):
         join_processes(*given)
 
 

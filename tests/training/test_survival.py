@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from infant_seg_jax.training.interruption import alone_in
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.validation import Scores
+from tests.input_errors import input_error, is_one_sentence
 from tests.training.tiny import tiny_config, tiny_flags
 
 STEPS = 10
@@ -102,7 +104,7 @@ def test_killed_at_random_points_it_ends_as_if_never(
     process = start(config, workdir)
     _, said = process.communicate()
     assert process.returncode == 0, said
-    assert "Resuming" in said
+    assert re.search(rf"{workdir} .*step \d+ of {STEPS}", said)  # where it goes on
     assert_same_end(workdir, whole)
 
 
@@ -117,25 +119,21 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 0, said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("Stopped by SIGTERM")]
-    step = int(sentence.split()[5])
-    assert sentence == (
-        f"Stopped by SIGTERM at step {step} of {STEPS} and saved: the same command goes on from "
-        "here."
-    )
-    assert (workdir / "checkpoints" / str(step)).is_dir()
+    (sentence,) = [line for line in said.splitlines() if "SIGTERM" in line]
+    (step,) = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()]
+    assert f"step {step} of {STEPS}" in sentence and is_one_sentence(sentence)
     train_and_evaluate(config, workdir)
     assert_same_end(workdir, whole)
 
 
 def test_second_process_in_a_run_folder_is_refused(prepared: Path, tmp_path: Path) -> None:
     with alone_in(tmp_path / "run"):
-        with pytest.raises(InputError, match=f"Another process trains in {tmp_path / 'run'}: wait"):
+        with input_error(tmp_path / "run"):
             train_and_evaluate(surviving_config(prepared), tmp_path / "run")
     with alone_in(tmp_path / "run"):
         pass  # Free again.
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write to the run folder .*file/run"):
+    with input_error(tmp_path / "file" / "run"):
         train_and_evaluate(surviving_config(prepared), tmp_path / "file" / "run")
 
 
@@ -156,12 +154,12 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
     damage(workdir / "checkpoints" / str(STEPS))
     train_and_evaluate(surviving_config(prepared), workdir)
     said = capsys.readouterr().err
-    assert f"The checkpoint {workdir / 'checkpoints' / str(STEPS)} cannot be read" in said
-    assert f"Going on from step {STEPS - 1}, the one before." in said
+    assert str(workdir / "checkpoints" / str(STEPS)) in said
+    assert f"step {STEPS - 1}" in said
     assert_same_end(workdir, whole)
     for step in (path for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()):
         damage(step)
-    with pytest.raises(InputError, match=f"checkpoints/{STEPS} cannot be read"):
+    with input_error(workdir / "checkpoints" / str(STEPS)):
         train_and_evaluate(surviving_config(prepared), workdir)
 
 
@@ -177,7 +175,7 @@ def test_full_disk_is_one_sentence_and_earlier_checkpoints_stay(
     _, said = process.communicate()
     assert process.returncode == 1, said
     # Orbax's threads may complain as well, but there is a sentence.
-    assert "make room or choose another --workdir; earlier checkpoints are" in said
+    assert any("--workdir" in line and is_one_sentence(line) for line in said.splitlines())
     assert not checkpoints.exist(workdir)
     train_and_evaluate(config, workdir)
     assert_same_end(workdir, whole)
@@ -188,7 +186,7 @@ def test_a_disk_without_room_for_a_checkpoint_is_one_sentence(
 ) -> None:
     full = SimpleNamespace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
-    with pytest.raises(InputError, match=r"checkpoints could not be written \(No space left on"):
+    with input_error(os.strerror(errno.ENOSPC), "--workdir"):
         train_and_evaluate(surviving_config(prepared), tmp_path / "run")
     assert not [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.is_dir()]
 
@@ -196,7 +194,7 @@ def test_a_disk_without_room_for_a_checkpoint_is_one_sentence(
 def test_a_log_on_a_full_disk_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match=f"Cannot write to the folder {tmp_path} .No space left"):
+    with input_error(tmp_path, os.strerror(errno.ENOSPC)):
         with MetricsLog(tmp_path, 0) as log:
             log.write(1, {"loss": 0.5})
             monkeypatch.setattr(os, "fsync", no_space)  # as TensorBoard's events are
@@ -228,8 +226,8 @@ def test_loss_that_is_not_finite_names_step_subjects_and_checkpoint(
     with pytest.raises(InputError) as caught:
         train_and_evaluate(config, tmp_path / "run")
     message = str(caught.value)
-    assert f"The loss is nan at step 3 of {tmp_path / 'run'}, in patches of sub-" in message
-    assert "the last good checkpoint is that of step 2" in message
+    assert f"nan at step 3 of {tmp_path / 'run'}" in message
+    assert all(part in message for part in ("sub-", "step 2"))
     # The step after it is not saved either.
     assert not (tmp_path / "run" / "checkpoints" / "3").exists()
 
@@ -252,7 +250,7 @@ def test_run_stops_when_validations_no_longer_improve(
     monkeypatch.setattr(loop, "validate", scripted)
     state = train_and_evaluate(config, tmp_path / "run")
     assert int(state.step) == 4
-    assert "Stopping at step 4: the last 2 validations" in capsys.readouterr().err
+    assert "step 4" in capsys.readouterr().err
     # Run again, it has nothing to do.
     assert int(train_and_evaluate(config, tmp_path / "run").step) == 4
     # The best checkpoint is kept beside the two latest.

@@ -14,12 +14,12 @@ from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.phantom import write_cohort
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable, dice_table
 from infant_seg_jax.report.transfer import describe, draw_transfer, write_transfer
 from infant_seg_jax.store.run_folder import read_run
 from infant_seg_jax.training import interruption, sweeps
 from infant_seg_jax.training.sweeps import ENCODER, compare_transfer, train_folds
+from tests.input_errors import input_error
 from tests.training.tiny import tiny_config, tiny_flags
 
 
@@ -99,13 +99,13 @@ def test_several_networks_to_start_from(runs: list[Any], tmp_path: Path) -> None
     assert list(results[0].differences) == ["adult", "any"]
     assert "all subjects, from any - from scratch: +" in describe(results)
     draw_transfer(tmp_path / "comparison.png", results)
-    with pytest.raises(InputError, match="called 'scratch', expected another name"):
+    with input_error("'scratch'"):
         compare_transfer(config, tmp_path, starts={"scratch": "runs/adult"})
 
 
 def test_starts_are_named() -> None:
     for text in ("runs/adult", "a b:runs", "adult:", "../up:runs"):
-        with pytest.raises(InputError, match="expected NAME:PATH as in adult:runs/adult"):
+        with input_error(text, "NAME:PATH"):
             _start(text)
     assert _start("adult:C:/runs") == ("adult", "C:/runs")
 
@@ -128,7 +128,7 @@ def test_comparison_is_told_written_and_drawn(runs: list[Any], tmp_path: Path) -
 
 
 def test_comparison_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="config.init.checkpoint is empty, expected the run whose"):
+    with input_error("config.init.checkpoint"):
         compare_transfer(default_config(), tmp_path)
 
 

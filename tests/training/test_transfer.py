@@ -17,6 +17,7 @@ from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training.optimizers import make_optimizer
 from infant_seg_jax.training.step import make_train_step
 from infant_seg_jax.training.transfer import learn_by_parts, merge, summary, write_table
+from tests.input_errors import input_error
 
 TINY = {"growth_rate": 4, "stem_features": 4, "block_layers": (1, 1), "dropout_rate": 0.0}
 
@@ -128,7 +129,7 @@ def test_kernel_summed_over_channels_answers_as_equal_channels_were(fresh):
         rtol=1e-4,
         atol=1e-4,
     )
-    with pytest.raises(InputError, match="makes one channel of several, but there are 3 modalit"):
+    with input_error("config.init.input_channels", "sum", 3, "spread"):
         merge(init_variables(model, 3, 0), both, init(input_channels="sum"), model, 3, "x")
 
 
@@ -153,25 +154,25 @@ def test_differences_that_nothing_explains_are_counted_and_some_shown(adult):
 
 def test_missing_and_further_parameters_are_listed(adult, fresh):
     deeper = init_variables(network(block_layers=(2, 1)), 1, seed=0)
-    with pytest.raises(InputError, match="block1/layer2/norm1/mean is .*, expected none"):
+    with input_error("block1/layer2/norm1/mean is 8, expected none"):
         merge(fresh, deeper, init(), network(), 1, "x")
-    with pytest.raises(InputError, match="block1/layer2/norm1/mean is absent, expected 8"):
+    with input_error("block1/layer2/norm1/mean is absent, expected 8"):
         merge(deeper, adult, init(), network(block_layers=(2, 1)), 1, "x")
 
 
 @pytest.mark.parametrize(
-    "changes, sentence",
+    "changes, found",
     [
-        ({"freeze": ("stemm",)}, "'stemm', which no parameter's path contains, expected something"),
-        ({"reinitialise": ("haed",)}, "'haed', which no parameter's path contains"),
-        ({"multipliers": ("0.1:nowhere",)}, "'nowhere', which no parameter's path contains"),
-        ({"multipliers": ("stem",)}, "has 'stem', expected FACTOR:PATTERN as in '0.1:stem'"),
-        ({"multipliers": ("-1:stem",)}, "has '-1:stem', expected FACTOR:PATTERN"),
-        ({"multipliers": ("0.1:",)}, "has '0.1:', expected FACTOR:PATTERN"),
+        ({"freeze": ("stemm",)}, "'stemm'"),
+        ({"reinitialise": ("haed",)}, "'haed'"),
+        ({"multipliers": ("0.1:nowhere",)}, "'nowhere'"),
+        ({"multipliers": ("stem",)}, "'stem', expected FACTOR:PATTERN"),
+        ({"multipliers": ("-1:stem",)}, "'-1:stem', expected FACTOR:PATTERN"),
+        ({"multipliers": ("0.1:",)}, "'0.1:', expected FACTOR:PATTERN"),
     ],
 )
-def test_patterns_that_mean_nothing_are_refused(fresh, adult, changes, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_patterns_that_mean_nothing_are_refused(fresh, adult, changes, found):
+    with input_error("config.init", found):
         merged(fresh, adult, init(**changes))
 
 

@@ -9,6 +9,7 @@ from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import DRAWEM9_CORE_SCHEMA, DRAWEM9_SCHEMA, DRAWEM87_SCHEMA
 from infant_seg_jax.data.sources import SOURCES, Query
 from infant_seg_jax.errors import InputError
+from tests.input_errors import input_error
 
 DHCP = SOURCES["dhcp"]
 BOTH = Query(modalities=("T1w", "T2w"))
@@ -282,7 +283,7 @@ def test_wrong_modalities(release):
     for wanted, found in ((("T2",), "names 'T2'"), (("T2w", "T2w"), "names 'T2w' 2 times")):
         with pytest.raises(InputError, match=found):
             DHCP.open(release, Query(modalities=wanted))
-    with pytest.raises(InputError, match="--labels has no meaning for --source=dhcp"):
+    with input_error("--labels", "--source=dhcp"):
         DHCP.open(release, Query(labels="derivatives"))
 
 
