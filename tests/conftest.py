@@ -35,6 +35,14 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _programs_are_compiled_once() -> None:
+    """In each process of tests: many of them compile the same small network."""
+    from infant_seg_jax.compilation import use_compilation_cache
+
+    use_compilation_cache()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _errors_are_one_sentence() -> Iterator[None]:
     """Every error for a person that is made in any test, wherever it then goes."""
 

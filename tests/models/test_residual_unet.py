@@ -1,5 +1,6 @@
 """The residual U-Net: against PyTorch, by its properties, and from a run to label maps."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,11 @@ WINDOWS = WindowPlan((32, 32, 32), 0.5, 2)
 @pytest.fixture(scope="module")
 def variables() -> dict[str, Any]:
     """Random ones, for biases and gains that start alike would hide exchanged ones."""
-    fresh = init_variables(SMALL, 2, seed=0)
-    leaves, structure = jax.tree.flatten(fresh)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, moved)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) + rng.normal(0, 0.1, leaf.shape).astype(np.float32),
+        init_variables(SMALL, 2, seed=0),
+    )
 
 
 def image(*shape: int, channels: int = 2) -> np.ndarray:
@@ -177,7 +175,7 @@ def test_a_run_goes_on_as_if_not_interrupted_and_becomes_a_model(
     config = config.copy_and_resolve_references()
     config.validate_every = 2
     whole = train_and_evaluate(config, tmp_path / "whole")
-    train_and_evaluate(config, tmp_path / "parts")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     for last in (tmp_path / "parts" / "checkpoints").glob("4*"):
         last.rename(tmp_path / "put_away")
     resumed = train_and_evaluate(config, tmp_path / "parts")
@@ -193,7 +191,7 @@ def test_a_run_goes_on_as_if_not_interrupted_and_becomes_a_model(
     np.testing.assert_array_equal(of_run, of_model)
 
     further = config.copy_and_resolve_references()
-    further.init.checkpoint = str(tmp_path / "model")
+    further.init.checkpoint, further.steps = str(tmp_path / "model"), 1
     train_and_evaluate(further, tmp_path / "further")
     with pytest.raises(InputError):
         write_program(tmp_path / "onnx", open_model(tmp_path / "whole"), ONNX)
