@@ -1,3 +1,4 @@
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,39 @@ def _programs_are_compiled_once() -> None:
     from infant_seg_jax.compilation import use_compilation_cache
 
     use_compilation_cache()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _steps_are_compiled_once() -> Iterator[None]:
+    """Runs of one config share the program of their step: to compile it takes longest.
+
+    A step is a function of the network and the config, but for where files are, and nothing else.
+    """
+    from infant_seg_jax.training import loop
+    from infant_seg_jax.training.losses import LOSSES
+
+    make_step, map_step = loop.make_train_step, loop.map_step
+    steps: dict[Any, Any] = {}
+    programs: dict[Any, Any] = {}
+
+    def make_once(model: Any, config: Any) -> Any:
+        settings = config.to_dict()
+        del settings["data"]
+        settings["init"]["checkpoint"] = bool(config.init.checkpoint)
+        key = model, json.dumps(settings), LOSSES[config.loss.name]
+        if key not in steps:
+            steps[key] = make_step(model, config)
+        return steps[key]
+
+    def map_once(step: Any, devices: Any) -> Any:
+        if (step, devices) not in programs:
+            programs[step, devices] = map_step(step, devices)
+        return programs[step, devices]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_train_step", make_once)
+        patch.setattr(loop, "map_step", map_once)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
