@@ -105,6 +105,7 @@ def test_jit_equals_eager(name: str) -> None:
     assert eager[0].dtype == np.float32 and eager[1].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one() -> None:
     assert jax.local_device_count() == 4
     keys, images, labels = examples()

@@ -128,7 +128,7 @@ def test_extents_have_to_halve() -> None:
         jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 6, 8, 8, 1)))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_pass_takes_no_more_than_is_counted(channels: int) -> None:
     model, shape = ResidualUNet(), (96, 80, 64)
     given = jax.ShapeDtypeStruct((1, *shape, channels), jnp.float32)

@@ -79,9 +79,9 @@ def check_outputs(seed: int, shape: tuple[int, ...], in_channels: int, **archite
 @pytest.mark.parametrize(
     ("shape", "in_channels", "architecture"),
     [
-        ((1, 32, 16, 48), 2, PAPER),
+        pytest.param((1, 32, 16, 48), 2, PAPER, marks=pytest.mark.slow),
         pytest.param((2, 16, 16, 16), 1, PAPER, marks=pytest.mark.slow),
-        ((3, 16, 32, 16), 1, NARROW),
+        pytest.param((3, 16, 32, 16), 1, NARROW, marks=pytest.mark.slow),
         ((1, 16, 16, 48), 3, NARROW | {"growth_rate": 6, "block_layers": (1, 3, 2)}),
     ],
 )
@@ -190,7 +190,7 @@ def train_step(shape: tuple[int, ...], in_channels: int, architecture: dict[str,
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(((2, 32, 32, 48), 2, SHALLOW), id="narrow"),
+        pytest.param(((2, 32, 32, 48), 2, SHALLOW), id="narrow", marks=pytest.mark.slow),
         pytest.param(
             ((2, 32, 32, 48), 1, PAPER | {"dropout_rate": 0.0}),
             id="paper",

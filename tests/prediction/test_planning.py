@@ -49,13 +49,14 @@ def nothing_cached() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("model", "channels", "shape", "cores"),
     [
-        (DEFAULT, 1, (160, 128, 144), (160, 80, 40, 20, 10)),
-        (DEFAULT, 1, (304, 304, 304), (16, 8, 8, 8, 4)),
-        (
+        pytest.param(DEFAULT, 1, (160, 128, 144), (160, 80, 40, 20, 10), marks=pytest.mark.slow),
+        pytest.param(DEFAULT, 1, (304, 304, 304), (16, 8, 8, 8, 4), marks=pytest.mark.slow),
+        pytest.param(
             SkipDenseNet3D(growth_rate=12, stem_features=16),
             2,
             (176, 128, 160),
             (36, 14, 10, 8, 4),
+            marks=pytest.mark.slow,
         ),
         (SkipDenseNet3D(growth_rate=32, block_layers=(2, 6)), 1, (96, 64, 80), (96, 10, 24)),
     ],

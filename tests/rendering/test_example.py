@@ -181,11 +181,12 @@ def test_a_batch_equals_its_examples_one_by_one() -> None:
     keys = jax.random.split(jax.random.key(2), 3)
     structures, distances, census = (np.stack([part] * 3) for part in head())
     patches = AnatomyPatches(structures, distances, census, np.ones(3, bool), 1.0)
-    found, labels = example.render_batch(keys, patches, default_config().rendering, 2)
+    settings = default_config().rendering
+    found, labels = jax.jit(lambda keys: example.render_batch(keys, patches, settings, 2))(keys)
+    draw_one = jax.jit(lambda key: example.draw(key, settings, SHAPE, 1.0, 2))
     assert found.shape == (3, *SHAPE, 2)
     for i in range(3):
-        drawn = example.draw(keys[i], default_config().rendering, SHAPE, 1.0, 2)
-        one, its = example.apply(drawn, *map(jnp.asarray, head()))
+        one, its = _apply(draw_one(keys[i]), *map(jnp.asarray, head()))
         np.testing.assert_allclose(found[i], one, atol=1e-3)
         assert np.array_equal(labels[i], its)
     assert (found[0] != found[1]).any()

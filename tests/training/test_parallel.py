@@ -76,7 +76,7 @@ def first_moment(state: TrainState) -> Any:
 @pytest.mark.parametrize(
     ("loss", "mode"),
     [
-        ("cross_entropy", "pmap"),
+        pytest.param("cross_entropy", "pmap", marks=pytest.mark.slow),
         ("cross_entropy_dice", "pmap"),
         ("cross_entropy_dice", "shard_map"),
     ],

@@ -125,8 +125,11 @@ def alike(a: Any, b: Any) -> None:
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
 
 
-def test_rendered_and_real_examples_on_one_device_and_on_four(anatomies: AnatomySet) -> None:
-    assert jax.local_device_count() == 4
+MIXED = ((True, True, True, True), (True, False, False, True), (False,) * 4)
+
+
+def real_and_rendered(anatomies: AnatomySet) -> tuple[Config, PatchBatch, list[PatchBatch]]:
+    """A batch of real patches, and the same with some of them rendered in their place."""
     config = rendering_config(anatomies, 1.0)
     config.patch.batch_size = 4
     rendered = make_batch((), 1, anatomies, config, 0, range(4))
@@ -134,23 +137,32 @@ def test_rendered_and_real_examples_on_one_device_and_on_four(anatomies: Anatomy
     image = random.normal(size=rendered.image.shape).astype(np.float32)
     labels = random.integers(0, 4, rendered.labels.shape).astype(np.uint8)
     real = PatchBatch(image, labels, rendered.position)
+    return (
+        *(config, real),
+        [replace(real, anatomy=replace(rendered.anatomy, chosen=np.array(c))) for c in MIXED],
+    )
 
-    def with_rendered(*chosen: bool) -> PatchBatch:
-        return replace(real, anatomy=replace(rendered.anatomy, chosen=np.array(chosen)))
 
+def test_rendered_and_real_examples_share_a_batch(anatomies: AnatomySet) -> None:
+    config, real, batches = real_and_rendered(anatomies)
+    step = stepper(config)
+    losses = [step(batch)[0] for batch in batches]
+    assert len({round(loss, 4) for loss in losses}) == 3
+    # With none rendered it is the step on real examples alone.
+    loss, statistics = step(real)
+    assert loss == pytest.approx(losses[-1], rel=1e-6)
+    alike(statistics, step(batches[-1])[1])
+
+
+@pytest.mark.slow
+def test_rendered_and_real_examples_on_one_device_and_on_four(anatomies: AnatomySet) -> None:
+    assert jax.local_device_count() == 4
+    config, _, batches = real_and_rendered(anatomies)
     on_one, on_four = stepper(config), stepper(config, "pmap")
-    losses = []
-    for chosen in ((True, True, True, True), (True, False, False, True), (False,) * 4):
-        batch = with_rendered(*chosen)
+    for batch in batches:
         (one, its), (four, theirs) = on_one(batch), on_four(batch)
         assert four == pytest.approx(one, rel=1e-4)
         alike(its, theirs)
-        losses.append(one)
-    assert len({round(loss, 4) for loss in losses}) == 3
-    # With none rendered it is the step on real examples alone.
-    loss, statistics = on_one(real)
-    assert loss == pytest.approx(losses[-1], rel=1e-6)
-    alike(statistics, on_one(with_rendered(*(False,) * 4))[1])
 
 
 def test_without_rendering_the_compiled_step_does_not_know_of_it(prepared: Path) -> None:
