@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from infant_seg_jax.errors import InputError
-from tests.input_errors import is_one_sentence
-
 # Four CPU devices for the tests of pmap; to be set before JAX starts.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
@@ -77,13 +74,19 @@ def _steps_are_compiled_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _errors_are_one_sentence() -> Iterator[None]:
-    """Every error for a person that is made in any test, wherever it then goes."""
+def _orientations_are_found_once() -> Iterator[None]:
+    """Many tests prepare and label the same few phantoms: how each lies takes most of the time."""
+    from infant_seg_jax.data import orientation
 
-    def make(self: InputError, *arguments: Any) -> None:
-        ValueError.__init__(self, *arguments)
-        assert is_one_sentence(str(self)), f"no one sentence: {self}"
+    find = orientation.find_orientation
+    found: dict[Any, orientation.Orientation] = {}
+
+    def find_once(image: Any, mask: Any, spacing: Any) -> orientation.Orientation:
+        key = image.shape, image.tobytes(), mask.tobytes(), spacing
+        if key not in found:
+            found[key] = find(image, mask, spacing)
+        return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InputError, "__init__", make)
+        patch.setattr(orientation, "find_orientation", find_once)
         yield

@@ -10,10 +10,11 @@ from infant_seg_jax.errors import InputError
 
 @contextmanager
 def input_error(*values: object) -> Iterator[None]:
-    """An `InputError` is raised that names these: paths, keys, what was found or expected."""
+    """An `InputError` of one sentence names these: paths, keys, what was found or expected."""
     with pytest.raises(InputError) as caught:
         yield
     said = str(caught.value)
+    assert is_one_sentence(said), said
     assert all(str(value) in said for value in values), said
 
 
