@@ -119,9 +119,9 @@ preparing.prepare_anatomies(
 @pytest.mark.parametrize(
     ("function", "nth", "finished"),
     [
-        ("grow_head", 1, {"one"}),
+        pytest.param("grow_head", 1, {"one"}, marks=pytest.mark.slow),
         ("write_label_map", 2, {"one"}),  # between two scans of the second
-        ("prepare", 0, {"one", "three", "two"}),
+        pytest.param("prepare", 0, {"one", "three", "two"}, marks=pytest.mark.slow),
     ],
 )
 def test_killed_half_way_it_resumes(
