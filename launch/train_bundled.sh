@@ -2,9 +2,9 @@
 # Train the bundled model anew, from label maps to a model folder, in the runs that docs/model_card.md lists:
 #   ./launch/train_bundled.sh OUTPUT SCHEMA:LABELS[@SIZE,...]...
 #   ./launch/train_bundled.sh bundled freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \
-#       bounti:NEWBORN@0.92,0.96,1,1.05
+#       bounti:NEWBORN@0.92,0.96,1,1.05 fetal_atlas:FETUSES/fetal_GA28_operated.nii.gz@1.35 ...
 # HELD_OUT names the label maps that are not trained on; INFANT_SEG, the program; STEPS, the steps of every run, to try
-# it out. It takes seven hours on two CPU cores. If it is interrupted, the same command goes on where it was.
+# it out. It takes eight hours on two CPU cores. If it is interrupted, the same command goes on where it was.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}" >&2
@@ -52,4 +52,24 @@ train fifth 6000 "${start[@]}" "${fixed[@]}" --config.seed=1 --config.rendering.
 after fifth best averaged
 train sixth 1400 "${start[@]}" "${fixed[@]}" --config.seed=2 --config.rendering.stripped=0.8
 
-"$program" export-model --float16 --which=latest --weights=averaged "$output/runs/sixth" "$output/model"
+# Noisier and more varied, half the examples newborns.
+newborns=(
+  --config.rendering.ages="(0.0,1.5,0.0,3.0,5.0,7.0,0.0,60.0)" --config.rendering.loose=0.35
+  --config.rendering.rotation=25.0
+)
+after sixth latest averaged
+train seventh 1250 "${start[@]}" "${fixed[@]}" "${newborns[@]}" --config.seed=11 --config.optimizer.schedule=constant \
+  --config.rendering.unordered=0.3 --config.rendering.spread=0.07 --config.rendering.fluid_spread=0.1 \
+  --config.rendering.texture=0.08 --config.rendering.maturation=0.1 --config.rendering.regions=0.12 \
+  --config.rendering.partial_volume=1.2 --config.rendering.bias=0.25 --config.rendering.noise=0.08 \
+  --config.rendering.stripped=0.85
+after seventh latest averaged
+train eighth 800 "${start[@]}" "${fixed[@]}" "${newborns[@]}" --config.seed=12 --config.average_decay=0.995 \
+  --config.rendering.unordered=0.2 --config.rendering.spread=0.04 --config.rendering.fluid_spread=0.08 \
+  --config.rendering.maturation=0.08 --config.rendering.regions=0.1 --config.rendering.partial_volume=1.0 \
+  --config.rendering.noise=0.07 --config.rendering.stripped=0.8
+
+# The mean of both keeps what the sixth knows of older infants and adults.
+"$program" export-model --which=latest --weights=averaged "$output/runs/sixth" "$output/sixth"
+"$program" export-model --float16 --which=latest --weights=averaged --shares=0.5,0.5 \
+  "$output/sixth" "$output/runs/eighth" "$output/model"

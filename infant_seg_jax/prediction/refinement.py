@@ -6,7 +6,8 @@ and by it the borders. As in Van Leemput et al. (IEEE Transactions on Medical Im
 FAST (Zhang et al., IEEE Transactions on Medical Imaging 20, 2001), each tissue is Gaussian, its
 prior comes from elsewhere (there an atlas, here the network), and neighbours tend to be alike,
 which a mean field approximates. Instead of a bias field, mean and variance change from place to
-place: that follows myelination as well.
+place: that follows myelination as well. What is fluid is also judged by the brightness in the
+whole scan, since a place that was wholly taken for another tissue fits itself.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,8 @@ _PRIOR_BLUR_MM = 1.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
 # The network is surer of itself than it is right, most of all of where gray matter ends.
 _PRIOR_POWERS = {CSF: 0.75, GM: 0.5, WM: 0.5}
+_FLUID_WEIGHT = np.float32(0.4)  # of the whole scan, where a coil changes intensities, too
+_LEAST_LIKELIHOOD = -20.0
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
 
@@ -218,6 +221,12 @@ def _maximise_expectation(
 
         blur(_PRIOR_BLUR_MM, prior)
         _become_log_prior(prior)
+        if (typical := _typical(posterior, channels)) is not None:
+
+            def tell_fluid(at: slice, typical: Float64[np.ndarray, "t c 2"] = typical) -> None:
+                prior[:, at] += _fluid_or_not(typical, channels[:, at])
+
+            list(cores.map(tell_fluid, slabs))
         posterior /= np.maximum(posterior.sum(axis=0), _TINY)
         splits = [
             _split(posterior[row], channels[0], count)
@@ -271,6 +280,39 @@ def _become_log_prior(weights: Float32[np.ndarray, "t x y z"]) -> None:
     weights += np.float32(_PRIOR_FLOOR)
     np.log(weights, out=weights)
     weights *= np.array(list(_PRIOR_POWERS.values()), np.float32)[:, None, None, None]
+
+
+def _typical(
+    weights: Float32[np.ndarray, "t x y z"], channels: Float32[np.ndarray, "c x y z"]
+) -> Float64[np.ndarray, "t c 2"] | None:
+    """Median and deviation of each tissue in the whole scan, in each channel; None if one is not
+    there.
+
+    Unlike the mean, the median stays where it is if a ventricle was taken for another tissue.
+    """
+    found = []
+    for own in weights:
+        likely = own > 0.5
+        if not likely.any():
+            return None
+        low, middle, high = np.percentile(channels[:, likely], (16, 50, 84), axis=1)
+        found.append(np.stack([middle, np.maximum((high - low) / 2, _LEAST_DEVIATION)], axis=-1))
+    return np.array(found)
+
+
+def _fluid_or_not(
+    typical: Float64[np.ndarray, "t c 2"], channels: Float32[np.ndarray, "c n y z"]
+) -> Float32[np.ndarray, "t n y z"]:
+    """By their likelihood in the whole scan, what speaks for CSF, and alike for what is not CSF.
+
+    Means from place to place cannot tell that a whole ventricle was taken for gray matter. Between
+    gray and white matter nothing is said, whose brightness does differ from place to place.
+    """
+    middle, deviation = np.moveaxis(typical.astype(np.float32), -1, 0)[..., None, None, None]
+    away = (channels - middle) / deviation
+    likelihoods = np.maximum(-0.5 * np.square(away).sum(axis=1), _LEAST_LIKELIHOOD)
+    likelihoods[1:] = likelihoods[1:].max(axis=0)
+    return _FLUID_WEIGHT * likelihoods
 
 
 def _moments(

@@ -85,6 +85,19 @@ def test_white_matter_may_be_myelinated_here_and_not_yet_there() -> None:
     assert min(dice_per_tissue(labels_of(after), truth).values()) > 0.995
 
 
+@pytest.mark.parametrize("brightness", BRIGHTNESS.values(), ids=BRIGHTNESS)
+def test_a_ventricle_that_was_taken_for_gray_matter_is_found(brightness: tuple[float, ...]) -> None:
+    """It is wider than the reach of a tissue's brightness, so that this alone would fit it."""
+    truth = brain(64)
+    x, y, z = np.indices(truth.shape) - 31.5
+    ventricle = np.sqrt(x**2 + y**2 + z**2) < 13
+    truth[ventricle] = CSF
+    wrong = np.where(ventricle, GM, truth).astype(np.uint8)
+    after = labels_of(refine(unsure(wrong), scan(truth, brightness), truth != BACKGROUND, MM))
+    assert np.mean(after[ventricle] == CSF) > 0.9
+    assert min(dice_per_tissue(after, truth).values()) > 0.9
+
+
 def test_it_matters_how_far_intensities_are_apart_and_not_which_is_higher() -> None:
     truth = brain()
     image = scan(truth, BRIGHTNESS["adult T1w"])
@@ -232,6 +245,13 @@ def _all_at_once(
     prior = np.stack([blur(share, 1.0) for share in shares])
     powers = np.array([0.75, 0.5, 0.5])[:, None]
     prior = powers * np.log(prior / prior.sum(axis=0) + 0.01)
+    likelihoods = np.zeros_like(prior)
+    for likelihood, share in zip(likelihoods, shares, strict=True):
+        for channel in values.T:
+            low, middle, high = np.percentile(channel[share > 0.5], (16, 50, 84))
+            likelihood -= ((channel - middle) / max((high - low) / 2, 0.1)) ** 2 / 2
+    fluid, gray, white = np.maximum(likelihoods, -20)
+    prior += 0.4 * np.stack([fluid, *2 * [np.maximum(gray, white)]])
     tissues = shares / shares.sum(axis=0)
     matter = values[:, 0]
     mean = np.average(matter, weights=tissues[2])
