@@ -32,6 +32,7 @@ from infant_seg_jax.evaluation.runs import measure_run
 from infant_seg_jax.labelling.tissue_volumes import measure
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
 from infant_seg_jax.prediction.ensemble import Ensemble
+from infant_seg_jax.prediction.expected_dice import ExpectedDice
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.segmentation import Segmentation
 from infant_seg_jax.store.loading import BUNDLED, model_path, open_predictors
@@ -89,6 +90,14 @@ class Labels:
         maps = map(self.segmentation.probability, range(len(self.classes)))
         native = (to_native(one, self.scan.native) for one in maps)
         return dict(zip(self.classes.names, native, strict=True))
+
+    @property
+    def expected_dice(self) -> ExpectedDice | None:
+        """The mean Dice over the tissues that the model expects, with its range; None if unknown.
+
+        It was learned from rendered scans of known truth, so that of real scans it is a guess.
+        """
+        return self.segmentation.confidence.expected_dice
 
     def save(self, path: AnyPath) -> None:
         """Write the label map as NIfTI (.nii or .nii.gz) on the scan's own grid.

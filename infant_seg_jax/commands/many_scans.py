@@ -213,6 +213,8 @@ def _line(outcome: "Outcome", done: int, total: int, started: float) -> str:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
     what = "failed" if outcome.failed else outcome.what
     said = f"{done} of {total}: {outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}"
+    if outcome.expected_dice:
+        said += f"; expected Dice {outcome.expected_dice}"
     each = (time.monotonic() - started) / done
     left = tqdm.format_interval(each * (total - done))
     return said + (f"; {each:.1f} s a scan, {left} left" if done < total else "")

@@ -47,6 +47,7 @@ from infant_seg_jax.labelling.volume_table import write_table
 from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
+from infant_seg_jax.prediction.expected_dice import ExpectedDice
 from infant_seg_jax.prediction.islands import remove_islands
 from infant_seg_jax.prediction.segmentation import Segmentation
 from infant_seg_jax.progress import stage
@@ -73,12 +74,14 @@ class Outcome:
         what: `"written"`, `"skipped"` or, in a sentence, why it failed.
         volumes_ml: of the tissues, where the label map was written.
         notices: what a person should know, a sentence each.
+        expected_dice: of the label map, where the model has it.
     """
 
     scan: Scan
     what: str
     volumes_ml: Mapping[str, float]
     notices: tuple[str, ...] = ()
+    expected_dice: ExpectedDice | None = None
 
     @property
     def failed(self) -> bool:
@@ -212,7 +215,8 @@ class Labeller:
         except Exception:
             _remove(scan, classes.foreground if found.probability is not None else ())
             raise
-        return Outcome(scan, WRITTEN, record[VOLUMES], found.notices)
+        expected = found.confidence.expected_dice
+        return Outcome(scan, WRITTEN, record[VOLUMES], found.notices, expected)
 
     def _write_files(
         self,

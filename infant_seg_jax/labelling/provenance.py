@@ -141,6 +141,7 @@ def make_sidecar(
         "Confidence": {
             "Entropy": _number(confidence.entropy),
             "Agreement": _number(confidence.agreement),
+            "ExpectedDice": asdict(expected) if (expected := confidence.expected_dice) else None,
             "Unusual": list(confidence.unusual),
             "Checked": list(confidence.checked),
         },

@@ -23,6 +23,7 @@ from infant_seg_jax.labelling.outliers import FAR, LEAST, NEAREST, outliers
 from infant_seg_jax.labelling.provenance import read_sidecar
 from infant_seg_jax.labelling.scans import schema_of, sidecar_of, table_of
 from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, VOLUMES, VOXEL
+from infant_seg_jax.prediction.expected_dice import SHARE
 
 _NONE = "n/a"
 _ML = {"Units": "mL"}
@@ -71,6 +72,17 @@ _LAST: Mapping[str, Mapping[str, Any]] = {
             "where these were made."
         )
     },
+    "expected_dice": {
+        "Description": (
+            "The mean Dice over the tissues to expect of the label map, by what the model reached "
+            "on rendered scans of known truth; n/a for models and scans of which that is unknown. "
+            "Of real scans it is a guess."
+        )
+    },
+    "expected_dice_low": {
+        "Description": f"{SHARE:.0%} of such scans have a Dice from this to expected_dice_high."
+    },
+    "expected_dice_high": {"Description": "The upper end of that range."},
     "flagged": {
         "Description": (
             "Whether there is an automatic warning, such as that the scan looks unlike those of "
@@ -196,6 +208,7 @@ def _row(path: Path, sidecar: Mapping[str, Any], classes: ClassSet) -> _Row | No
     try:
         ml = {name: float(sidecar[VOLUMES][name]) for name in classes.foreground}
         confidence, whole = sidecar["Confidence"], float(sidecar.get(INTRACRANIAL, math.nan))
+        expected = confidence.get("ExpectedDice") or {}
         within = [one for one in classes.classes if one.tissue != BACKGROUND]
         ml["brain"] = sum(ml[one.name] for one in within if one.tissue != CSF)
         shares = {
@@ -204,6 +217,7 @@ def _row(path: Path, sidecar: Mapping[str, Any], classes: ClassSet) -> _Row | No
         others = [
             times([float(f"{float(size):.4g}") for size in sidecar[VOXEL]]),
             *(_cell(_number(confidence[key])) for key in ("Entropy", "Agreement")),
+            *(_cell(_number(expected.get(key))) for key in ("mean", "low", "high")),
             "true" if sidecar["Notices"] else "false",
         ]
     except (KeyError, TypeError, ValueError):

@@ -1,12 +1,17 @@
 """What a folder of label maps says of the checks that there were."""
 
+import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.labelling.inputs import find_inputs
+from infant_seg_jax.labelling.volume_table import write_table
+from infant_seg_jax.prediction.expected_dice import ExpectedDice
+from infant_seg_jax.report.report import write_report
 from tests.data.volume_files import ramp, save
 from tests.labelling.fake_network import labeller, segment
 
@@ -58,3 +63,32 @@ def test_label_maps_made_before_there_was_that_setting_are_gone_on_with(tmp_path
     sidecar.write_text(json.dumps(content))
     (outcome,) = labeller().label(inputs, tmp_path / "out")
     assert outcome.what == "skipped"
+
+
+def test_the_expected_dice_is_in_the_json_the_table_and_the_page(tmp_path: Path) -> None:
+    expected = ExpectedDice(0.8125, 0.75, 0.875)
+
+    def expecting(volume, mask=None):
+        found = segment(volume, mask)
+        return replace(found, confidence=replace(found.confidence, expected_dice=expected))
+
+    output = tmp_path / "out"
+    for name, network in (("known", expecting), ("unknown", segment)):
+        inputs = find_inputs([str(save(tmp_path / f"{name}.nii.gz", ramp()))], output, ["T1w"])
+        (outcome,) = labeller(segment=network).label(inputs, output)
+        assert outcome.expected_dice == (expected if name == "known" else None)
+    sidecars = [json.loads((output / f"{n}_dseg.json").read_text()) for n in ("known", "unknown")]
+    assert sidecars[0]["Confidence"]["ExpectedDice"] == asdict(expected)
+    assert sidecars[1]["Confidence"]["ExpectedDice"] is None
+    # As it was before there was such a thing.
+    del sidecars[1]["Confidence"]["ExpectedDice"]
+    (output / "unknown_dseg.json").write_text(json.dumps(sidecars[1]))
+    write_table(output, TISSUE_CLASSES)
+    with (output / "tissue_volumes.tsv").open() as table:
+        rows = list(csv.DictReader(table, delimiter="\t"))
+    columns = ("expected_dice", "expected_dice_low", "expected_dice_high")
+    found = {row["label_map"]: tuple(row[column] for column in columns) for row in rows}
+    assert tuple(map(float, found["known_dseg.nii.gz"])) == (0.8125, 0.75, 0.875)
+    assert found["unknown_dseg.nii.gz"] == ("n/a", "n/a", "n/a")
+    page = write_report([output]).read_text()
+    assert page.count(str(expected)) == 1

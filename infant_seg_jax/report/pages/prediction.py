@@ -18,6 +18,7 @@ from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json, read_text
 from infant_seg_jax.labelling.scans import TABLE, schema_of, sidecar_of, table_of
+from infant_seg_jax.prediction.expected_dice import ExpectedDice
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.drawing.slices import LARGE, SMALL, Scan, mosaic
 from infant_seg_jax.report.pages.page import view_command
@@ -64,6 +65,7 @@ class ScanCard:
         ranks: of each volume, its place in the cohort in words.
         notices: what to know before trusting it.
         checked: a sentence on which checks there were.
+        expected_dice: with its range; empty where it is not known.
         picture: slices; None, and a sentence among the notices, where there are none.
         command: what opens it in the viewer.
         look: where it is in the page's own viewer; empty where it is not.
@@ -74,6 +76,7 @@ class ScanCard:
     ranks: Mapping[str, str]
     notices: tuple[str, ...]
     checked: str
+    expected_dice: str
     picture: Markup | None
     command: str
     look: str = ""
@@ -265,7 +268,8 @@ def _card(
     names = schema.classes.foreground if len(rows) > 1 else ()
     ranks = {name: _rank(row, rows, name) for name in names if name in row.volumes}
     command = view_command((scan_path, path)) if scan_path else ""
-    return ScanCard(row, made_by, ranks, notices, _checked(row, content), picture, command, look)
+    checked, expected = _checked(row, content), _expected_dice(content)
+    return ScanCard(row, made_by, ranks, notices, checked, expected, picture, command, look)
 
 
 def _made_by(content: Any) -> str:
@@ -280,6 +284,15 @@ def _made_by(content: Any) -> str:
         f"{'the bundled model ' if name in ours else ''}{name} ({sha})" for name, sha in models
     )
     return f"Labelled by {names}{', with intensity-based refinement' * refined}."
+
+
+def _expected_dice(content: Any) -> str:
+    """The Dice to expect with its range, as a label map's JSON has it."""
+    try:
+        found = content["Confidence"]["ExpectedDice"]
+        return str(ExpectedDice(*(float(found[key]) for key in ("mean", "low", "high"))))
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _checked(row: ScanRow, sidecar: Any) -> str:
