@@ -45,7 +45,9 @@ _PRIOR_BLUR_MM = 1.0  # The network's borders may be off by this.
 _PRIOR_FLOOR = 0.01
 # The network is surer of itself than it is right, most of all of where gray matter ends.
 _PRIOR_POWERS = {CSF: 0.75, GM: 0.5, WM: 0.5}
-_FLUID_WEIGHT = np.float32(0.4)  # of the whole scan, where a coil changes intensities, too
+_FLUID_WEIGHT = np.float32(0.6)  # of the whole scan, where a coil changes intensities, too
+_FLUID_BLUR_MM = 2.5  # Fluid that is wider; sulci are left to the means from place to place.
+_WIDE = 0.5  # of what is around it
 _LEAST_LIKELIHOOD = -20.0
 _NEIGHBOUR_WEIGHT = 2.0
 _NEIGHBOUR_MM = 0.8
@@ -222,11 +224,14 @@ def _maximise_expectation(
         blur(_PRIOR_BLUR_MM, prior)
         _become_log_prior(prior)
         if (typical := _typical(posterior, channels)) is not None:
-
-            def tell_fluid(at: slice, typical: Float64[np.ndarray, "t c 2"] = typical) -> None:
-                prior[:, at] += _fluid_or_not(typical, channels[:, at])
-
-            list(cores.map(tell_fluid, slabs))
+            fluid, wide = alike[:2]  # not yet of other use
+            for at in slabs:
+                fluid[at] = _evidence_of_fluid(typical, channels[:, at]) * inside[at]
+            np.copyto(wide, fluid > 0)
+            sigma = tuple(_FLUID_BLUR_MM / size for size in spacing)
+            ndimage.gaussian_filter(wide, sigma, output=wide, mode="constant")
+            np.copyto(fluid, 0, where=(fluid > 0) & (wide < _WIDE))
+            prior[0] += fluid
         posterior /= np.maximum(posterior.sum(axis=0), _TINY)
         splits = [
             _split(posterior[row], channels[0], count)
@@ -300,19 +305,18 @@ def _typical(
     return np.array(found)
 
 
-def _fluid_or_not(
+def _evidence_of_fluid(
     typical: Float64[np.ndarray, "t c 2"], channels: Float32[np.ndarray, "c n y z"]
-) -> Float32[np.ndarray, "t n y z"]:
-    """By their likelihood in the whole scan, what speaks for CSF, and alike for what is not CSF.
+) -> Float32[np.ndarray, "n y z"]:
+    """What the brightness in the whole scan says for CSF, or if it is below 0 against it.
 
     Means from place to place cannot tell that a whole ventricle was taken for gray matter. Between
     gray and white matter nothing is said, whose brightness does differ from place to place.
     """
     middle, deviation = np.moveaxis(typical.astype(np.float32), -1, 0)[..., None, None, None]
     away = (channels - middle) / deviation
-    likelihoods = np.maximum(-0.5 * np.square(away).sum(axis=1), _LEAST_LIKELIHOOD)
-    likelihoods[1:] = likelihoods[1:].max(axis=0)
-    return _FLUID_WEIGHT * likelihoods
+    fluid, *others = np.maximum(-0.5 * np.square(away).sum(axis=1), _LEAST_LIKELIHOOD)
+    return _FLUID_WEIGHT * (fluid - np.maximum.reduce(others))
 
 
 def _moments(

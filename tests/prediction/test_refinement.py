@@ -251,7 +251,9 @@ def _all_at_once(
             low, middle, high = np.percentile(channel[share > 0.5], (16, 50, 84))
             likelihood -= ((channel - middle) / max((high - low) / 2, 0.1)) ** 2 / 2
     fluid, gray, white = np.maximum(likelihoods, -20)
-    prior += 0.4 * np.stack([fluid, *2 * [np.maximum(gray, white)]])
+    evidence = 0.6 * (fluid - np.maximum(gray, white))
+    wide = blur((evidence > 0).astype(float), 2.5) >= 0.5
+    prior[0] += np.where((evidence > 0) & ~wide, 0, evidence)
     tissues = shares / shares.sum(axis=0)
     matter = values[:, 0]
     mean = np.average(matter, weights=tissues[2])
