@@ -10,7 +10,17 @@ from infant_seg_jax.__main__ import COMMANDS, main
 from infant_seg_jax.paths import expand, split_at_commas
 from tests.input_errors import input_error
 
-NO_PATHS = {"case", "coordinator", "held_out", "map", "max_memory", "split", "starts", "which"}
+NO_PATHS = {
+    "case",
+    "coordinator",
+    "held_out",
+    "map",
+    "max_memory",
+    "shard",
+    "split",
+    "starts",
+    "which",
+}
 """All flags of the commands that are any text but a path."""
 
 

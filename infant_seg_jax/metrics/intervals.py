@@ -19,13 +19,15 @@ def mean_interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]
         return np.nan, np.nan
     if np.ptp(sample) <= max(1e-12 * np.abs(sample).max(), _LEAST):
         return np.nan, np.nan
+    # Of values about 1, the third powers that BCa takes are no 0; powers of two round nothing.
+    exponent = int(np.frexp(np.abs(sample).max())[1])
     from scipy import stats  # Not above: it takes a third of a second.
 
     interval = stats.bootstrap(
-        (sample,),
+        (np.ldexp(sample, -exponent),),
         np.mean,
         n_resamples=_RESAMPLES,
         batch=max(1, _AT_ONCE // sample.size),
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return float(np.ldexp(interval.low, exponent)), float(np.ldexp(interval.high, exponent))

@@ -52,3 +52,11 @@ def test_is_the_same_every_time_and_in_pieces(monkeypatch):
     assert mean_interval(values) == whole
     monkeypatch.setattr("infant_seg_jax.metrics.intervals._AT_ONCE", 3000)
     assert mean_interval(values) == pytest.approx(whole, abs=0.01)
+
+
+@pytest.mark.parametrize("exponent", [-560, -200, 300])
+def test_of_values_of_any_size_it_is_as_large(exponent):
+    values = np.random.default_rng(0).gamma(1.0, size=20)
+    low, high = mean_interval(values)
+    expected = np.ldexp(low, exponent), np.ldexp(high, exponent)
+    assert mean_interval(np.ldexp(values, exponent)) == pytest.approx(expected, rel=1e-9, abs=0)
