@@ -1,8 +1,9 @@
 """The command line: `infant-seg COMMAND --flags`, also `python -m infant_seg_jax COMMAND`.
 
 A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS` takes
-arguments beside its flags, "RUN OUT" two and "PATH..." one or more, and has
-`run(values, arguments)`. Another has `MEANT`, the flags that a person means who gives it arguments.
+arguments besides its flags ("RUN OUT": two, "PATH...": one or more) and has
+`run(values, arguments)`. Other commands have `MEANT`: the flags that a person who gives arguments
+probably means.
 """
 
 import difflib
@@ -31,25 +32,25 @@ from infant_seg_jax.progress import quiet
 
 PROGRAM = "infant-seg"
 COMMANDS = {
-    "inspect": "look at scans and label maps: what is there, and what is odd",
-    "render": "render scans of any age and contrast from label maps",
-    "prepare": "turn a dataset of scans and label maps into a prepared set",
-    "prepare-anatomies": "turn label maps into anatomies that training renders from",
-    "augment": "draw what each augmentation does to a prepared scan",
-    "examples": "draw the examples that a config trains on",
-    "train": "train, or fine-tune, on a prepared set",
-    "train-folds": "train every fold, one after another, and gather the scores",
-    "compare-transfer": "measure what another run's weights bring",
-    "export-model": "write a trained network as one folder to keep or to pass on",
-    "export": "write a trained network as one program for other software",
-    "import-weights": "make a model of a PyTorch network's weights",
     "predict": "label scans with a trained network",
     "strip": "strip scans of their skulls",
+    "inspect": "look at scans and label maps: what is there, what will cause trouble",
+    "report": "write a page about runs, evaluations or label maps",
+    "view": "show a scan and its label maps in a browser",
     "evaluate": "measure label maps against the truth, per tissue and subject",
-    "compare": "say which of two evaluations is better, subject by subject",
-    "report": "draw one page about runs, evaluations or label maps",
-    "view": "look around in a scan and its label maps, in a browser",
-    "demo": "do all of it on phantoms made on the spot",
+    "compare": "compare two evaluations, subject by subject",
+    "prepare": "turn a dataset of scans and label maps into a prepared set",
+    "train": "train or fine-tune a network on a prepared set",
+    "train-folds": "train every fold, one after another, and collect the scores",
+    "compare-transfer": "measure how much another run's weights help",
+    "augment": "draw what each augmentation does to a prepared scan",
+    "examples": "draw the examples that a config trains on",
+    "export-model": "write a trained network as one folder to keep or to pass on",
+    "export": "write a trained network as one program for other software",
+    "import-weights": "make a model folder from a PyTorch network's weights",
+    "render": "render scans of any age and contrast from label maps",
+    "prepare-anatomies": "turn label maps into anatomies, from which training renders",
+    "demo": "do everything on phantoms, without any data",
 }
 TRAINING = {"train", "train-folds", "compare-transfer", "demo"}
 COMPUTING = {*TRAINING, "predict", "strip", "evaluate", "prepare-anatomies"}
@@ -57,7 +58,7 @@ USAGE_STATUS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, 1 for what a person gave us, or 2 for wrong usage."""
+    """Run one command; exit with 0, with 1 for unusable input, or with 2 for wrong usage."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # Whatever names of files it cannot encode.
             stream.reconfigure(errors="backslashreplace")
@@ -72,14 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What is still unwritten goes nowhere (Python's documentation of SIGPIPE).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno in FULL:
-            _fail(f"the disk that is written to is full ({error}): make room on it.", 1)
+            _fail(f"the disk is full ({error}): make room on it.", 1)
         sys.exit(1)
     except Exception:
         if _has_device():
             raise
         _fail(
             f"JAX finds no device of the platform {os.environ.get('JAX_PLATFORMS')} here: unset "
-            "JAX_PLATFORMS, or install what JAX needs for it, as launch/install.sh does.",
+            "JAX_PLATFORMS, or install JAX for this platform, as launch/install.sh does.",
             1,
         )
 
@@ -163,7 +164,7 @@ def _parser(
             _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
         if len(arguments) > len(names) and "..." not in wanted:
             _fail(
-                f"'{arguments[len(names)]}' is one too many, expected {wanted}; see "
+                f"'{arguments[len(names)]}' is one argument too many, expected {wanted}; see "
                 f"`{argv[0]} --help`.",
                 USAGE_STATUS,
             )
@@ -177,7 +178,7 @@ def _define_all(name: str, command: ModuleType, values: flags.FlagValues) -> Non
     command.define_flags(values)
     if name in COMPUTING:
         define_computing(values)
-    flags.DEFINE_bool("quiet", False, "Say nothing of how it goes.", flag_values=values)
+    flags.DEFINE_bool("quiet", False, "Show no progress.", flag_values=values)
 
 
 def _check_all_are_flags(
@@ -232,14 +233,14 @@ def _overview() -> str:
     lines = [f"  {name:18}{what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
-            "Label brain MRI as CSF, gray matter and white matter, for infants above all.",
+            "Label brain MRI scans as CSF, gray matter and white matter, above all of infants.",
             "",
             f"usage: {PROGRAM} COMMAND --flag=value ...",
             "",
             *lines,
             "",
-            f"`{PROGRAM} COMMAND --help` explains a command. `{PROGRAM} --version` tells the "
-            "version, and with --verbose what it runs on.",
+            f"`{PROGRAM} COMMAND --help` explains a command. `{PROGRAM} --version` prints the",
+            "version, and with --verbose also the software and devices that it uses.",
         ]
     )
 

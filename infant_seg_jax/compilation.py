@@ -62,12 +62,12 @@ def describe_convolutions() -> str:
     if platform != "cpu":
         return f"3D convolutions are computed by XLA on the {platform.upper()}."
     if os.environ.get(ONEDNN_VARIABLE) == "0":
-        return f"3D convolutions are computed without oneDNN, as {ONEDNN_VARIABLE}=0 asks."
+        return f"3D convolutions are computed without oneDNN, because of {ONEDNN_VARIABLE}=0."
     if jax.__version_info__ >= _SINCE:
-        return "3D convolutions are computed without oneDNN, which this build of JAX lacks."
+        return "3D convolutions are computed without oneDNN, which this build of JAX does not have."
     return (
-        f"3D convolutions are computed without oneDNN, which JAX {jax.__version__} lacks: "
-        "with Python 3.12 or later, which gets a newer JAX, they are faster."
+        f"3D convolutions are computed without oneDNN, which JAX {jax.__version__} does not have: "
+        "they are faster with Python 3.12 or later, which gets a newer JAX."
     )
 
 
@@ -118,8 +118,8 @@ def use_compilation_cache() -> None:
             file.write(bytes(_LEAST_ROOM))
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder.
         note(
-            f"Programs are compiled anew in every run, as they cannot be kept ({error}): "
-            "XDG_CACHE_HOME may name a folder for them."
+            f"Programs are compiled again in every run because they cannot be kept ({error}): set "
+            "XDG_CACHE_HOME to a folder for them."
         )
         return
     remove_broken_entries(folder)

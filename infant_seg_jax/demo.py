@@ -106,7 +106,8 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     """
     check_is_new(output)
     note(
-        "1/5  Rendering phantoms: adults with T1 contrast, infants whose tissues nearly look alike."
+        "1/5  Drawing phantoms: adults with T1 contrast, and infants with little contrast between "
+        "tissues."
     )
     adults = make_cohort(output, size.adults, size.shape, first_seed=1000 * seed)
     infants = make_cohort(output, size.infants, size.shape, first_seed=1000 * seed + 500)
@@ -116,14 +117,14 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
 
     note("2/5  Training on adults.")
     train_and_evaluate(config(adults, size.adult_steps), output / "runs" / "adult")
-    note("3/5  Fine-tuning on infants, from the adult's weights.")
+    note("3/5  Fine-tuning on infants, from the adult weights.")
     transfer = config(infants, size.infant_steps)
     transfer.init.checkpoint = str(output / "runs" / "adult")
     train_and_evaluate(transfer, output / "runs" / "fine_tuned")
-    note("4/5  Training on the same infants from scratch, for as many steps.")
+    note("4/5  Training on the same infants from scratch, with as many steps.")
     train_and_evaluate(config(infants, size.infant_steps), output / "runs" / "from_scratch")
 
-    note("5/5  Measuring both on infants that neither has seen.")
+    note("5/5  Measuring both on infants that neither network has seen.")
     tables = {name: _score(output, name, infants) for name in ("fine_tuned", "from_scratch")}
     write_json(
         output / "results.json",

@@ -1,10 +1,10 @@
-"""The one kind of error that is meant for the person at the keyboard, and words for it."""
+"""The only kind of error that is meant for the user, and words for it."""
 
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something a person gave us cannot be used.
+    """Input from the user cannot be used.
 
     The message is one sentence: what is wrong, in which file, what was found, what was expected
     and what to do. The command line prints it without a traceback and exits with status 1.

@@ -74,7 +74,7 @@ def make_folder(path: Path) -> None:
 def check_is_new(path: Path) -> None:
     """Raise an InputError if `path` exists already and is not an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already and is not an empty folder: name another output.")
+        raise InputError(f"{path} already exists and is not an empty folder: name another output.")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def expand(path: str) -> str:
     if expanded.startswith("~") and not os.path.exists(expanded):
         raise InputError(
             f"There is no home folder for the {expanded.split('/')[0]} of {path}: write the whole "
-            f"path, or ./{path} if the name begins so."
+            f"path, or ./{path} if that is the file's name."
         )
     return expanded
 

@@ -24,7 +24,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "sentence", "status"),
     [
-        (["--output=sheet.gif"], "expected the name of a picture that ends in .png", 1),
+        (["--output=sheet.gif"], "expected the name of a picture, ending in one of .png", 1),
         (["--output=s.png", "--case=sub-9"], "has no case 'sub-9', expected one of sub-000", 1),
         (["--output=s.png", "--config=CONFIG", "--config.augmentation.flip=2.0"], "flip is 2.0", 1),
         (["--output=s.png", "--config=CONFIG", "--config.augmentation.flop=1"], "flip.", 2),

@@ -147,7 +147,7 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
     given = ["--checkpoint=a", scan, "--output=c"]
     for flag in ("--max-memory=lots", "--max_memory=lots"):
         status, said = refused(["predict", *given, flag], capsys)
-        assert status == 1 and "'lots' is no amount of memory" in said
+        assert status == 1 and "'lots' is not an amount of memory" in said
     status, said = refused(["predict", *given, "--remove-islands", "0.5"], capsys)
     assert status == 1 and "There is no scan no-such-scan.nii" in said
 
@@ -157,7 +157,7 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
     [
         (["pridict"], "there is no command 'pridict': did you mean predict?"),
         (["help", "trian"], "there is no command 'trian': did you mean train?"),
-        (["xyz"], "there is no command 'xyz': expected one of inspect, "),
+        (["xyz"], "there is no command 'xyz': expected one of predict, "),
         (["predict", "--chekpoint=x"], "Did you mean: checkpoint"),
         (["predict", "--chekpoint", "x"], "Did you mean: checkpoint"),
         (["predict"], "--input, --output must be given"),
@@ -171,14 +171,14 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
             ["predict", "--checkpoint=a", "--input=b", "--output=c", "scan.nii.gz"],
             "'scan.nii.gz' is not a flag",
         ),
-        (["export", "a", "b", "c"], "'c' is one too many, expected MODEL OUT"),
+        (["export", "a", "b", "c"], "'c' is one argument too many, expected MODEL OUT"),
         (["predict", "--input=a", "--output=b", "--threads=0"], "threads"),
         (["prepare", "--source=ibsr"], "--input"),
         (["prepare", "--source=isbr", "--input=a", "--output=b"], "isbr"),
         (["train", "--workdir=run"], "--config"),
         (
             ["train", "--workdir=w", "--config=configs/default.py", "--config.optimizer.b3=1"],
-            "No config has the key config.optimizer.b3; the nearest key is config.optimizer.b",
+            "There is no config key config.optimizer.b3; the nearest key is config.optimizer.b",
         ),
         (["train", "--workdir=w", "--config=configs/nowhere.py"], "configs/nowhere.py"),
         (["train", "--workdir=w", "--config=configs/default.py", "--config.steps=many"], "steps"),

@@ -61,7 +61,7 @@ def test_without_a_folder_for_the_cache_all_goes_on(tmp_path: Path, unusable: st
     )
     assert said.returncode == 0, said.stderr
     assert len(said.stderr.splitlines()) == 1
-    assert "XDG_CACHE_HOME may name a folder" in said.stderr
+    assert "set XDG_CACHE_HOME to a folder" in said.stderr
     assert not said.stdout.split()  # neither a miss nor a hit
 
 

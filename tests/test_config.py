@@ -163,14 +163,14 @@ def test_whole_number_is_taken_for_a_real_one(tmp_path):
     [
         (
             {"optimizer": {"learning_rte": 1.0}},
-            "has a key that no config has, config.optimizer.learning_rte; "
+            "has an unknown key, config.optimizer.learning_rte; "
             "the nearest key is config.optimizer.learning_rate.",
         ),
         (
             {"step": 5},
-            "has a key that no config has, config.step; the nearest key is config.steps.",
+            "has an unknown key, config.step; the nearest key is config.steps.",
         ),
-        ({"zzz": 5}, "has a key that no config has, config.zzz; the nearest key is config.seed."),
+        ({"zzz": 5}, "has an unknown key, config.zzz; the nearest key is config.seed."),
         ({"steps": 2.5}, "sets config.steps to 2.5, expected a value like 20000."),
         ({"steps": "many"}, "sets config.steps to 'many', expected a value like 20000."),
         (
@@ -182,8 +182,8 @@ def test_whole_number_is_taken_for_a_real_one(tmp_path):
             "sets config.loss.name to ['a', 'b'], expected a value like 'cross_entropy'.",
         ),
         ({"seed": {"a": 1}}, "sets config.seed to {'a': 1}, expected a value like 0."),
-        ([1, 2], "holds list, expected a config's JSON object."),
-        ("text", "holds str, expected a config's JSON object."),
+        ([1, 2], "contains list, expected a config's JSON object."),
+        ("text", "contains str, expected a config's JSON object."),
     ],
 )
 def test_unusable_file_is_one_sentence(tmp_path, content, sentence):

@@ -78,7 +78,7 @@ def test_names_that_cannot_be_encoded_are_written_with_backslashes(
     found = read_scores(tmp_path / "scores")
     assert sorted(found.subjects) == [r"caf\udce9", "ok"]
     page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
-    assert page.count("The picture is without the scan") == 0 and r"caf\udce9" in page
+    assert page.count("The picture does not show the scan") == 0 and r"caf\udce9" in page
     run(capsys, "compare", tmp_path / "scores", tmp_path / "scores")
     said = subprocess.run(
         [sys.executable, "-m", "infant_seg_jax", "evaluate", *both, "--output=Zoë", "--noreport"],
@@ -138,9 +138,9 @@ def test_evaluate_finishes_the_others_and_tells_who_failed(
     broken.write_bytes(broken.read_bytes()[:50])
     (data / "ours" / "sub-3_dseg.nii.gz").unlink()
     said, err = run(capsys, *evaluate(data, "ours"), status=1)
-    assert "1 of 4 subjects could not be measured, as said above: sub-1." in err
+    assert "1 of 4 subjects could not be measured (see above): sub-1." in err
     assert str(broken) in err
-    assert "Left out, since not predicted: sub-3." in said
+    assert "Left out, without a prediction: sub-3." in said
     content = json.loads((data / "scores/ours/metrics.json").read_text())
     assert list(content["subjects"]) == ["sub-0", "sub-2", "sub-4"]
     assert str(broken) in content["failures"]["sub-1"] and content["unpredicted"] == ["sub-3"]

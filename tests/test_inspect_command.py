@@ -45,7 +45,7 @@ def test_the_report_is_plain_text_in_80_columns_with_whole_paths(
         assert len(line) <= 80 or line.startswith(str(scans))
         assert line == line.rstrip()
     assert "2 scans, 2 label maps, 0 masks" in said
-    assert "label map  4 values, schema 'tissues', assumed since it fits" in said
+    assert "label map  4 values, schema 'tissues', assumed because it fits" in said
     assert "64x76x64 voxels of 2.4x2.4x2.4 mm, axes RAS" in said
     assert said.endswith("\nNo warnings.\n")
 
@@ -99,7 +99,7 @@ def test_broken_files_are_listed_the_rest_is_told_and_the_status_is_1(
     with pytest.raises(SystemExit) as stop:
         main(["inspect", str(broken), str(scans), f"--output={tmp_path}/report.json"])
     assert stop.value.code == (
-        "infant-seg: inspect: 1 of 5 files cannot be read, as said above."  # status 1
+        "infant-seg: inspect: 1 of 5 files cannot be read; see above."  # status 1
     )
     said = " ".join(capsys.readouterr().out.split())
     assert "2 scans, 2 label maps, 0 masks; 1 cannot be read" in said
@@ -113,7 +113,7 @@ def test_series_are_no_failures(
 ) -> None:
     save(tmp_path / "bold.nii.gz", np.zeros((4, 5, 6, 7), np.int16))
     said = inspect(capsys, str(scans), str(tmp_path))
-    assert "2 scans, 2 label maps, 0 masks; 1 of several volumes each, left out" in said
+    assert "2 scans, 2 label maps, 0 masks; 1 file with several volumes, left out" in said
 
 
 def test_warnings_are_told_some_of_a_kind(
@@ -127,7 +127,7 @@ def test_warnings_are_told_some_of_a_kind(
     sentences = " ".join(said.split())  # which are wrapped
     assert said.count("  warnings   spacing: see below\n") == 7
     assert sentences.count("has voxels of 1x1x4 mm") == 5
-    assert "- and 2 more about spacing, all of them with --output=FILE.json.\n" in said
+    assert "- and 2 more about spacing; see all of them with --output=FILE.json.\n" in said
 
 
 def test_parcellations_fit_in_80_columns(

@@ -97,13 +97,11 @@ def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: P
     ]
     assert all(Path(path).is_file() for path in paths)
     assert "1 of 3: sub-0 written (CSF " in said and " s a scan, " in said
-    assert said.splitlines()[-1].startswith(
-        "3 written, 0 skipped since they were finished, 0 failed"
-    )
+    assert said.splitlines()[-1].startswith("3 written, 0 skipped (already finished), 0 failed")
 
     status, again, said = run(f"--input={scans}")
     assert (status, again) == (0, paths)
-    assert "0 written, 3 skipped since they were finished, 0 failed" in said
+    assert "0 written, 3 skipped (already finished), 0 failed" in said
 
     status, none, said = run(f"--input={scans}", "--mirror")
     assert (status, none) == (1, [])
@@ -118,7 +116,7 @@ def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: P
 def test_more_memory_than_is_allowed_is_said(run: Run, scans: Path) -> None:
     status, _, said = run(f"--input={scans}", "--max_memory=10MB")
     assert status == 0
-    assert "more than the 0.01 GB of --max_memory: less is not possible" in said.splitlines()[-1]
+    assert "more than the 0.01 GB of --max_memory: the largest" in said.splitlines()[-1]
     _, _, said = run(f"--input={scans}", "--max_memory=1TB", "--overwrite")
     assert "--max_memory" not in said
 
@@ -129,8 +127,8 @@ def test_memory_that_the_report_alone_takes_is_said(
     peaks = iter((2_000_000_000, 4_000_000_000))
     monkeypatch.setattr(memory, "peak_memory", lambda: {memory.PROCESS: next(peaks)})
     _, _, said = run(f"--input={scans}", "--max_memory=3GB", "--report")
-    assert "less is not possible" not in said
-    assert said.splitlines()[-1].startswith("The report took more memory than --max_memory allows")
+    assert "the largest of these scans needs" not in said
+    assert said.splitlines()[-1].startswith("The report used more memory than --max_memory allows")
 
 
 def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:
@@ -139,7 +137,7 @@ def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path:
     assert status == 0 and said.splitlines()[-1] == f"Look at it: {page}"
     text = page.read_text(encoding="utf-8")
     assert text.count('<img class="slices"') == 3 and "No picture" not in text
-    assert "without the scan" not in text
+    assert "does not show the scan" not in text
     assert f"infant-seg view {scans / 'sub-0/anat/sub-0_T1w.nii.gz'} " in text
 
 
@@ -149,10 +147,8 @@ def test_a_bad_scan_is_in_the_summary_and_the_status(run: Run, scans: Path) -> N
     status, paths, said = run(f"--input={scans}")
     assert status == 1 and len(paths) == 2
     assert f"{bad} cannot be read" in said
-    assert "2 written, 0 skipped since they were finished, 1 failed" in said
-    assert said.splitlines()[-1] == (
-        "infant-seg: predict: 1 of 3 scans failed (sub-1), as said above."
-    )
+    assert "2 written, 0 skipped (already finished), 1 failed" in said
+    assert said.splitlines()[-1] == ("infant-seg: predict: 1 of 3 scans failed (sub-1); see above.")
 
 
 def test_nothing_written_is_nothing_to_look_at(run: Run, scans: Path, tmp_path: Path) -> None:
@@ -185,7 +181,7 @@ def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path:
         (
             [f"--input={scan}", "--overwrite"],
             os.path.relpath(scan, tmp_path),
-            "is what is read, expected another name",
+            "is an input file, expected another name",
         ),
     ):
         before = scan.read_bytes()

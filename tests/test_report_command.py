@@ -78,7 +78,7 @@ def test_evaluate_draws_its_report_unless_told_not_to(
 def test_evaluate_takes_the_scans_for_its_pictures(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without = "The pictures are without the scans, which nobody named"
+    without = "The pictures do not show the scans, because no folder of scans was named"
     page = tmp_path / "scores" / "report.html"
     run(capsys, *maps)
     assert without in page.read_text() and "infant-seg view" not in page.read_text()
@@ -89,7 +89,7 @@ def test_evaluate_takes_the_scans_for_its_pictures(
     assert without not in page.read_text()
     assert f"infant-seg view {tmp_path / 'scans' / 'sub-1_T1w.nii.gz'} " in page.read_text()
     _, said = run(capsys, *maps, f"--images={tmp_path / 'true'}", status=1)
-    assert "holds no scan of the subjects that have label maps, such as sub-1" in said
+    assert "contains no scan whose name matches a subject with label maps, such as sub-1" in said
     arguments = ["evaluate", "--checkpoint=c", "--data=d", "--images=i", f"--output={tmp_path}"]
     _, said = run(capsys, *arguments, status=1)
     assert "--prediction and --truth (and --images, if you have the scans)" in said
@@ -106,7 +106,7 @@ def test_a_report_that_cannot_be_drawn_fails_nothing(
 
     monkeypatch.setattr(report, "write_report", fail)
     said, err = run(capsys, *maps)
-    assert "There is no report, since it could not be drawn (RuntimeError: no ink)." in err
+    assert "There is no report because it could not be drawn (RuntimeError: no ink)." in err
     assert "Written to" in said and (tmp_path / "scores" / "metrics.csv").is_file()
 
 

@@ -1,8 +1,8 @@
 """draw a sheet of what each augmentation does to a prepared scan, alone and with the others.
 
-A row per augmentation, at its strength in the config, and one for all of them as the config has
-them; a column per draw, with outlines of the labels. Look at it before a long run: what a person
-could not label, the network should not be asked to.
+There is a row for each augmentation, with the strength that it has in the config, and one row for
+all of them together. Each column is a random draw. The labels are outlined. Look at the sheet
+before a long run: do not ask a network to label what a person could not.
 
     infant-seg augment --data=prepared/ibsr --output=augmentations.png
     infant-seg augment --data=prepared/infants --case=sub-01 --config=default \\
@@ -25,9 +25,11 @@ MEANT = ("data", "output")
 def define_flags(values: flags.FlagValues) -> None:
     define_path("data", None, "A prepared set.", required=True, flag_values=values)
     flags.DEFINE_string(
-        "case", "", "Which case; the first with labels if none.", flag_values=values
+        "case", "", "Which case; by default the first with labels.", flag_values=values
     )
-    define_config(values, f"The config whose augmentation to show, default if none: {NAMES}.")
+    define_config(
+        values, f"The config whose augmentation to show, by default the config 'default': {NAMES}."
+    )
     define_path(
         "output",
         None,
@@ -36,9 +38,9 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "draws", 4, "How many draws of each.", lower_bound=1, upper_bound=12, flag_values=values
+        "draws", 4, "Random draws per row.", lower_bound=1, upper_bound=12, flag_values=values
     )
-    flags.DEFINE_integer("seed", 0, "Draws them.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the random draws.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -77,6 +79,6 @@ def check_picture(output: Path) -> None:
     """Raise an InputError for a name that is no picture's."""
     if output.suffix.lower() not in _PICTURES:
         raise InputError(
-            f"--output is {output}, expected the name of a picture that ends in "
+            f"--output is {output}, expected the name of a picture, ending in one of "
             f"{', '.join(_PICTURES)}."
         )

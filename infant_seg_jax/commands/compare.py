@@ -1,9 +1,9 @@
 """say which of two evaluations is better, subject by subject.
 
-A and B are folders that `evaluate` wrote, or their metrics.csv: two methods, on the same subjects.
+A and B are folders written by `evaluate`, or their metrics.csv: two methods on the same subjects.
 For each tissue, and for each subject's mean over tissues, the table has both means, the mean
-difference A - B with a 95% bootstrap interval, and the p-value of Wilcoxon's signed-rank test;
-then the tissues and subjects that differ most.
+difference A - B with a 95% bootstrap interval, and the p-value of Wilcoxon's signed-rank test.
+Then come the tissues and subjects with the largest differences.
 
     infant-seg compare scores/ours scores/theirs
     infant-seg compare --metric=hausdorff95_mm,surface_dice scores/ours scores/theirs
@@ -33,17 +33,19 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "metric",
         [],
-        f"What to compare by beside the Dice: {', '.join(METRICS)}; or all of them: all.",
+        f"Metrics to compare in addition to the Dice: {', '.join(METRICS)}, or all.",
         flag_values=values,
     )
     flags.DEFINE_integer(
         "most",
         10,
-        "How many of the largest differences to list.",
+        "Number of largest differences to list.",
         lower_bound=0,
         flag_values=values,
     )
-    define_path("output", "", "A JSON file for all that is found, for scripts.", flag_values=values)
+    define_path(
+        "output", "", "A JSON file to write all results to, for scripts.", flag_values=values
+    )
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -95,7 +97,7 @@ def _table(comparison: Comparison) -> str:
 def _largest(comparison: Comparison, most: int) -> str:
     metric = comparison.metric
     width = max((len(one.subject) for one in comparison.largest), default=0)
-    lines = [f"Tissues, what differs most first: {', '.join(comparison.tissues) or 'none'}"]
+    lines = [f"Tissues, largest difference first: {', '.join(comparison.tissues) or 'none'}"]
     lines += [
         f"  {one.subject:{width}}  {one.tissue:4} {in_words(one.a, metric):>8} "
         f"{in_words(one.b, metric):>8} {_signed(one.difference, metric):>9}"

@@ -1,14 +1,15 @@
-"""measure what another run's weights bring: fine-tuned, with a frozen encoder, and from scratch.
+"""measure how much another run's weights help: fine-tuned, with a frozen encoder, from scratch.
 
-The three share subjects, seeds, patches and steps, and are scored on the set's test subjects.
-comparison.json holds the table, comparison.png the Dice against the number of training subjects.
+All three use the same subjects, seeds, patches and steps, and are measured on the set's test
+subjects. comparison.json has the table, and comparison.png shows the Dice against the number of
+training subjects.
 
     infant-seg compare-transfer --config=infant_cpu \\
         --config.data.path=prepared/infants --config.init.checkpoint=runs/adult \\
         --subjects=1,2,4,all --seeds=3 --workdir=runs/transfer
 
-Or several networks to start from, each fine-tuned, against training from scratch; 'bundled' is the
-bundled model:
+It can also fine-tune from each of several networks and compare them with training from scratch;
+'bundled' is the bundled model:
 
     infant-seg compare-transfer --config=infant_cpu \\
         --config.data.path=prepared/infants --starts=adult:runs/adult,agnostic:bundled \\
@@ -35,7 +36,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "subjects", ["all"], "Numbers of training subjects, as in 1,2,4,all.", flag_values=values
     )
     flags.DEFINE_integer(
-        "seeds", 1, "Runs of each kind, with as many seeds.", lower_bound=1, flag_values=values
+        "seeds", 1, "Number of seeds, with one run of each kind.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_string(
         "starts",
@@ -74,8 +75,8 @@ def _start(text: str) -> tuple[str, str]:
     name, _, path = text.partition(":")
     if not path or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(
-            f"--starts has '{text}', expected NAME:PATH as in adult:runs/adult, with a name of "
-            "letters, digits, - and _."
+            f"--starts has '{text}', expected NAME:PATH as in adult:runs/adult, where NAME has "
+            "only letters, digits, - and _."
         )
     return name, expand(path)
 
@@ -84,5 +85,5 @@ def _count(text: str) -> int:
     if text == "all":
         return 0
     if not text.isdecimal() or int(text) == 0:
-        raise InputError(f"--subjects has '{text}', expected numbers of subjects or all.")
+        raise InputError(f"--subjects has '{text}', expected numbers of subjects, or all.")
     return int(text)

@@ -15,14 +15,15 @@ def define_computing(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "threads",
         None,
-        "How many threads compute on the CPU; all its cores unless given.",
+        "Number of threads on the CPU. By default, one per core.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_string(
         "device",
         None,
-        "What computes: cpu, gpu, or gpu:1 for the second; the best there is unless given.",
+        "Where to compute: cpu, gpu, or gpu:1 for the second GPU. By default, the best device "
+        "available.",
         flag_values=values,
     )
 
@@ -61,6 +62,6 @@ def _check_there_is_a_gpu(name: str) -> None:
         found = "none"
     if found != "gpu":
         raise InputError(
-            f"--device is {name}, but JAX finds no such device here: leave the flag away, or "
+            f"--device is {name}, but JAX finds no such device here: leave out the flag, or "
             "install JAX for it, as with pip install 'infant_seg_jax[cuda13]'."
         )

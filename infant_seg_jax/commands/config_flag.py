@@ -9,7 +9,7 @@ from infant_seg_jax.config import Config, open_config
 from infant_seg_jax.config.sections import ARCHITECTURE, OF_CONFIG
 from infant_seg_jax.paths import expand
 
-NAMES = "a name, as ibsr_cpu, or a path; --config.KEY=VALUE overrides its values"
+NAMES = "a name, such as ibsr_cpu, or a path; --config.KEY=VALUE overrides its values"
 
 
 def define_config(values: flags.FlagValues, help: str, *, required: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""do all of it on phantoms made on the spot: no data needed, minutes on two CPU cores.
+"""do everything on phantoms; needs no data, and takes minutes on two CPU cores.
 
-Renders adult and infant brain phantoms, trains on the adults, fine-tunes on two infants, trains
-on the same infants from scratch, measures both on infants that neither has seen, writes one
-prediction as NIfTI, and draws a figure and a page that says how good they are and where they fail.
+It draws phantoms of adult and infant brains, trains on the adults, fine-tunes on two infants,
+trains on the same infants from scratch, measures both on infants that neither has seen, writes one
+prediction as NIfTI, and draws a figure and a report.
 
     infant-seg demo --output=demo
 """
@@ -21,8 +21,8 @@ MEANT = ("output",)
 
 def define_flags(values: flags.FlagValues) -> None:
     define_path("output", "demo", "A new folder for everything.", flag_values=values)
-    flags.DEFINE_bool("report", True, "Draw OUTPUT/report.html.", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Draws the phantoms and the networks.", flag_values=values)
+    flags.DEFINE_bool("report", True, "Write OUTPUT/report.html.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the phantoms and the networks.", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -44,7 +44,7 @@ def run(values: flags.FlagValues) -> None:
     tables = result.fine_tuned, result.from_scratch
     tuned, scratch = map(dice_in_words, tables)
     print(f"\nInfants that no run has seen, fine-tuned from adults:\n{tuned}")
-    print(f"\nThe same from scratch, with the same infant training:\n{scratch}")
+    print(f"\nThe same infants, trained from scratch with as many steps:\n{scratch}")
     after, before = (table.summary["dice"][MEAN].mean for table in tables)
     program = _program()
     print(f"\nFine-tuning changed the mean Dice by {after - before:+.3f}.")
@@ -57,9 +57,9 @@ A prediction:    {next((output / "predictions").glob("*.nii.gz"))}
 The runs:        {output / "runs"}
 The scores:      {output / "scores"}
 
-Next, with a scan of your own: the bundled model, which has learned from more than phantoms.
+Next, label a scan of your own with the bundled model:
   {program} predict --input=SCAN.nii.gz --output=labels
-With labelled scans of your own, fine-tune it:
+If you have labeled scans, fine-tune it:
   {program} prepare --source=folder --input=SCANS --images='*_T1w' --labels='*_dseg' \\
       --output=prepared/mine
   {program} train --config=fine_tune_bundled --config.data.path=prepared/mine --workdir=runs/mine"""

@@ -1,6 +1,6 @@
 """measure how well label maps agree with the truth, per tissue and subject.
 
-Any label maps, also another tool's, against the truth: two folders, paired by their names
+It compares label maps of any tool with true ones: two folders, paired by file names
 (scan_dseg.nii.gz with scan_seg.nii.gz; sub-01_ses-02_... with sub-01_ses-02_...), or two files:
 
     infant-seg evaluate --prediction=predictions --truth=labels --output=scores
@@ -9,17 +9,17 @@ Any label maps, also another tool's, against the truth: two folders, paired by t
         --output=scores/theirs
     infant-seg evaluate --classes=drawem9 --prediction=predictions --truth=labels --output=scores
 
-Or a run or an exported model on a prepared set, which is predicted first:
+Or it measures a run or an exported model on a prepared set, and predicts the set first:
 
     infant-seg evaluate --checkpoint=runs/adult --data=prepared/ibsr --output=scores
 
 OUTPUT/metrics.csv has a row for each subject and tissue and a column for each metric: Dice,
-Jaccard, sensitivity, precision, volume similarity, volume difference (ml), and in mm the Hausdorff
-distance, its 95th percentile, the modified Hausdorff distance and the average symmetric surface
-distance, and the surface Dice. metrics.json has them too, with mean, standard deviation and a 95%
-bootstrap interval over subjects, as the table that is printed. If a subject cannot be measured the
-others are, and the exit status is 1. report.html shows how good it is and where it fails: on the
-scans, if --images names them, paired by their names, too.
+Jaccard, sensitivity, precision, volume similarity, volume difference (ml), the Hausdorff distance,
+its 95th percentile, the modified Hausdorff distance, the average symmetric surface distance (all in
+mm), and the surface Dice. metrics.json has the same values. Like the printed table, it also has the
+mean, the standard deviation and a 95% bootstrap interval over subjects. If a subject cannot be
+measured, the others still are, and the exit status is 1. report.html shows the scores and the worst
+errors, on the scans if --images names them (paired by name as well).
 """
 
 import sys
@@ -44,44 +44,49 @@ MEANT = ("prediction", "truth", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    define_path("prediction", None, "A folder of label maps, or one.", flag_values=values)
-    define_path("truth", None, "The folder of their truths, or one.", flag_values=values)
+    define_path(
+        "prediction", None, "A folder of predicted label maps, or one file.", flag_values=values
+    )
+    define_path("truth", None, "The folder of true label maps, or one file.", flag_values=values)
     define_path(
         "images",
         None,
-        "The folder of their scans, or one, for the pictures of the report.",
+        "The folder of the scans, or one file, for the pictures in the report.",
         flag_values=values,
     )
     define_classes(
-        values, "Which classes to measure, by default what both tell apart, or else tissues", ""
+        values,
+        "Which classes to measure; by default those that both have, otherwise tissues",
+        "",
     )
     for name, whose in (("schema", "true"), ("prediction_schema", "predicted")):
         define_path(
             name,
             "",
             f"What the values of the {whose} label maps mean: {', '.join(SCHEMAS)}, or a YAML or "
-            "JSON file with lines such as '7: GM'; by default, the classes' own.",
+            "JSON file with lines such as '7: GM'. By default, the classes' own values.",
             flag_values=values,
         )
-    define_path(
-        "checkpoint", None, "The folder of a training run or of a model.", flag_values=values
-    )
+    define_path("checkpoint", None, "A run folder or a model folder.", flag_values=values)
     define_path("data", None, "A prepared set.", flag_values=values)
     flags.DEFINE_string(
-        "split", "validation", "Which of its splits: train, validation, test.", flag_values=values
+        "split",
+        "validation",
+        "Which split of the prepared set: train, validation or test.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("fold", 0, "Which of its folds.", flag_values=values)
+    flags.DEFINE_integer("fold", 0, "Which fold of the prepared set.", flag_values=values)
     flags.DEFINE_enum(
         "which",
         "best",
         ["best", "latest"],
-        "The checkpoint of the best validation Dice, or the latest.",
+        "Which checkpoint of a run: the one with the best validation Dice, or the latest.",
         flag_values=values,
     )
     flags.DEFINE_float(
         "tolerance",
         TOLERANCE_MM,
-        "How far apart two surfaces may be, in mm, to count as one in the surface Dice.",
+        "Largest distance, in mm, at which two surfaces count as the same in the surface Dice.",
         lower_bound=0.0,
         flag_values=values,
     )
@@ -95,7 +100,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "report",
         True,
-        "Draw report.html, a page of what was found, and keep what a network predicted for it.",
+        "Write report.html, a page with the results, and keep the predictions that it shows.",
         flag_values=values,
     )
 
@@ -128,7 +133,7 @@ def run(values: flags.FlagValues) -> None:
         write_scores(output, evaluation.scores, about)
         print(evaluation.scores)
         if evaluation.unpredicted:
-            print(f"Left out, since not predicted: {', '.join(evaluation.unpredicted)}.")
+            print(f"Left out, without a prediction: {', '.join(evaluation.unpredicted)}.")
         print(f"Written to {output / CSV_NAME} and {output / JSON_NAME}.")
         if values.report:
             from infant_seg_jax.report.report import tell_report
@@ -137,8 +142,8 @@ def run(values: flags.FlagValues) -> None:
     if failures:
         total = len(failures) + len(evaluation.scores.subjects)
         sys.exit(
-            f"infant-seg: evaluate: {len(failures)} of {total} subjects could not be measured, as "
-            f"said above: {', '.join(failures)}."
+            f"infant-seg: evaluate: {len(failures)} of {total} subjects could not be measured (see "
+            f"above): {', '.join(failures)}."
         )
 
 

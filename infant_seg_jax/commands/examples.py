@@ -1,7 +1,7 @@
-"""draw a sheet of the first examples that a config trains on: patches, augmented, with labels.
+"""draw a sheet of the first examples that a config trains on: augmented patches with labels.
 
-Real ones, and those that are rendered from label maps where the config says so. Look at it before
-a long run: what a person could not label, the network should not be asked to.
+These are real examples, and rendered ones if the config has them. Look at the sheet before a long
+run: do not ask a network to label what a person could not.
 
     infant-seg examples --config=infant_cpu --config.data.path=prepared/infants \\
         --output=examples.png
@@ -23,7 +23,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define_config(values, f"The config: {NAMES}.", required=True)
     define_path("output", None, "The picture to write.", required=True, flag_values=values)
     flags.DEFINE_integer(
-        "count", 16, "How many examples.", lower_bound=1, upper_bound=200, flag_values=values
+        "count", 16, "Number of examples.", lower_bound=1, upper_bound=200, flag_values=values
     )
 
 

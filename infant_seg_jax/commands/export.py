@@ -1,24 +1,24 @@
 """write a trained network as one program for other software.
 
-MODEL is the --workdir of a training run, a model folder, or 'bundled' for the bundled one; OUT is a
-new folder. It will hold network.stablehlo, from windows of prepared scans to probabilities of the
-classes, weights and all, and program.json, which says what goes in, what comes out, and what is to
-be done before and after.
-Any JAX of about the same time runs it, on a CPU, a GPU or a TPU, without this package:
+MODEL is a run folder, a model folder, or 'bundled'; OUT is a new folder. It will contain
+network.stablehlo, which has the weights and turns windows of prepared scans into probabilities of
+the classes, and program.json, which describes its input and output and what to do before and after.
+A JAX of about the same age runs it on a CPU, a GPU or a TPU, without this package:
 
     infant-seg export --format=jax models/infant programs/infant
 
     program = jax.export.deserialize(bytearray(open("network.stablehlo", "rb").read()))
     probabilities = program.call(windows)
 
-Or network.onnx, for ONNX Runtime and others that read ONNX (pip install 'infant_seg_jax[onnx]'):
+It can also write network.onnx, for ONNX Runtime and other software that reads ONNX
+(pip install 'infant_seg_jax[onnx]'):
 
     infant-seg export --format=onnx models/infant programs/infant
 
     session = onnxruntime.InferenceSession("network.onnx")
     (probabilities,) = session.run(None, {"image": windows})
 
-To pass a network on to people who have this package, `infant-seg export-model` is the better way.
+For people who have this package, use `infant-seg export-model` instead.
 """
 
 from collections.abc import Sequence
@@ -34,23 +34,23 @@ def define_flags(values: flags.FlagValues) -> None:
         "format",
         "jax",
         ["jax", "onnx"],
-        "jax: StableHLO, as jax.export serialises it. onnx: a graph of ONNX's operations.",
+        "jax: StableHLO, as serialized by jax.export. onnx: an ONNX graph.",
         flag_values=values,
     )
     flags.DEFINE_integer(
         "batch_size",
         1,
-        "Windows that JAX's program takes at once; ONNX takes any.",
+        "Windows that a JAX program takes at once; ONNX takes any number.",
         1,
         flag_values=values,
     )
     flags.DEFINE_list(
-        "platforms", ["cpu", "cuda", "tpu"], "What JAX's program is to run on.", flag_values=values
+        "platforms", ["cpu", "cuda", "tpu"], "Where a JAX program can run.", flag_values=values
     )
     flags.DEFINE_string(
         "which",
         "best",
-        "Of a run, the checkpoint: best (by validation Dice), latest, or the number of a step.",
+        "Which checkpoint of a run: best (by validation Dice), latest, or the number of a step.",
         flag_values=values,
     )
 
@@ -68,4 +68,4 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     )
     program = folder / PROGRAMS[values.format]
     size = program.stat().st_size / 1e6
-    print(f"The program is {program}, {size:.1f} MB; {PROGRAM_FILE} beside it explains it.")
+    print(f"The program is {program}, {size:.1f} MB. {PROGRAM_FILE} beside it describes it.")

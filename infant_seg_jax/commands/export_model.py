@@ -1,10 +1,10 @@
 """write a trained network as one folder to keep or to pass on.
 
-RUN is the --workdir of a training run, OUT a new folder. It will hold weights.safetensors, and a
-model.json that you can read: the network's sizes, the modalities that it expects, how scans are to
-be prepared, what it was trained on and how it scored. `infant-seg predict`, `infant-seg evaluate`
-and --config.init.checkpoint take it as they take a run. There are no pickles in it, and nothing in
-it is executed.
+RUN is a run folder, and OUT a new model folder. It will contain weights.safetensors and model.json.
+You can read model.json: it describes the network, the modalities that it expects, the preparation
+of scans, the training data and the scores. `infant-seg predict`, `infant-seg evaluate` and
+--config.init.checkpoint accept a model folder in place of a run folder. It contains no pickle, and
+nothing in it is executed.
 
     infant-seg export-model runs/adult models/adult
     infant-seg export-model --which=latest --float16 runs/adult models/adult_small
@@ -28,14 +28,14 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "which",
         "best",
-        "The checkpoint: best (by validation Dice), latest, or the number of a step.",
+        "Which checkpoint: best (by validation Dice), latest, or the number of a step.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "weights",
         None,
         ["raw", "averaged"],
-        "Which weights, of a run with a moving average of them; averaged unless given.",
+        "Which weights of a run that keeps a moving average. By default, the averaged ones.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -52,7 +52,7 @@ def define_float16(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "float16",
         False,
-        "Store the kernels in half precision: half the size, and nearly the same labels.",
+        "Store the kernels in half precision: half the size and nearly the same labels.",
         flag_values=values,
     )
 

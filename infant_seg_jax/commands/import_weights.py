@@ -1,18 +1,18 @@
-"""make a model of a PyTorch network's weights.
+"""make a model folder from a PyTorch network's weights.
 
 STATE_DICT is a state dict of the network of Bui, Shin and Moon (2019), saved as .safetensors or
-.npz; PyTorch's own .pt and .pth files are pickles, which may run any program, and are not opened.
-Save theirs with
+.npz. PyTorch's own .pt and .pth files are pickles, which may run any program, so they are not
+opened. If you trust such a file, convert it with
 
     import torch; from safetensors.torch import save_file
     save_file({name: tensor.contiguous() for name, tensor in
                torch.load("theirs.pth", "cpu", weights_only=True).items()}, "theirs.safetensors")
 
-The network's sizes are read off the weights; its classes have to be background, CSF, GM and WM, in
-this order, or those of the model that --like names. How its training scans were prepared is not in
-the weights: say it, or what you leave out is as in the model or run that --like names, or else the
-default. OUT is a new model folder, as `infant-seg export-model` writes it; predict, evaluate and
---config.init.checkpoint take it.
+The network's sizes are read from the weights. Its classes must be background, CSF, GM and WM, in
+this order, or those of the model that --like names. The weights do not say how the training scans
+were prepared, so there are flags for that. Without a flag, the value comes from the model or run
+that --like names, or else is the default. OUT is a new model folder, as `infant-seg export-model`
+writes it.
 
     infant-seg import-weights --modalities=T1w,T2w theirs.safetensors models/theirs
     infant-seg import-weights --like=runs/adult theirs.npz models/theirs
@@ -34,14 +34,14 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "like",
         "",
-        "The --workdir of a run, or a model folder, whose modalities, preparation and windows to "
-        "take.",
+        "A run folder or a model folder from which to take the modalities, the preparation and the "
+        "windows.",
         flag_values=values,
     )
     define_config(
         values,
-        "The config whose network and windows to take, instead of reading the network's sizes off "
-        f"the weights: {NAMES}.",
+        "A config from which to take the network and the windows, instead of reading the network's "
+        f"sizes from the weights: {NAMES}.",
     )
     flags.DEFINE_list(
         "modalities",
@@ -52,37 +52,37 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "extents",
         None,
-        "What the scans showed: brain, head or both (default: brain).",
+        "What the training scans showed: brain, head, or both (default: brain).",
         flag_values=values,
     )
     flags.DEFINE_float(
         "margin_mm",
         None,
-        "Surroundings kept on each side of the brain, in mm (default: 8).",
+        "Margin kept on each side of the brain, in mm (default: 8).",
         flag_values=values,
     )
     flags.DEFINE_float(
         "spacing_mm",
         None,
-        "Voxel size that all is resampled to, in mm; 0 keeps each scan's own (default: 0).",
+        "Voxel size that scans are resampled to, in mm; 0 keeps each scan's own (default: 0).",
         flag_values=values,
     )
     flags.DEFINE_list(
         "clip_percentiles",
         None,
-        "Intensities are clipped to these percentiles of the brain's (default: 0,100).",
+        "Percentiles of the brain's intensities to clip to (default: 0,100).",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "bias_correction",
         None,
-        "Whether N4 evens out intensities first (needs the extra n4; default: no).",
+        "Whether N4 corrects the bias field first (needs the extra n4; default: no).",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "brain_masks",
         None,
-        "Whether what lies outside brain masks is blanked (default: yes).",
+        "Whether everything outside brain masks is set to 0 (default: yes).",
         flag_values=values,
     )
     define_float16(values)

@@ -1,11 +1,11 @@
-"""look at scans and label maps: what is there, and what is odd.
+"""look at scans and label maps: what is there, and what will cause trouble.
 
-Reads files, or all that lies below folders, and tells of each what it is (a scan, a label map or a
-mask, by its voxels), its shape, voxel size, orientation, stored type and range; of label maps the
-volume of every value, with its meaning. Then it warns of what will make trouble: grids that do not
-match, orientations that are not stored, broken voxels, volumes that no brain of that age has, one
-head under two names. Functional and diffusion scans in a folder are counted and left out. Nothing
-is changed. The exit status is 1 if a file cannot be read.
+It reads files, or everything below folders. For each file it shows the kind (a scan, a label map or
+a mask, judged by its voxels), shape, voxel size, orientation, stored type and range, and for label
+maps the volume and the meaning of every value. Then it warns of problems: grids that do not match,
+orientations that are not stored, broken voxels, volumes that no brain of that age has, one head
+under two names. Functional and diffusion scans in a folder are counted and left out. Nothing is
+changed. The exit status is 1 if a file cannot be read.
 
     infant-seg inspect SCANS
     infant-seg inspect img/img_001.nii.gz mask/mask_001.nii.gz
@@ -51,10 +51,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "schema",
         "",
         f"What label values mean: {', '.join(SCHEMAS)}, or a YAML or JSON file with lines such as "
-        "'7: GM'. By default, of each label map the schema that fits it best.",
+        "'7: GM'. By default, the schema that fits each label map best.",
         flag_values=values,
     )
-    define_path("output", "", "A JSON file for all that is found, for scripts.", flag_values=values)
+    define_path(
+        "output", "", "A JSON file to write all results to, for scripts.", flag_values=values
+    )
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -71,8 +73,8 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     if inspection.failures:
         total = len(inspection.files) + len(inspection.series) + len(inspection.failures)
         sys.exit(
-            f"infant-seg: inspect: {len(inspection.failures)} of {total} files cannot be read, as "
-            "said above."
+            f"infant-seg: inspect: {len(inspection.failures)} of {total} files cannot be read; see "
+            "above."
         )
 
 
@@ -110,7 +112,8 @@ def _print_summary(console: Console, inspection: Inspection) -> None:
     counts = [(len(inspection.of_kind(kind)), kind) for kind in (SCAN, LABEL_MAP, MASK)]
     said = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
     if inspection.series:
-        said += f"; {len(inspection.series)} of several volumes each, left out"
+        files = f"{len(inspection.series)} file{'s' * (len(inspection.series) != 1)}"
+        said += f"; {files} with several volumes, left out"
     if inspection.failures:
         said += f"; {len(inspection.failures)} cannot be read"
     console.print(Text(said, style="bold"))
@@ -155,7 +158,7 @@ def _print_remarks(console: Console, inspection: Inspection, output: str) -> Non
         if len(sentences) > _MOST_ALIKE:
             where = f"in {output}" if output else "with --output=FILE.json"
             more = len(sentences) - _MOST_ALIKE
-            _print_point(console, f"and {more} more about {about}, all of them {where}.")
+            _print_point(console, f"and {more} more about {about}; see all of them {where}.")
 
 
 def _print_point(console: Console, sentence: str) -> None:
@@ -189,7 +192,7 @@ def _table(*columns: str, first: str = "right") -> Table:
 def _meaning(file: FileReport) -> str:
     if not file.schema:
         return "meaning unknown"
-    return f"schema '{file.schema}'{', assumed since it fits' * file.schema_assumed}"
+    return f"schema '{file.schema}'{', assumed because it fits' * file.schema_assumed}"
 
 
 def _volumes(labels: Sequence[LabelValue]) -> str:

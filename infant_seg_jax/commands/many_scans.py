@@ -116,7 +116,9 @@ def parse_bytes(text: str) -> int:
     unit = (match[2] or "B") if match else ""
     size = int(float(match[1]) * _UNITS[unit]) if match and unit in _UNITS else 0
     if size <= 0:
-        raise InputError(f"'{text}' is no amount of memory, expected one such as 4GB or 500MiB.")
+        raise InputError(
+            f"'{text}' is not an amount of memory, expected one such as 4GB or 500MiB."
+        )
     return size
 
 
@@ -181,8 +183,8 @@ def go_through(
     except (KeyboardInterrupt, SystemExit):
         there = sum(scan.label_map.exists() for scan in inputs.scans)
         say(
-            f"Stopped: {there} of {len(inputs.scans)} {what} are in {output}; the same command "
-            "goes on with the others."
+            f"Stopped: {there} of {len(inputs.scans)} {what} are in {output}. Run the same "
+            "command again to continue."
         )
         raise
     failed = [outcome.scan.prefix for outcome in outcomes if outcome.failed]
@@ -191,7 +193,7 @@ def go_through(
     there = written + skipped > 0
     where = f"; volumes in {table_of(output)}"
     say(
-        f"{written} written, {skipped} skipped since they were finished, {failures} failed"
+        f"{written} written, {skipped} skipped (already finished), {failures} failed"
         f"{where * (there and not inputs.is_one_file)}."
     )
     too_much = more_than_allowed(max_memory) if written else ""
@@ -200,12 +202,10 @@ def go_through(
     if report and there:
         import_module(_REPORT).tell_report([output])
         if not too_much and more_than_allowed(max_memory):
-            say("The report took more memory than --max_memory allows: --noreport leaves it out.")
+            say("The report used more memory than --max_memory allows; --noreport leaves it out.")
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""
-        sys.exit(
-            f"infant-seg: {command}: {failures} of {total} scans failed{names}, as said above."
-        )
+        sys.exit(f"infant-seg: {command}: {failures} of {total} scans failed{names}; see above.")
 
 
 def _line(outcome: "Outcome", done: int, total: int, started: float) -> str:

@@ -1,9 +1,9 @@
 """label scans, with the bundled model or with one of your own.
 
 Each scan gets a label map with its own shape, affine and orientation: 0 background, 1 CSF, 2 gray
-matter, 3 white matter, or the finer classes that a network of your own has learnt. The volume of
-each in ml, and how sure the network is, are in tissue_volumes.tsv, what the values mean in
-dseg.tsv, and how a label map was made in the JSON beside it.
+matter, 3 white matter, or the finer classes of your own network. tissue_volumes.tsv has the volume
+of each tissue in ml and how certain the network is, dseg.tsv says what the values mean, and the
+JSON beside a label map says how it was made.
 
     infant-seg predict --input=scan.nii.gz --output=labels
     infant-seg predict --input=scan.nii.gz --output=labels.nii.gz
@@ -14,18 +14,18 @@ dseg.tsv, and how a label map was made in the JSON beside it.
     infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
         --mask='masks/{}_mask.nii.gz' --output=labels
 
-The bundled model takes a T1w or a T2w of any age, of the brain alone: it takes much of a head for
-brain; docs/model_card.md says what it is good for. One of your own should be given what its
-training data showed: if those scans were stripped of their skulls, strip yours or give its mask.
+The bundled model takes a T1w or a T2w scan of any age, of the brain only: it labels much of a whole
+head as brain; docs/model_card.md says what it is good for. A model of your own needs scans like its
+training scans: if those were skull-stripped, strip yours or give a mask.
 
-A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output mirrors
-it; of nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. A BIDS tree, or a
-subject's or session's folder of one, becomes a BIDS derivative:
+A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output has the
+same subfolders. In nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. From a BIDS tree, or
+the folder of one of its subjects or sessions, you get a BIDS derivative:
 sub-*/ses-*/anat/*_desc-infantseg_dseg.nii.gz.
 
-When the same command is run again, it goes on with what is not finished. A scan that cannot be
-labelled stops no other; the exit status is 1 if there was one. Where OUTPUT is a file, it and its
-JSON are all that is written.
+If you run the same command again, it continues with the scans that are not finished. If a scan
+cannot be labeled, the others still are, and the exit status is 1. If OUTPUT is a file, only that
+file and its JSON are written.
 """
 
 from pathlib import Path
@@ -101,8 +101,8 @@ def _schema(values: flags.FlagValues, classes: "ClassSet") -> "LabelSchema":
     mixed = [one.name for one in classes.classes if one.tissue == IGNORE]
     if mixed and IGNORE not in schema.table.values():
         raise InputError(
-            f"The schema '{schema.name}' has no value for {' and '.join(mixed)}, which are of no "
-            "single tissue, expected one for 'ignore': write it into a file for --schema."
+            f"The schema '{schema.name}' has no value for the mixed classes {' and '.join(mixed)}, "
+            "expected one for 'ignore': add it in a file and give that to --schema."
         )
     return schema
 

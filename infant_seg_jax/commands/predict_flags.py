@@ -11,18 +11,17 @@ def define_scans(values: flags.FlagValues) -> None:
     define_path(
         "checkpoint",
         ["bundled"],
-        "The folder of a training run or of an exported model, or 'bundled' for the model "
-        "in this package; may be repeated, for the mean of several networks, as of the folds of "
-        "one training.",
+        "A run folder, a model folder, or 'bundled' for the model in this package. May be "
+        "repeated, to average several networks, such as the folds of one training.",
         repeated=True,
         flag_values=values,
     )
     define_path(
         "input",
         None,
-        "A scan, a folder of scans, nnU-Net's imagesTs, a BIDS tree or a part of one, as sub-01; "
-        "may be repeated, but for several trees. The modalities of one subject are joined by "
-        "commas. @FILE stands for what a text or CSV file lists: a scan on each line, its "
+        "A scan, a folder of scans, nnU-Net's imagesTs, a BIDS tree, or a part of one such as "
+        "sub-01. May be repeated, but not with several BIDS trees. Separate the modalities of one "
+        "subject by commas. @FILE reads a list from a text or CSV file: one scan per line, with "
         "modalities in columns.",
         required=True,
         repeated=True,
@@ -31,17 +30,17 @@ def define_scans(values: flags.FlagValues) -> None:
     define_path(
         "output",
         None,
-        "The folder for the label maps; or, of one scan, the label map, as labels.nii.gz.",
+        "The folder for the label maps; for a single scan also a file name, as in labels.nii.gz.",
         required=True,
         flag_values=values,
     )
     flags.DEFINE_list(
         "modalities",
         [],
-        "Of a BIDS tree: which images to label, as in T2w, if not those that the network names. "
-        "Without this flag, a network of any modality uses a session's T1w and T2w together if "
-        "they are on one grid, else the T1w, or else the T2w; where a session lacks the one "
-        "modality of a network, its T1w or T2w is labelled, and is flagged.",
+        "For a BIDS tree: which images to label, such as T2w. Without this flag, the network "
+        "decides. A network for any modality uses a session's T1w and T2w together if they are on "
+        "one grid, otherwise the T1w, otherwise the T2w. If a session lacks the only modality of a "
+        "network, its T1w or T2w is labeled instead, and flagged.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -66,15 +65,15 @@ def define_scans(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "max_memory",
         "",
-        "How much memory prediction may take, as in 4GB or 500MiB, which decides how much of a "
-        "scan is predicted at once; by default what the machine and the device have free.",
+        "How much memory prediction may use, as in 4GB or 500MiB. It determines how much of a scan "
+        "is predicted at once. By default, the free memory of the machine and the device.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "overwrite",
         False,
-        "Label again what is labelled already. Without it, finished scans are skipped, and label "
-        "maps that were made with other networks or settings are an error.",
+        "Label scans again that already have a label map. Without this flag, finished scans are "
+        "skipped, and label maps made with another network or other settings are an error.",
         flag_values=values,
     )
 
@@ -85,7 +84,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "mask",
         "",
-        "The scan's brain mask; {} in it stands for the scan's name without its ending. Of a BIDS "
+        "The scan's brain mask; {} stands for the scan's name without its extension. For a BIDS "
         "tree also the folder of a derivative with masks, or a pattern below the tree.",
         flag_values=values,
     )
@@ -93,15 +92,15 @@ def define_flags(values: flags.FlagValues) -> None:
         "schema",
         "",
         f"Write the label values of this schema ({', '.join(SCHEMAS)}, or a YAML or JSON file) "
-        "instead of our own; 'source': of the one in which the training's labels were drawn.",
+        "instead of our own. 'source' is the schema of the training labels.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "probabilities",
         None,
         ["uint8", "float16", "float32"],
-        "Write a map of each tissue's probability, too, in so many bits a voxel. NIfTI has no "
-        "float16: those 16 bits are whole numbers, which the header scales.",
+        "Also write a map of each tissue's probability, with this data type. NIfTI has no float16: "
+        "these maps contain 16-bit integers, which the header scales.",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -114,38 +113,39 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "remove_islands",
         0.0,
-        "Give every piece of a tissue smaller than so many ml to what it touches most; the largest "
-        "piece of each tissue stays.",
+        "Relabel every piece of a tissue smaller than this, in ml, with the class that it touches "
+        "most. The largest piece of each tissue stays.",
         lower_bound=0.0,
         flag_values=values,
     )
     flags.DEFINE_bool(
         "mirror",
         False,
-        "Predict each scan a second time with left and right exchanged, and average: slower, a "
-        "little better, and it tells how far the two agree.",
+        "Also predict each scan with left and right exchanged, and average both: takes twice as "
+        "long, is slightly better, and measures how well the two agree.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "refine",
         None,
-        "Find the tissues again by the intensities of the scan itself, from where the network "
-        "expects them; as the network's config says unless given: with the bundled one, "
-        "and with no other.",
+        "Apply intensity-based refinement: move the tissue borders to where the scan's own "
+        "intensities change. By default on for the bundled model, and off for other models unless "
+        "their config says otherwise.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "fix_orientation",
         False,
-        "Where front and top of the brain surely are not where the scan's header says, label it as "
-        "if they were; the label map lies on the scan as it is all the same. Left and right are "
-        "never told apart.",
+        "If the front and top of the brain are certainly not where the scan's header says, label "
+        "the scan as if its header were right. The label map still has the scan's own affine. Left "
+        "and right cannot be determined.",
         flag_values=values,
     )
     flags.DEFINE_float(
         "overlap",
         None,
-        "Share of a window that the next covers again; as the run's config says unless given.",
+        "Overlap of neighboring windows, as a fraction of their size. By default as in the "
+        "network's config.",
         lower_bound=0.0,
         upper_bound=0.95,
         flag_values=values,
@@ -154,14 +154,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "which",
         "best",
         ["best", "latest"],
-        "Of a run, the checkpoint of the best validation Dice, or the latest.",
+        "Which checkpoint of a run: the one with the best validation Dice, or the latest.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "weights",
         None,
         ["raw", "averaged"],
-        "Which weights, of a run with a moving average of them; averaged unless given.",
+        "Which weights of a run that keeps a moving average. By default, the averaged ones.",
         flag_values=values,
     )
     flags.DEFINE_bool(

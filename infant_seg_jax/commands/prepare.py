@@ -1,10 +1,10 @@
-"""turn a dataset of scans and label maps into a prepared set that training reads.
+"""turn a dataset of scans and label maps into a prepared set, which training reads.
 
-Each scan is brought to RAS order, cropped to the brain with a margin, and normalised to zero mean
-and unit variance over the brain: over the source's brain mask where it has one, else over all that
-differs from the air. Nothing is resampled unless you ask for it. The output folder holds the
-arrays, a manifest.json that says where everything came from, and a splits.json that you may edit.
-If it is interrupted, the same command goes on where it was.
+Each scan is brought to RAS order, cropped to the brain with a margin, and normalized to zero mean
+and unit variance over the brain. The brain is the source's brain mask if there is one, otherwise
+everything that differs from the background. Nothing is resampled unless you ask for it. The output
+folder contains the arrays, manifest.json, which lists the source of everything, and splits.json,
+which you may edit. If it is interrupted, the same command continues where it stopped.
 
     infant-seg prepare --source=ibsr --input=IBSR --output=prepared/ibsr
     infant-seg prepare --source=dhcp --input=DHCP --modalities=T2w --folds=5 --output=prepared/dhcp
@@ -48,97 +48,104 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "output",
         None,
-        "A new folder for the prepared set, or one that the same command has begun.",
+        "A new folder for the prepared set, or one that the same command has started to fill.",
         required=True,
         flag_values=values,
     )
     flags.DEFINE_list(
-        "modalities", [], "Which images of a session, in order, as in T1w,T2w.", flag_values=values
+        "modalities",
+        [],
+        "Which images of a session to use, in order, as in T1w,T2w.",
+        flag_values=values,
     )
     define_path(
         "images",
         "",
-        "For the source folder: patterns, one per modality, with * for the case's name.",
+        "For the source folder: one pattern per modality, with * for the name of the case.",
         flag_values=values,
     )
     define_path(
         "labels",
         "",
-        "For folder and bids: a pattern of the label maps, or the derivative that holds them.",
+        "For folder: a pattern for the label maps. For bids: a pattern, or the derivative that "
+        "contains them.",
         flag_values=values,
     )
     define_path(
         "masks",
         "",
-        "For folder and bids: a pattern of the brain masks, or the derivative that holds them.",
+        "For folder: a pattern for the brain masks. For bids: a pattern, or the derivative that "
+        "contains them.",
         flag_values=values,
     )
-    define_classes(values, "What the labels are to tell apart and a network to learn", "tissues")
+    define_classes(values, "The classes that labels distinguish and a network learns", "tissues")
     define_path(
         "schema",
         "",
-        f"What the label values mean, if not what the source says: {', '.join(SCHEMAS)}, or a YAML "
-        "or JSON file with lines such as '7: GM'.",
+        f"What the label values mean, if not the usual meaning of the source: "
+        f"{', '.join(SCHEMAS)}, or a YAML or JSON file with lines such as '7: GM'.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "map",
         "",
-        "Changes to the schema, as in 6:GM,8:WM (the classes, or ignore).",
+        "Changes to the schema, as in 6:GM,8:WM. Values are names of classes, or ignore.",
         flag_values=values,
     )
     for name, word in (("min_age", "youngest"), ("max_age", "oldest")):
         flags.DEFINE_float(
             name,
             None,
-            f"The {word} to prepare, in the dataset's unit (dhcp: weeks postmenstrual).",
+            f"The {word} age to include, in the dataset's unit (dhcp: postmenstrual weeks).",
             flag_values=values,
         )
     flags.DEFINE_float(
         "margin_mm",
         defaults.margin_mm,
-        "Surroundings kept on each side of the brain, in mm.",
+        "Margin kept on each side of the brain, in mm.",
         flag_values=values,
     )
     flags.DEFINE_float(
         "spacing_mm",
         defaults.spacing_mm,
-        "Voxel size that all is resampled to, in mm; 0 keeps each scan's own.",
+        "Voxel size to resample to, in mm; 0 keeps each scan's own.",
         flag_values=values,
     )
     flags.DEFINE_list(
         "clip_percentiles",
         [f"{percentile:g}" for percentile in defaults.clip_percentiles],
-        "Intensities are clipped to these percentiles of the brain's, as in 0.1,99.9.",
+        "Clip intensities to these percentiles of the brain's intensities, as in 0.1,99.9.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "bias_correction",
         defaults.bias_correction,
-        "Even out intensities with N4 first (needs the extra n4).",
+        "First correct the bias field with N4 (needs the extra n4).",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "brain_masks",
         defaults.brain_masks,
-        "Blank what lies outside the source's brain masks; --nobrain_masks keeps whole heads.",
+        "Set everything outside the source's brain masks to 0; --nobrain_masks keeps whole heads.",
         flag_values=values,
     )
     flags.DEFINE_bool(
         "strict",
         False,
-        "Refuse images of one session on different grids, instead of resampling to the first's.",
+        "Refuse images of one session that have different grids, instead of resampling them to the "
+        "grid of the first.",
         flag_values=values,
     )
     flags.DEFINE_integer(
         "folds",
         1,
-        "Folds for cross-validation; 1 draws training, validation and test cases once.",
+        "Number of folds for cross-validation; 1 makes one split into training, validation and "
+        "test cases.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "seed", 0, "Draws the splits, where the source has none of its own.", flag_values=values
+        "seed", 0, "Seed of the random splits, if the source has none.", flag_values=values
     )
 
 
@@ -147,8 +154,8 @@ def define_classes(values: flags.FlagValues, what: str, default: str) -> None:
     define_path(
         "classes",
         default,
-        f"{what}: {', '.join(CLASS_SETS)}, or a .tsv or .json file with a row for each class, as "
-        "BIDS' dseg.tsv, with a column 'tissue'.",
+        f"{what}: {', '.join(CLASS_SETS)}, or a .tsv or .json file with a row for each class, like "
+        "BIDS' dseg.tsv with an additional column 'tissue'.",
         flag_values=values,
     )
 
@@ -175,7 +182,7 @@ def run(values: flags.FlagValues) -> None:
     what = f"{' + '.join(prepared.modalities)} of {len(prepared.cases)} cases"
     print(f"Prepared {what} ({counts}{' in the first fold' * (values.folds > 1)}).")
     if not any(case.labels_path for case in prepared.cases):
-        print("None has labels: the set can be predicted, but not trained on.")
+        print("No case has labels: the set can be used for prediction, but not for training.")
         return
     print(f"Labels: {prepared.schema.describe()} (schema '{prepared.schema.name}').")
     print(f"Next: {_next_command(Path(values.output))}")

@@ -1,11 +1,11 @@
-"""turn label maps into anatomies that training renders its examples from.
+"""turn label maps into anatomies, from which training renders its examples.
 
-SCHEMA:LABELS are label maps of brains, or folders of them, each after what its values mean: the ids
-of freesurfer, synthseg, bounti (one newborn) and fetal_atlas, tissues, or a YAML or JSON file.
-@SIZE,... behind it enlarges them, a fetus to a newborn or a newborn to several. Brains get heads
-around them, unless the label maps have them. Some are held out of training, and scans rendered of
-them at several ages and contrasts to validate on. If it is interrupted, the same command goes on
-where it was:
+SCHEMA:LABELS is a label map of a brain, or a folder of them, preceded by the meaning of its values:
+freesurfer, synthseg, bounti (one newborn), fetal_atlas, tissues, or a YAML or JSON file.
+@SIZE,... after it enlarges them, for example a fetus to the size of a newborn, or a newborn to
+several sizes. Brains get a head around them unless the label map has one. Some label maps are held
+out of training; scans at several ages and contrasts are rendered from them for validation. If it is
+interrupted, the same command continues where it stopped:
 
     infant-seg prepare-anatomies freesurfer:INFANTS tissues:TISSUE_MAPS synthseg:ADULTS \\
         bounti:NEWBORN@0.92,0.96,1,1.05 fetal_atlas:FETUS_OF_34_WEEKS@1.17 \\
@@ -34,7 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "spacing_mm",
         1.0,
-        "Voxel size, which scans are resampled to when they are predicted.",
+        "Voxel size in mm. Scans are resampled to it for prediction.",
         lower_bound=0.1,
         upper_bound=10.0,
         flag_values=values,
@@ -42,15 +42,20 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "held_out",
         "",
-        "Patterns of the names of label maps that are not to be trained on; without any a fifth "
-        "of them is drawn.",
+        "Patterns for the names of label maps to hold out of training; by default a random fifth.",
         flag_values=values,
     )
-    flags.DEFINE_integer("seed", 0, "Draws that, and heads.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer(
+        "seed",
+        0,
+        "Seed of the random choice and of the heads.",
+        lower_bound=0,
+        flag_values=values,
+    )
     define_path(
         "output",
         None,
-        "A new folder for the anatomies, or one that the same command has begun.",
+        "A new folder for the anatomies, or one that the same command has started to fill.",
         required=True,
         flag_values=values,
     )
@@ -70,7 +75,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
         label_maps, output, values.spacing_mm, held_out=held_out, seed=values.seed
     )
     count = len(found.training)
-    print(f"Prepared {len(label_maps)} anatomies, {count} of them to train on.")
+    print(f"Prepared {len(label_maps)} anatomies, {count} of them for training.")
     print(
         "Next: infant-seg train --config=contrast_agnostic --workdir=runs/agnostic "
         f"--config.rendering.path={output} --config.data.path={output / HELD_OUT}"
@@ -97,7 +102,7 @@ def find_label_maps(arguments: list[str]) -> "list[LabelMapFile]":
         path, sizes = _split_sizes(rest)
         if not colon or not path:
             raise InputError(
-                f"{argument} does not say what its values mean, expected SCHEMA:LABELS as in "
+                f"{argument} does not say what its values mean, expected SCHEMA:LABELS, as in "
                 "freesurfer:maps."
             )
         files = find_volumes([expand(path)])

@@ -1,14 +1,14 @@
-"""render scans from label maps, as tissues look at an age or as they look nowhere.
+"""render scans from label maps, with the contrast of an age or with a random contrast.
 
-LABELS are label maps of brains, or folders of them. Each becomes one scan or several, with the
-tissue classes they were rendered from (255 where a structure is of no single tissue):
+LABELS are label maps of brains, or folders of them. Each becomes one or more scans, together with
+their true tissue classes (255 where a structure is not a single tissue):
 
     infant-seg render LABELS --schema=freesurfer --modality=T1w --age=6 --output=rendered
     infant-seg render LABELS --schema=freesurfer --age=0,24 --per_map=4 --output=rendered
     infant-seg prepare --source=folder --input=rendered --images='*_T1w' --labels='*_dseg' \\
         --modalities=T1w --map=255:ignore --output=prepared/rendered
 
-Scores on rendered scans say what a network makes of known anatomy and contrast; they say nothing
+Scores on rendered scans show how a network handles a known anatomy and contrast. They say nothing
 about patients.
 """
 
@@ -27,20 +27,20 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "schema",
         TISSUE_SCHEMA.name,
-        f"What the label maps' values mean: {', '.join(SCHEMAS)}, or a YAML or JSON file. Those of "
-        "freesurfer and synthseg tell more structures apart.",
+        f"What the label maps' values mean: {', '.join(SCHEMAS)}, or a YAML or JSON file. "
+        "freesurfer and synthseg distinguish more structures than the others.",
         flag_values=values,
     )
     flags.DEFINE_enum(
-        "modality", "T1w", ["T1w", "T2w", "any"], "What scans look like.", flag_values=values
+        "modality", "T1w", ["T1w", "T2w", "any"], "Modality of the scans.", flag_values=values
     )
     flags.DEFINE_list(
-        "age", ["0", "60"], "In months, as in 6, or from and to, as in 0,24.", flag_values=values
+        "age", ["0", "60"], "Age in months, as in 6, or a range, as in 0,24.", flag_values=values
     )
     flags.DEFINE_float(
         "unordered",
         0.0,
-        "Chance that every structure's brightness is drawn by itself.",
+        "Chance that the brightness of each structure is random and follows no modality.",
         lower_bound=0.0,
         upper_bound=1.0,
         flag_values=values,
@@ -48,12 +48,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "per_map",
         1,
-        "Scans of each label map; the second and further ones are of a deformed anatomy.",
+        "Scans per label map; all but the first have a deformed anatomy.",
         lower_bound=1,
         flag_values=values,
     )
-    flags.DEFINE_integer("seed", 0, "Draws the scans.", lower_bound=0, flag_values=values)
-    define_path("output", None, "The folder to make.", required=True, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the scans.", lower_bound=0, flag_values=values)
+    define_path("output", None, "A new folder for the scans.", required=True, flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -85,7 +85,7 @@ def _ages(parts: list[str]) -> tuple[float, float]:
         ages = []
     if not 1 <= len(ages) <= 2 or not 0 <= ages[0] <= ages[-1] < 1200:
         raise InputError(
-            f"--age is {','.join(parts)}, expected months from birth on, as in 6, or from and to, "
-            "as in 0,24."
+            f"--age is {','.join(parts)}, expected months since birth, as in 6, or a range, as in "
+            "0,24."
         )
     return ages[0], ages[-1]

@@ -1,16 +1,15 @@
-"""draw one page that shows whether to trust a run, an evaluation or label maps.
+"""write a report, a page that helps to judge a run, an evaluation or label maps.
 
     infant-seg report runs/adult
     infant-seg report runs/adult runs/infant scores/infant --output=infant.html
     infant-seg report demo --viewer
 
-PATH is what train, evaluate or predict wrote, or a folder with several of such, as a demo's or a
-sweep's. Runs are overlaid, fine-tuned ones after those that they began from; several evaluations
-are compared, the first with each of the others. The page is one file that needs no network:
-pictures are within it, its tables sort by a click, and it suits a phone and paper. With --viewer it
-also carries a viewer, in which to look around in the worst, the median and the best subject of an
-evaluation, and in the label maps that are flagged or least certain. That takes the extra:
-pip install 'infant_seg_jax[viewer]'.
+PATH is the output of train, evaluate or predict, or a folder that contains several of them. Runs
+are overlaid, and a fine-tuned run follows the run that it started from. The first of several
+evaluations is compared with each of the others. The page is a single file that needs no network;
+its tables sort at a click. With --viewer, it also has an interactive viewer for the worst, the
+median and the best subject of an evaluation, and for label maps that are flagged or least certain.
+That needs the extra: pip install 'infant_seg_jax[viewer]'.
 """
 
 from collections.abc import Sequence
@@ -25,13 +24,15 @@ ARGUMENTS = "PATH..."
 
 def define_flags(values: flags.FlagValues) -> None:
     define_path(
-        "output", "", "The page; by default report.html in the first PATH.", flag_values=values
+        "output",
+        "",
+        "The page to write; by default report.html in the first PATH.",
+        flag_values=values,
     )
     flags.DEFINE_bool(
         "viewer",
         False,
-        "Carry an interactive viewer in the page, with the volumes of the subjects that fail most; "
-        "some MB for each.",
+        "Embed an interactive viewer with the volumes of a few subjects, some MB for each.",
         flag_values=values,
     )
 

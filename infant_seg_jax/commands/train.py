@@ -1,7 +1,7 @@
 """train a network on a prepared set, from scratch or from another run's weights.
 
-The config decides everything; any of its values can be overridden on the command line. An
-interrupted run goes on where it was saved when the same command is run again.
+The config has all settings, and each can be overridden on the command line. If you run the same
+command again, an interrupted run continues from its last checkpoint.
 
     infant-seg train --config=default --config.data.path=prepared/ibsr \\
         --workdir=runs/adult
@@ -25,7 +25,7 @@ def define_config_and_workdir(values: flags.FlagValues) -> None:
     define_path(
         "workdir",
         None,
-        "The run's folder: checkpoints, metrics, config.",
+        "The run folder, for checkpoints, metrics and the config.",
         required=True,
         flag_values=values,
     )
@@ -36,17 +36,20 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "distributed",
         False,
-        "Train together with the other processes of a SLURM or Open MPI job or a TPU pod.",
+        "Train together with the other processes of a SLURM job, an Open MPI job or a TPU pod.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "coordinator",
         None,
-        "Where others do not know it: HOST:PORT of the first of several processes.",
+        "HOST:PORT of the first of several processes, if SLURM, Open MPI or the TPU pod do not "
+        "provide it.",
         flag_values=values,
     )
-    flags.DEFINE_integer("processes", None, "How many they are.", flag_values=values)
-    flags.DEFINE_integer("process", None, "This one's number, from 0.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "Number of processes.", flag_values=values)
+    flags.DEFINE_integer(
+        "process", None, "Number of this process, starting at 0.", flag_values=values
+    )
 
 
 def run(values: flags.FlagValues) -> None:

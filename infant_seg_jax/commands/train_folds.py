@@ -1,7 +1,7 @@
-"""train every fold of a prepared set, one after another, and gather the scores.
+"""train every fold of a prepared set, one after another, and collect the scores.
 
-Each subject is scored by the networks that did not train on it. What was finished is not trained
-again when the same command is run again.
+Each subject is measured with the networks that were not trained on it. If you run the same command
+again, finished runs are not repeated.
 
     infant-seg prepare --source=ibsr --input=IBSR --folds=5 --output=prepared/ibsr5
     infant-seg train-folds --config=ibsr_cpu --config.data.path=prepared/ibsr5 \\
@@ -21,7 +21,7 @@ MEANT = ("config", "workdir")
 def define_flags(values: flags.FlagValues) -> None:
     define_config_and_workdir(values)
     flags.DEFINE_integer(
-        "seeds", 1, "Runs of each fold, with as many seeds.", lower_bound=1, flag_values=values
+        "seeds", 1, "Number of seeds, with one run per fold.", lower_bound=1, flag_values=values
     )
 
 

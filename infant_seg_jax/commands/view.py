@@ -1,12 +1,12 @@
-"""look around in a scan and its label maps, in a browser on this machine.
+"""show a scan and its label maps in a browser on this machine.
 
     infant-seg view scan.nii.gz
     infant-seg view scan.nii.gz prediction_dseg.nii.gz truth_dseg.nii.gz
 
-SCAN is any file that `inspect` reads; label maps are those on its grid, each in a panel of its own
-beside the others, with the same crosshair. A click says the voxel's value and its labels. The page
-is served on 127.0.0.1, on a free port, under an address that nobody can guess, with these files and
-no others, until Ctrl-C. It takes the extra: pip install 'infant_seg_jax[viewer]'.
+SCAN is any file that `inspect` reads. Label maps must be on its grid; each has a panel of its own,
+with the same crosshair. Click on a voxel to see its value and labels. The page is served on
+127.0.0.1, on a free port, under an address that nobody can guess, with these files and no others.
+Press Ctrl-C to stop it. It needs the extra: pip install 'infant_seg_jax[viewer]'.
 """
 
 import webbrowser
@@ -30,11 +30,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "schema",
         "",
         f"What the values of the label maps mean: {', '.join(SCHEMAS)}, or a YAML or JSON file "
-        "with lines such as '7: GM'. By default what the JSON beside the first says, or else the "
-        "values of the classes.",
+        "with lines such as '7: GM'. By default as in the JSON beside the first label map, or else "
+        "the values of the classes.",
         flag_values=values,
     )
-    define_classes(values, "Which classes the schema is to tell apart", TISSUE_CLASSES.name)
+    define_classes(values, "Which classes the schema distinguishes", TISSUE_CLASSES.name)
     flags.DEFINE_bool("open", True, "Open the page in the browser.", flag_values=values)
 
 
@@ -51,7 +51,7 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     server, address = start_server(viewer_files(scan, label_maps, schema.with_ignored()))
     with server:
         print(address, flush=True)
-        note("Open this address in a browser on this machine; Ctrl-C ends it.")
+        note("Open this address in a browser on this machine. Press Ctrl-C to stop.")
         if values.open:
             webbrowser.open(address)
         try:

@@ -14,14 +14,14 @@ from infant_seg_jax.errors import InputError
 
 
 def open_config(name: str) -> Config:
-    """What `get_config()` of a config file returns. The file is Python, and is run.
+    """Open a config: run a config file, which is Python, and return the result of `get_config()`.
 
     Args:
-        name: of a config that comes with the package, as `ibsr_cpu`; or a path, which comes first.
-            What follows a colon is an argument of `get_config`.
+        name: the name of a config in the package, such as `ibsr_cpu`, or a path; a file of that
+            name takes precedence. Text after a colon is an argument for `get_config`.
 
     Raises:
-        InputError: there is no such config, or the file makes none.
+        InputError: there is no such config, or the file does not return one.
     """
     stated, colon, argument = (name, "", "") if Path(name).is_file() else name.partition(":")
     path = find_config(stated)
@@ -31,8 +31,8 @@ def open_config(name: str) -> Config:
         raise _unusable(path, error) from error
     if not isinstance(config, ConfigDict):
         raise InputError(
-            f"get_config() of {path} returns {type(config).__name__}, expected a config: begin "
-            "with that of infant_seg_jax.config.default_config()."
+            f"get_config() of {path} returns {type(config).__name__}, expected a config: start "
+            "from infant_seg_jax.config.default_config()."
         )
     return config
 
@@ -71,4 +71,4 @@ def _unusable(path: Path, error: Exception) -> InputError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
              if frame.filename == os.fspath(path)]  # fmt: skip
     where = f" in line {lines[-1]}" if lines else ""
-    return InputError(f"{path} is no usable config: {type(error).__name__}{where} ({said}).")
+    return InputError(f"{path} is not a usable config: {type(error).__name__}{where} ({said}).")

@@ -30,10 +30,10 @@ CHOICES = {
 
 
 def default_config() -> Config:
-    """The recipe of Bui, Shin and Moon (2019), which every other config starts from.
+    """Return the recipe of Bui, Shin and Moon (2019), from which every other config starts.
 
-    It lives in the package, so that an installed copy and an old run folder find the same
-    defaults; `configs/default.py` hands it to the command line.
+    It is part of the package, so that an installed copy and an old run folder find the same
+    defaults; `configs/default.py` offers it on the command line.
     """
     return _as_config(Run())
 
@@ -56,7 +56,9 @@ def load_config(path: Path) -> Config:
     """
     content = read_json(path)
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds {type(content).__name__}, expected a config's JSON object.")
+        raise InputError(
+            f"{path} contains {type(content).__name__}, expected a config's JSON object."
+        )
     config = default_config()
     update_config(config, content, path)
     try:
@@ -79,8 +81,7 @@ def update_config(
         if key not in config:
             shown = repr(f"{prefix}.{key}")[1:-1]  # on one line, whatever it is
             raise InputError(
-                f"{path} has a key that no config has, {shown}; the nearest key is "
-                f"{_nearest(shown[:100])}."
+                f"{path} has an unknown key, {shown}; the nearest key is {_nearest(shown[:100])}."
             )
         if isinstance(config[key], ConfigDict) and isinstance(value, Mapping):
             update_config(config[key], value, path, f"{prefix}.{key}")
@@ -129,7 +130,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key = argument.lstrip("-").split("=")[0]
         if key.startswith("config.") and key not in known:
-            raise InputError(f"No config has the key {key}; the nearest key is {_nearest(key)}.")
+            raise InputError(f"There is no config key {key}; the nearest key is {_nearest(key)}.")
 
 
 def _nearest(key: str) -> str:
@@ -160,7 +161,7 @@ def check_config(config: Config) -> None:
     if config.model.name == RESIDUAL_UNET:
         factor = 2 ** (len(config.model.widths) - 1)
         if config.loss.deep_supervision:
-            expected = "0, as a residual U-Net has no maps for it"
+            expected = "0, because a residual U-Net has no maps for it"
             raise _refusal(config, "loss.deep_supervision", expected)
     else:
         factor = 2 ** len(config.model.block_layers)

@@ -33,9 +33,11 @@ class Age:
 
     def __post_init__(self) -> None:
         if self.unit not in _MONTHS:
-            raise InputError(f"'{self.unit}' is no unit of age, expected {', '.join(AGE_UNITS)}.")
+            raise InputError(
+                f"'{self.unit}' is not a unit of age, expected {', '.join(AGE_UNITS)}."
+            )
         if not 0 <= self.value * _MONTHS[self.unit] <= _OLDEST:
-            raise InputError(f"{self.value:g} {self.unit} is no age, expected 0 to 150 years.")
+            raise InputError(f"{self.value:g} {self.unit} is not an age, expected 0 to 150 years.")
 
     @property
     def months(self) -> float:

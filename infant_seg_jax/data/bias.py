@@ -54,8 +54,8 @@ def correct_bias(
             n4.Execute(sitk.Shrink(whole, shrink), coarse_mask)
         except RuntimeError as error:
             raise InputError(
-                f"N4 finds no bias field in {path}, of which {times(mask.shape)} voxels hold the "
-                "brain, expected a 3D scan: prepare it without bias field correction."
+                f"N4 finds no bias field in {path}, where the brain has {times(mask.shape)} "
+                "voxels, expected a 3D scan: prepare it without bias field correction."
             ) from error
         log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).transpose(2, 1, 0)
         corrected[mask, channel] /= np.exp(log_field[mask])

@@ -68,7 +68,7 @@ def find_classes(name: str) -> ClassSet:
     if not path.is_file():
         raise InputError(
             f"There are no classes '{name}', expected {' or '.join(CLASS_SETS)}, or a .tsv or "
-            ".json file with a row for each class, as dseg.tsv."
+            ".json file with a row for each class, like dseg.tsv."
         )
     if path.suffix.lower() == ".tsv":
         rows: Any = read_table(path, _COLUMNS[:2], _COLUMNS[2:])
@@ -137,7 +137,7 @@ def _parse(name: str, rows: Any) -> ClassSet:
 
 def _parse_row(row: Any, at: int) -> Class:
     if not isinstance(row, Mapping) or not set(row) <= set(_COLUMNS):
-        raise ValueError(f"class {at} has not the columns {', '.join(_COLUMNS)}")
+        raise ValueError(f"class {at} lacks some of the columns {', '.join(_COLUMNS)}")
     said = {key: str(value) for key, value in row.items() if value not in (None, "", "n/a")}
     full = said.get("name", "")
     short = said.get("abbreviation") or re.sub("[^A-Za-z0-9]", "", full)
@@ -168,7 +168,7 @@ def _tissue(said: Mapping[str, str], full: str) -> int:
         found = next((index for n in names if (index := class_of_name(n)) is not None), None)
     if found is None:
         raise ValueError(
-            f"{full!r} is of the tissue {said.get('tissue', '')[:40]!r}, expected one of "
+            f"{full!r} has the tissue {said.get('tissue', '')[:40]!r}, expected one of "
             f"{', '.join(TISSUE_CLASSES.names)}, {_MIXED}"
         )
     return found

@@ -45,21 +45,22 @@ class Class:
     def __post_init__(self) -> None:
         if not re.fullmatch("[A-Za-z][A-Za-z0-9]{0,39}", self.name) or self.name in _RESERVED:
             raise ValueError(
-                f"a class is called {self.name!r}, expected at most 40 letters and digits, a "
-                f"letter first, and none of {', '.join(_RESERVED)}"
+                f"a class is called {self.name!r}, expected at most 40 letters and digits, "
+                f"starting with a letter, and none of {', '.join(_RESERVED)}"
             )
         if not 0 <= self.value < 2**31 or self.value == IGNORE:
             raise ValueError(
-                f"{self.name} has the value {self.value}, expected 0 to {2**31 - 1}, "
-                f"but for {IGNORE}"
+                f"{self.name} has the value {self.value}, expected 0 to {2**31 - 1} except {IGNORE}"
             )
         if self.tissue not in (BACKGROUND, CSF, GM, WM, IGNORE):
-            raise ValueError(f"{self.name} is of the tissue {self.tissue!r}")
+            raise ValueError(f"{self.name} has the tissue {self.tissue!r}")
         if not re.fullmatch("#[0-9A-Fa-f]{6}", self.colour):
-            raise ValueError(f"{self.name} has the colour {self.colour!r}, expected one as #56B4E9")
+            raise ValueError(
+                f"{self.name} has the color {self.colour!r}, expected one like #56B4E9"
+            )
         if not self.full_name.isprintable() or not 0 < len(self.full_name) <= 100:
             raise ValueError(
-                f"{self.name} is in full {self.full_name!r}, expected 1 to 100 letters"
+                f"{self.name} has the full name {self.full_name!r}, expected 1 to 100 letters"
             )
 
     @property
@@ -90,7 +91,7 @@ class ClassSet:
             raise ValueError(f"the classes are called {self.name!r}")
         first = self.classes[0] if self.classes else None
         if first is None or (first.name, first.value, first.tissue) != ("background", 0, 0):
-            raise ValueError("the first class is not background, of the value 0")
+            raise ValueError("the first class is not background with the value 0")
         if not 2 <= len(self.classes) <= IGNORE:
             raise ValueError(f"there are {len(self.classes)} classes, expected 2 to {IGNORE}")
         for what in ("name", "value"):
@@ -225,9 +226,9 @@ class LabelSchema:
             values, counts = np.unique(label_map[unknown], return_counts=True)
             found = (f"{value:.9g} ({n} voxels)" for value, n in zip(values, counts, strict=True))
             raise InputError(
-                f"{path} holds label values outside the schema '{self.name}': "
+                f"{path} has label values outside the schema '{self.name}': "
                 f"{some_of(found, 10)}, expected {self.describe()}; check that this "
-                "is the label map and that the schema is the one it was drawn with."
+                "is the label map and that the schema is the right one."
             )
         return targets
 
@@ -246,7 +247,7 @@ class LabelSchema:
         if missing:
             raise InputError(
                 f"The schema '{self.name}' has no id for {', '.join(missing)}, expected one for "
-                f"each class that is to be written: {self.describe()}."
+                f"each class to write: {self.describe()}."
             )
         ids = np.zeros(256, np.int64)
         ids[found] = [first[index] for index in found]

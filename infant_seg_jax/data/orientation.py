@@ -77,8 +77,8 @@ class Orientation:
         """Where front and top lie, and by what, as in 'whose front lies where ...'."""
         front, top = (_direction(self.turn[:, axis]) for axis in (1, 2))
         return (
-            f"whose front lies where the header says {front} and whose top lies where it says "
-            f"{top}, as if {_movement(self.turn)}"
+            f"whose front is where the header says {front} and whose top is where it says {top}, "
+            f"as if it had been {_movement(self.turn)}"
         )
 
 
@@ -203,7 +203,7 @@ def _movement(turn: Turn) -> str:
     kept = [axis for axis, sign in enumerate(signs) if sign == 1]
     if len(kept) == 1:
         return f"turned by 90 degrees about the {_AXES[kept[0]]} axis, or mirrored as well"
-    return "its axes were exchanged, and perhaps mirrored as well"
+    return "turned so that its axes changed places, and perhaps mirrored as well"
 
 
 @cache

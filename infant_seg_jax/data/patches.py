@@ -115,7 +115,8 @@ def _random_patch(
     if centre is None:
         raise InputError(
             f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
-            "centre patches on: prepare the set again, without this case if it is still so."
+            "center patches on: prepare the set again, and leave out this case if the problem "
+            "remains."
         )
     box = patch_box(centre, shape, case.shape)
     return np.array(image[box], np.float32), np.array(labels[box])

@@ -198,8 +198,8 @@ def open_prepared(folder: Path) -> PreparedSet:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(
-            f"{folder} is not a prepared set: it holds no {MANIFEST}, expected the output folder "
-            "of `infant-seg prepare`."
+            f"{folder} is not a prepared set: it contains no {MANIFEST}, expected the output "
+            "folder of `infant-seg prepare`."
         )
     manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -283,7 +283,7 @@ def _parse_affine(rows: Any) -> Affine:
 def _inside(folder: Path, relative: str) -> Path:
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"it names {relative}, which lies outside its folder")
+        raise ValueError(f"it names {relative}, which is outside its folder")
     return path
 
 
@@ -299,7 +299,7 @@ def map_array(path: Path, shape: tuple[int, ...], *dtypes: type) -> np.ndarray:
         raise InputError(f"{path} cannot be read ({error}): prepare the set again.") from error
     if array.shape != shape or array.dtype not in dtypes or not math.prod(shape):
         raise InputError(
-            f"{path} holds {array.dtype} of the shape {array.shape}, expected "
+            f"{path} has {array.dtype} of the shape {array.shape}, expected "
             f"{np.dtype(dtypes[0])} of the shape {shape} by {MANIFEST}: prepare the set again."
         )
     return array

@@ -85,8 +85,8 @@ def prepare(
     if len(prepared.extents) > 1:
         heads = [case.case_id for case in prepared.cases if case.extent == HEAD]
         say(
-            f"{len(heads)} of {len(prepared.cases)} cases show a head and the others a brain alone "
-            f"({heads[0]} is a head): a network does better on one kind."
+            f"{len(heads)} of {len(prepared.cases)} cases show a head and the others only a brain "
+            f"({heads[0]} is a head): a network works better with one kind."
         )
     return prepared
 
@@ -116,10 +116,14 @@ def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> No
     seen: set[str] = set()
     for case in cases:
         if case.case_id in seen:
-            raise InputError(f"Two cases share the id {case.case_id}, expected one id for each.")
+            raise InputError(
+                f"Two cases have the id {case.case_id}, expected a different id for each."
+            )
         seen.add(case.case_id)
         if not case.case_id or Path(case.case_id).name != case.case_id or case.case_id[0] == ".":
-            raise InputError(f"The case id {case.case_id!r} cannot name a folder: rename the case.")
+            raise InputError(
+                f"The case id {case.case_id!r} cannot be the name of a folder: rename the case."
+            )
         if len(case.images) != len(modalities):
             raise InputError(
                 f"The case {case.case_id} has {len(case.images)} images, expected "
@@ -140,7 +144,7 @@ def _check_is_new(entry: Mapping[str, Any], others: Sequence[Mapping[str, Any]])
         other_path, other_digest = _voxels_of(other)
         if digest == other_digest and other["participant"] != entry["participant"]:
             raise InputError(
-                f"{path} and {other_path} are the same file, but of the participants "
+                f"{path} and {other_path} are the same file under the names of the participants "
                 f"{entry['participant']} and {other['participant']}, expected each scan once: "
                 "remove one of the two."
             )
@@ -206,7 +210,7 @@ def _prepare_case(
         foreground = list(schema.classes.foreground)
         if not any(voxels[name] for name in foreground):
             raise InputError(
-                f"{case.labels} labels no tissue within the brain of {case.images[0]}, expected "
+                f"{case.labels} has no tissue labels in the brain of {case.images[0]}, expected "
                 f"{', '.join(foreground[:-1])} or {foreground[-1]} by the schema '{schema.name}': "
                 f"{schema.describe()}."
             )

@@ -79,7 +79,7 @@ def preparation_from_record(record: Mapping[str, Any]) -> Preparation:
     for missing in set(names) - set(record):
         raise KeyError(missing)
     for unknown in set(record) - set(names):
-        raise TypeError(f"{unknown} is no part of a preparation")
+        raise TypeError(f"{unknown} is not part of a preparation")
     low, high = record["clip_percentiles"]
     values = {**record, "clip_percentiles": (low, high)}
     for name, value in values.items():
@@ -167,8 +167,8 @@ def prepare_volume(
         brain = resample_labels(brain.astype(np.uint8), before, shape, affine) != 0
         if np.count_nonzero(brain) < 2:
             raise InputError(
-                f"{volume.path} has no brain left in voxels of {size:g} mm, expected one of many "
-                "voxels: resample to smaller ones."
+                f"{volume.path} has no brain left in voxels of {size:g} mm: resample to smaller "
+                "voxels."
             )
         _check_contrast(image, brain, volume)
     image = normalise(image, brain, preparation.clip_percentiles)
@@ -218,10 +218,9 @@ def sound_range(values: Float32[np.ndarray, " n"]) -> tuple[float, float]:
 def say_outliers(path: Path, count: int) -> str:
     """A sentence about voxels outside `sound_range`."""
     return (
-        f"{path} has {count} voxel{'s' * (count > 1)} whose intensity is out of all proportion, "
-        f"over {OUTLIER:g} times as far from the median as the 1st or the 99th percentile, as "
-        "wrapped or broken voxels are: they are limited to that when the scan is prepared or "
-        "labelled, but look whether it is damaged."
+        f"{path} has {count} voxel{'s' * (count > 1)} with an extreme intensity, over {OUTLIER:g} "
+        "times as far from the median as the 1st or the 99th percentile; when the scan is prepared "
+        "or labeled, they are limited to that distance: check whether the scan is damaged."
     )
 
 

@@ -158,7 +158,7 @@ def find_schema(name: str, classes: ClassSet = TISSUE_CLASSES) -> LabelSchema:
             return schema
     if name in named:
         raise InputError(
-            f"The schema '{name}' tells tissues apart, expected one of {classes}: give a file with "
+            f"The schema '{name}' distinguishes only tissues, expected {classes}: give a file with "
             f"lines such as '7: {classes.names[-1]}'."
         )
     path = Path(name)
@@ -185,7 +185,7 @@ def parse_changes(text: str, classes: ClassSet = TISSUE_CLASSES) -> dict[int, in
     parts = [part.partition(":") for part in text.split(",") if part]
     for part, colon, _ in parts:
         if not colon:
-            raise InputError(f"'{part}' changes no label, expected ID:CLASS as in 6:GM.")
+            raise InputError(f"'{part}' is not a change of a label, expected ID:CLASS as in 6:GM.")
     return _meanings(((source, target) for source, _, target in parts), f"'{text}'", classes)
 
 
@@ -208,7 +208,7 @@ def schema_of_names(
     if unknown:
         what = "any tissue" if classes == TISSUE_CLASSES else "any class"
         raise InputError(
-            f"{path} names labels that could be {what} ({some_of(unknown, 10)}), expected "
+            f"{path} has label names that could be {what} ({some_of(unknown, 10)}), expected "
             f"names such as {classes} or ignore: say what they mean with --schema=FILE, a file "
             "with lines such as '7: GM'."
         )
@@ -227,11 +227,11 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
         )
     except (TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
-            f"{path} is no label schema ({' '.join(str(error).split())}), expected YAML or JSON "
+            f"{path} is not a label schema ({' '.join(str(error).split())}), expected YAML or JSON "
             "with lines such as '7: GM'."
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no table, expected lines such as '7: GM'.")
+        raise InputError(f"{path} contains no table, expected lines such as '7: GM'.")
     return content
 
 
@@ -249,7 +249,7 @@ def _without_doubles(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     content = {}
     for key, value in pairs:
         if key in content:
-            raise ValueError(f"{_brief(key)} is there twice")
+            raise ValueError(f"{_brief(key)} is given twice")
         content[key] = value
     return content
 

@@ -36,7 +36,7 @@ def make_folds(cases: Sequence[SourceCase], seed: int, count: int = 1) -> tuple[
     if count > 1:
         if count > len(by_age):
             raise InputError(
-                f"{len(by_age)} labelled participants cannot make {count} folds, expected at most "
+                f"{len(by_age)} labeled participants cannot make {count} folds, expected at most "
                 "as many folds as participants."
             )
         return tuple(
@@ -135,7 +135,7 @@ def check_folds(
             where = f"{path} names the case {case_id} in '{name}' of fold {number}"
             if case_id not in participants:
                 raise InputError(
-                    f"{where}, which the set does not hold, expected one of "
+                    f"{where}, which is not in the set, expected one of "
                     f"{some_of(participants, 10)}."
                 )
             if name != "test" and case_id not in labelled:
@@ -144,5 +144,5 @@ def check_folds(
             if seen.setdefault(participant, name) != name:
                 raise InputError(
                     f"{where}, but its participant {participant} is in '{seen[participant]}' too, "
-                    "expected each participant in one split: move all of theirs to one."
+                    "expected each participant in one split: move all of its cases to one split."
                 )

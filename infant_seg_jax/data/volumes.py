@@ -120,7 +120,7 @@ def volume_of(
         InputError: as `read_image`.
     """
     if array.dtype.kind not in "iufb":
-        raise InputError(f"{path} holds {array.dtype} voxels, expected real numbers.")
+        raise InputError(f"{path} has {array.dtype} voxels, expected real numbers.")
     shape = check_shape(array.shape, path)
     native = Grid(shape, check_affine(np.asarray(affine, np.float64), path), header)
     return _as_volume(array.reshape(shape), None, native, (), path)
@@ -184,7 +184,7 @@ def _on_grid_of(first: Volume, other: Volume) -> Float32[np.ndarray, "x y z 1"]:
     data = resample_image(other.data, other.affine, first.shape, first.affine)
     if data.min() == data.max():
         raise InputError(
-            f"{other.path} lies outside of {first.path}, expected images of one head in one space: "
+            f"{other.path} lies outside {first.path}, expected images of one head in one space: "
             "register them first."
         )
     return data
@@ -209,7 +209,7 @@ def read_label_map(path: Path) -> LabelMap:
         wrong = (np.abs(data - whole) > 1e-3) | (np.abs(whole) > np.iinfo(np.int32).max)
         if wrong.any():
             raise InputError(
-                f"{path} holds values such as {float(data[wrong][0]):g} in "
+                f"{path} has values such as {float(data[wrong][0]):g} in "
                 f"{np.count_nonzero(wrong)} voxels, expected the whole numbers of a label map."
             )
         data = whole.astype(np.int32)
@@ -276,7 +276,7 @@ def check_same_grid(volume: Volume | LabelMap, reference: Volume | LabelMap) -> 
     lies = f"lies up to {mm:.3g} mm away from {reference.path}"
     if share > SAME_GRID:
         raise InputError(f"{volume.path} {lies}, expected one grid (the same affine) for both.")
-    return (f"{volume.path} {lies} ({share:.1%} of a voxel) and is taken to be on its grid.",)
+    return (f"{volume.path} {lies} ({share:.1%} of a voxel) and is treated as being on its grid.",)
 
 
 def is_same_grid(grid: Grid, reference: Grid) -> bool:
@@ -355,12 +355,12 @@ def _fill_background(data: Float[np.ndarray, "x y z"], path: Path) -> tuple[str,
     background = ~np.asarray(ndimage.binary_fill_holes(~np.isnan(data)))
     if bad := finite.size - np.count_nonzero(finite | background):
         raise InputError(
-            f"{path} holds {bad} voxels that are NaN or infinite and no background, expected "
-            "finite numbers: set them to 0 if they are none of the brain's."
+            f"{path} has {bad} voxels that are NaN or infinite and not background, expected finite "
+            "numbers: set them to 0 if they are not in the brain."
         )
     data[background] = 0
     share = np.count_nonzero(background) / background.size
-    return (f"{path} is NaN in {share:.1%} of its voxels, which are taken for background.",)
+    return (f"{path} is NaN in {share:.1%} of its voxels, which are treated as background.",)
 
 
 def _to_ras(array: Shaped[np.ndarray, "i j k"], affine: Affine) -> Shaped[np.ndarray, "x y z"]:

@@ -89,14 +89,14 @@ def match_subjects(a: ScoreTable, b: ScoreTable, path_a: Path, path_b: Path) -> 
     if a.classes.names != b.classes.names:
         raise InputError(
             f"{path_a} has scores of {a.classes}, {path_b} of {b.classes}, expected the same "
-            "classes: evaluate both with one --classes."
+            "classes: evaluate both with the same --classes."
         )
     names_a, names_b = _by_key(a, path_a), _by_key(b, path_b)
     common = [key for key in names_a if key in names_b]
     if not common:
         raise InputError(
-            f"{path_a} and {path_b} have no subject in common: the one has "
-            f"{some_of(names_a.values()) or 'nobody'}, the other "
+            f"{path_a} and {path_b} have no subject in common: one has "
+            f"{some_of(names_a.values()) or 'nobody'}, the other has "
             f"{some_of(names_b.values()) or 'nobody'}; expected scores of the same subjects."
         )
     return Matched(
@@ -125,7 +125,7 @@ def compare(matched: Matched, metric: str) -> Comparison:
     if metric == "surface_dice" and tolerances[0] != tolerances[1]:
         raise InputError(
             f"{matched.path_a} has the surface Dice at {tolerances[0]:g} mm and {matched.path_b} "
-            f"at {tolerances[1]:g} mm: evaluate both with one --tolerance."
+            f"at {tolerances[1]:g} mm: evaluate both with the same --tolerance."
         )
     rows = {row: _compare_row(matched, metric, row) for row in matched.a.rows}
     counted = [
@@ -168,8 +168,8 @@ def _by_key(table: ScoreTable, path: Path) -> dict[str, str]:
         key = with_scan(subject_of(Path(name)), Path(name))
         if key in found:
             raise InputError(
-                f"{path} has the subjects {found[key]} and {name}, whose names read alike, "
-                "expected one for each subject."
+                f"{path} has the subjects {found[key]} and {name}, whose names mean the same, "
+                "expected a different name for each subject."
             )
         found[key] = name
     return found

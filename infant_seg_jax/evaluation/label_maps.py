@@ -72,8 +72,9 @@ def find_pairs(prediction: Path, truth: Path) -> Pairs:
     if not found.pairs:
         (one, *_), (other, *_) = next(iter(predicted.values())), next(iter(true.values()))
         raise InputError(
-            f"{prediction} and {truth} have no subject in common, by names such as {one.name} and "
-            f"{other.name}: expected names that agree but for words such as dseg, seg or T1w."
+            f"{prediction} and {truth} have no subject in common, with names such as {one.name} "
+            f"and {other.name}: expected names that agree except for words such as dseg, seg or "
+            "T1w."
         )
     return found
 
@@ -86,9 +87,9 @@ def _join(ours: Sequence[Path], theirs: Sequence[Path], subject: str) -> list[tu
             others = [pair[1 - side] for pair in joined if pair[side] == path]
             if len(others) > 1:
                 raise InputError(
-                    f"{others[0]} and {others[1]} are both of the subject {subject}, expected one "
-                    "label map for each, one whose name says so (dseg, seg, label), or names with "
-                    "the same acq, rec and run in both folders."
+                    f"{others[0]} and {others[1]} both belong to the subject {subject}, expected "
+                    "one label map for each subject, one whose name says so (dseg, seg, label), "
+                    "or names with the same acq, rec and run in both folders."
                 )
     return joined
 
@@ -122,8 +123,8 @@ def find_scans(images: Path, subjects: Collection[str]) -> Mapping[str, Path]:
     }
     if not scans:
         raise InputError(
-            f"{images} holds no scan of the subjects that have label maps, such as "
-            f"{next(iter(subjects), '-')}, by its name: name the folder that does."
+            f"{images} contains no scan whose name matches a subject with label maps, such as "
+            f"{next(iter(subjects), '-')}: name the folder of the scans."
         )
     return scans
 
@@ -169,7 +170,7 @@ def measure_label_maps(
         schema.classes,
     )
     lacking = {
-        subject: f"{truth} has no label map of {subject}, expected one to measure {path} by."
+        subject: f"{truth} has no label map of {subject}, expected one to compare {path} with."
         for subject, path in found.only_predicted.items()
     }
     for sentence in (*lacking.values(), *found.unclear.values()):
@@ -188,9 +189,7 @@ def _by_subject(folder: Path) -> dict[str, list[Path]]:
         if not _words(path) & _NO_LABEL_MAP:
             found.setdefault(_subject(path, folder), []).append(path)
     if not found:
-        raise InputError(
-            f"{folder} holds nothing but masks and maps of probabilities, expected label maps."
-        )
+        raise InputError(f"{folder} contains only masks and probability maps, expected label maps.")
     return {
         subject: [path for path in paths if _words(path) & _LABEL_MAP] or paths
         for subject, paths in found.items()

@@ -112,14 +112,14 @@ def _open(
             )
     cases = [case for case in prepared.split(split, fold) if case.labels_path is not None]
     if not cases:
-        raise InputError(f"{data} has no labelled case in the split '{split}' of fold {fold}.")
+        raise InputError(f"{data} has no labeled case in the split '{split}' of fold {fold}.")
     own = predictor.expects.classes
     if classes is None:
         classes = own if own == prepared.classes else TISSUE_CLASSES
     if classes != TISSUE_CLASSES and {own, prepared.classes} != {classes}:
         raise InputError(
-            f"{run} tells {own} apart and {data} {prepared.classes}, expected {classes} of both, "
-            f"or --classes={TISSUE_CLASSES.name}."
+            f"{run} has the classes {own} and {data} has {prepared.classes}, expected {classes} in "
+            f"both, or --classes={TISSUE_CLASSES.name}."
         )
     return _Task(predictor, cases, prepared.classes, classes)
 

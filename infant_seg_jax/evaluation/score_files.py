@@ -121,7 +121,7 @@ def read_table(folder: Path) -> ScoreTable:
         )
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{path} is no table of Dice as the trainings write it ({error!r}): train again."
+            f"{path} is not a table of Dice as written by training ({error!r}): train again."
         ) from error
 
 
@@ -141,7 +141,7 @@ def read_scores(path: Path) -> ScoreTable:
     if not metrics or not set(_KEYS) <= set(header):
         raise InputError(
             f"{path} has the columns {', '.join(header)[:200]}, expected subject, tissue and some "
-            f"of {', '.join(METRICS)}, as `infant-seg evaluate` writes them."
+            f"of {', '.join(METRICS)}, as written by `infant-seg evaluate`."
         )
     at = header.index(_KEYS[1])
     classes = classes_beside(path, {row[at] for row in rows if len(row) > at})
@@ -155,8 +155,8 @@ def read_scores(path: Path) -> ScoreTable:
         subject, tissue = (row.get(key, "") for key in _KEYS)
         if not subject or tissue not in foreground or (subject, tissue) in seen:
             raise InputError(
-                f"{where} is of the subject '{subject}' and the tissue '{tissue}', expected a "
-                f"subject with each of {', '.join(foreground)} once."
+                f"{where} has the subject '{subject}' and the tissue '{tissue}', expected each of "
+                f"{', '.join(foreground)} once per subject."
             )
         seen.add((subject, tissue))
         nothing = {name: dict.fromkeys(metrics, math.nan) for name in foreground}
@@ -185,7 +185,7 @@ def _read_rows(path: Path) -> list[list[str]]:
     """The rows that hold anything; at least a header."""
     if not path.is_file():
         raise InputError(
-            f"There is no file {path}, expected a folder that `infant-seg evaluate` wrote, or its "
+            f"There is no file {path}, expected a folder written by `infant-seg evaluate`, or its "
             f"{CSV_NAME}."
         )
     try:
@@ -201,4 +201,4 @@ def _parse(text: str, where: str) -> float:
     try:
         return float(text) if text.strip() else math.nan
     except ValueError as error:
-        raise InputError(f"{where} holds '{text[:40]}', expected a number.") from error
+        raise InputError(f"{where} has '{text[:40]}', expected a number.") from error

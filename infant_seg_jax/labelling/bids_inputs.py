@@ -61,8 +61,8 @@ def bids_tree(folder: Path) -> Tree | None:
             return Tree(tree, sessions)
     if (folder / DATASET_DESCRIPTION).is_file():
         raise InputError(
-            f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
-            "below its rawdata."
+            f"{folder} contains no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it "
+            "or below its rawdata."
         )
     return _part_of_tree(Path(os.path.abspath(folder)))
 
@@ -147,8 +147,8 @@ def find_bids(
     any_modality = tuple(modalities) == (ANY_MODALITY,)
     if chosen and len(chosen) != len(modalities) and not any_modality:
         raise InputError(
-            f"--modalities names {len(chosen)} image(s), expected one for each that the network "
-            f"knows ({', '.join(modalities)})."
+            f"--modalities names {len(chosen)} image(s), expected one for each modality of the "
+            f"network ({', '.join(modalities)})."
         )
     folder, sessions = tree.folder, tree.sessions
     groups: list[_Group] = []
@@ -167,8 +167,8 @@ def find_bids(
     if not groups and not failures:
         there = sorted({file.suffix for session in sessions for file in session.volumes()})
         raise InputError(
-            f"{folder} holds no session with {wanted}, found "
-            f"{some_of(there, 10) or 'no volume with a name by BIDS'}: name what to label with "
+            f"{folder} has no session with {wanted}, found "
+            f"{some_of(there, 10) or 'no volume with a BIDS name'}: choose what to label with "
             "--modalities."
         )
     notices = []
@@ -188,8 +188,9 @@ def find_bids(
         scan = replace(_scan(group, output, modalities, chosen), mask=mask, age=age)
         if scan.label_map in scans:
             failures.append(
-                f"{scan.images[0]} would become {scan.label_map}, as would "
-                f"{scans[scan.label_map].images[0]}: name it with --input and another --output."
+                f"{scan.images[0]} and {scans[scan.label_map].images[0]} would both become "
+                f"{scan.label_map}: label one of them separately, with --input and another "
+                "--output."
             )
             continue
         scans[scan.label_map] = scan
@@ -216,9 +217,9 @@ def _groups(session: Session, modalities: Sequence[str], chosen: Sequence[str]) 
         if not together:
             names = [str(file.path) for files in images for file in files]
             raise InputError(
-                f"{session.case_id} has several images of a modality ({some_of(names)}), and which "
-                "go together is not clear, expected names that differ in their ending alone: join "
-                "them by a comma in --input."
+                f"{session.case_id} has several images of a modality ({some_of(names)}), and it is "
+                "not clear which belong together, expected names that differ only in their "
+                "suffix: give them in --input, separated by a comma."
             )
         for key in together:
             yield _Group(session, tuple(files[key] for files in by_name), len(together) == 1)
@@ -295,7 +296,7 @@ def _mask_of(group: _Group, found: Mapping[str, Sequence[BidsFile]], masks: str)
     except InputError as error:
         return str(error)
     return mask or (
-        f"{group.files[0].path} has no brain mask by --mask={masks}, expected one for each scan."
+        f"{group.files[0].path} has no brain mask in --mask={masks}, expected one for each scan."
     )
 
 

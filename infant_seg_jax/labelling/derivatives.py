@@ -56,7 +56,7 @@ def start_output(
     if table.exists() and not overwrite and _text(table) != rows:
         raise InputError(
             f"{table} says that the label maps there have other values: name another --output, or "
-            "replace them all with --overwrite."
+            "replace all of them with --overwrite."
         )
     if dataset is not None:
         start_derivative(output, dataset)
@@ -119,13 +119,13 @@ def _check_ours(path: Path, link: str, dataset: Path) -> None:
         linked = links.get(RAW) if isinstance(links, dict) else None
     if not ours:
         raise InputError(
-            f"{path} describes a dataset that is not of our making: name another --output, such as "
-            f"{dataset / 'derivatives' / 'infantseg'}."
+            f"{path} describes a dataset that was not made by this software: name another "
+            f"--output, such as {dataset / 'derivatives' / 'infantseg'}."
         )
     if linked != link:
         raise InputError(
-            f"{path} says that the label maps there are of the scans in {linked}, not in {link}: "
-            "name another --output."
+            f"{path} says that the label maps there belong to the scans in {linked}, not in "
+            f"{link}: name another --output."
         )
 
 

@@ -38,7 +38,7 @@ def _read(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"The list {path} cannot be read ({why}): name a text file with a scan on each line."
+            f"The list {path} cannot be read ({why}): name a text file with one scan per line."
         ) from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     delimiter = _DELIMITERS.get(path.suffix.lower())
@@ -51,5 +51,5 @@ def _read(path: Path) -> list[str]:
             rows = rows[1:]
         scans = [",".join(row) for row in rows if row]
     if not scans:
-        raise InputError(f"The list {path} is empty, expected a scan on each line.")
+        raise InputError(f"The list {path} is empty, expected one scan per line.")
     return scans

@@ -27,9 +27,7 @@ def check_inputs(inputs: Sequence[str]) -> None:
     for name in inputs:
         for path in _paths(name):
             if not path.exists():
-                raise InputError(
-                    f"There is no scan {path}: name a file that holds one or a folder."
-                )
+                raise InputError(f"There is no scan {path}: name a scan or a folder of scans.")
 
 
 def find_inputs(
@@ -85,8 +83,7 @@ def _tree(inputs: Sequence[str]) -> Tree | None:
     if len(folders) > 1 or len(trees) < len(set(inputs)):
         raise InputError(
             f"{next(iter(trees))} is a BIDS tree and not the only input, expected one tree, or "
-            "parts of one, for one derivative: label them one by one, each with an --output of its "
-            "own."
+            "parts of one tree: label each with an --output of its own."
         )
     sessions = {one.case_id: one for tree in trees.values() for one in tree.sessions}
     return Tree(next(iter(trees.values())).folder, tuple(sessions.values()))
@@ -151,7 +148,7 @@ def _into(scans: Sequence[Scan], output: Path) -> Scan:
     scan = scans[0]
     for path in (*scan.images, *([scan.mask] if scan.mask else [])):
         if path.resolve() == output.resolve():
-            raise InputError(f"{output} is what is read, expected another name for the label map.")
+            raise InputError(f"{output} is an input file, expected another name for the label map.")
     return replace(scan, folder=output.parent, prefix=stem(output), bids=False, file=output)
 
 
@@ -171,7 +168,7 @@ def _scans_in(folder: Path, output: Path, modalities: int) -> list[Scan]:
         folder = folder / "imagesTs"
     volumes = list(_volumes_in(folder, output))
     if not volumes:
-        raise InputError(f"{folder} holds no scan, expected {ENDINGS_IN_WORDS} below it.")
+        raise InputError(f"{folder} contains no scan, expected {ENDINGS_IN_WORDS} below it.")
     cases = _cases_of_nnunet(volumes)
     complete = cases and all(
         list(channels) == list(range(modalities)) for channels in cases.values()

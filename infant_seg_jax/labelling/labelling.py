@@ -151,14 +151,14 @@ class Labeller:
         sums = checksums(scan, dataset)
         notices = scan.notices
         if not self.overwrite and scan.label_map.exists():
-            why = "is not what it was when it was labelled"
+            why = "has changed since it was labeled"
             if is_finished(scan, sums):
                 damaged = next(filter(_is_damaged, self._maps(scan)), None)
                 if damaged is None:
                     complete(scan, self.settings.label_ids)
                     return None
-                why = f"has a map that is damaged, {damaged.name}"
-            notices += (f"{scan.images[0]} {why}, and is labelled again.",)
+                why = f"has a damaged output, {damaged.name}"
+            notices += (f"{scan.images[0]} {why}, so it is labeled again.",)
         volume = read_images(scan.images)
         mask, said = read_mask(scan.mask, volume) if scan.mask else (None, ())
         return _Loaded(replace(volume, notices=(*notices, *volume.notices, *said)), mask, sums)
@@ -232,7 +232,7 @@ class Labeller:
                 path = scan.probability_map(tissue)
                 probability = found.probability(index)
                 write_probabilities(path, probability, native, self.settings.probabilities)
-                about = {"Description": f"The probability of {tissue} by a neural network."}
+                about = {"Description": f"The probability of {tissue}, by a neural network."}
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference", "Models")}
                 write_json(sidecar_of(path), about | kept)
         write_mask(scan, mask, native, sidecar)
@@ -362,4 +362,4 @@ def sentence_of(scan: Scan, error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     said = " ".join(str(error).split())[:300]
-    return f"{scan.images[0]} could not be labelled ({type(error).__name__}: {said})."
+    return f"{scan.images[0]} could not be labeled ({type(error).__name__}: {said})."

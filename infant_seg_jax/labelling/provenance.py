@@ -130,7 +130,7 @@ def make_sidecar(
 ) -> dict[str, Any]:
     """What is written beside a label map; keys that BIDS knows, and others in its style."""
     return {
-        "Description": "Tissues of the brain, found by a neural network: see LabelIds.",
+        "Description": "Tissues of the brain, labeled by a neural network: see LabelIds.",
         "Sources": list(sums),
         "SpatialReference": uri_or_path(scan.images[0], dataset, RAW),
         "SoftwareName": SOFTWARE,
@@ -176,7 +176,7 @@ def check_repeatable(
         path, difference = others[0]
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         raise InputError(
-            f"{path}{more} is there already and {difference}: name another --output, or replace "
+            f"{path}{more} already exists and {difference}: name another --output, or replace "
             "it with --overwrite."
         )
 
@@ -191,7 +191,7 @@ def _difference(scan: Scan, models: Sequence[ModelIdentity], settings: Settings)
     """In what a label map was made otherwise, in words; None if in nothing."""
     sidecar = read_sidecar(scan.sidecar)
     if sidecar is None:
-        return f"has no {scan.sidecar.name} of ours that says how it was made"
+        return f"has no {scan.sidecar.name} from this software that says how it was made"
     made, wanted = sidecar, _made_by(models, settings)
     if made[_MODELS] != wanted[_MODELS]:
         # Names may differ, as may their order: it is the weights that count.
@@ -225,7 +225,7 @@ def _named(models: Any) -> str:
     try:
         return " and ".join(f"{model['Name']} ({model['SHA256'][:8]})" for model in models)
     except (KeyError, TypeError):
-        return "networks that it does not name"
+        return "unnamed networks"
 
 
 def _number(value: float) -> float | None:

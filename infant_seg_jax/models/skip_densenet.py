@@ -90,22 +90,23 @@ class Transition(nn.Module):
 
 
 class SkipDenseNet3D(nn.Module):
-    """Logits of `num_classes` classes for every voxel of a patch of any number of modalities.
+    """Computes logits of `num_classes` classes for every voxel of a patch, with any modalities.
 
-    It is computed in stages, the stem (0) and then block after block (1 and on). Each has a trunk
-    at its own resolution, a pool to the next stage's, and a map at full resolution that is a part
-    of what the head sees. Whoever computes a volume piece by piece calls the same stages.
+    The network has stages: the stem (0), then one per dense block (from 1 on). Each stage has a
+    trunk at its own resolution, a pool to the resolution of the next stage, and a map at full
+    resolution, which is part of the input of the head. The same stages are called when a volume is
+    computed piece by piece.
 
     Attributes:
-        num_classes: K, the classes; background is one of them.
+        num_classes: K, the number of classes, including background.
         growth_rate: channels that each dense layer adds.
         stem_features: channels of the full-resolution stem.
-        block_layers: dense layers of each block.
-        dropout_rate: share of each dense layer's new values dropped in training.
+        block_layers: number of dense layers of each block.
+        dropout_rate: fraction of each dense layer's new values dropped in training.
         axis_name: the mapped device axis over which batch statistics are averaged, if any.
-        dtype: of the computation; parameters, batch statistics and logits are float32.
-        remat: compute the dense blocks' activations again on the way back, not keep them.
-        onednn: for programs that are compiled with oneDNN; changes nothing but their speed.
+        dtype: data type of the computation; parameters, batch statistics and logits are float32.
+        remat: recompute the dense blocks' activations in the backward pass instead of storing them.
+        onednn: for programs that are compiled with oneDNN; changes only their speed.
     """
 
     num_classes: int = 4
@@ -120,7 +121,7 @@ class SkipDenseNet3D(nn.Module):
 
     @property
     def downsampling(self) -> int:
-        """D, H and W are multiples of this: 16 with four blocks."""
+        """D, H and W must be multiples of this: 16 with four blocks."""
         return 2 ** len(self.block_layers)
 
     def setup(self) -> None:

@@ -227,8 +227,8 @@ def _to_numpy(name: str, tensor: Any) -> Float[np.ndarray, "..."]:
             array = np.asarray(tensor, np.float32)
     except (TypeError, ValueError):
         raise InputError(
-            f"The PyTorch state dict's '{name}' is a {type(tensor).__name__} that holds no "
-            "numbers, expected an array; pass the network's own state_dict()."
+            f"The PyTorch state dict's '{name}' is a {type(tensor).__name__} without numbers, "
+            "expected an array; pass the network's own state_dict()."
         ) from None
     unusable = int(np.size(array) - np.sum(np.isfinite(array)))
     if unusable:

@@ -84,9 +84,9 @@ def check_orientation(orientation: Orientation, path: Path, *, fixed: bool) -> C
     if not orientation.contradicts_header:
         return Check("orientation")
     then = (
-        "it was labelled as if the header were right; check which side is left."
+        "it was labeled as if the header were right; check which side is left."
         if fixed
-        else "check its header, or have it labelled as if that were right with --fix_orientation."
+        else "check its header, or label it as if the header were right, with --fix_orientation."
     )
     return Check("orientation", f"{path} shows a brain {orientation.in_words()}: {then}")
 
@@ -96,15 +96,15 @@ def check_shape(orientation: Orientation, path: Path) -> Check:
     if orientation.fit < LEAST_FIT:
         return Check(
             "shape",
-            f"{path} is hardly like a brain: an average brain fits by {orientation.fit:.2f} at "
-            f"best, expected {LEAST_FIT:g} of 2 at least; look whether it is whole, and stripped "
-            "to the brain.",
+            f"{path} does not look like a brain: an average brain fits by {orientation.fit:.2f} at "
+            f"best, expected at least {LEAST_FIT:g} of 2; check whether it is complete and "
+            "skull-stripped.",
         )
     if orientation.symmetry < LEAST_SYMMETRY:
         return Check(
             "shape",
-            f"{path} is not alike on its left and right: outline and mirror image share "
-            f"{orientation.symmetry:.0%}, expected {LEAST_SYMMETRY:.0%} at least; look whether a "
+            f"{path} is not symmetric: its outline and the mirror image share "
+            f"{orientation.symmetry:.0%}, expected {LEAST_SYMMETRY:.0%} or more; check whether a "
             "part is missing.",
         )
     return Check("shape")
@@ -121,7 +121,7 @@ def check_detail(
     share = detail(image, brain, spacing)
     if low <= share <= high:
         return Check("detail")
-    what = "blurred, with next to no detail" if share < low else "made of noise"
+    what = "blurred, with almost no detail" if share < low else "made of noise"
     return Check(
         "detail",
         f"{path} looks {what}: {share:.1%} of its variance is finer than {2 * _FINE_MM:g} mm, "
@@ -179,8 +179,9 @@ def check_contrast(
     where = "darker" if modality == "T1w" else "brighter"
     return Check(
         "contrast",
-        f"{path} is named a {modality}, but what was labelled CSF is not {where} than gray and "
-        "white matter, as it is in such scans: is it another contrast, inverted, or mislabelled?",
+        f"{path} is named a {modality}, but the voxels labeled as CSF are not {where} than gray "
+        "and white matter, as in such scans: does it have another contrast, is it inverted, or is "
+        "it mislabeled?",
     )
 
 
@@ -196,7 +197,7 @@ def check_volumes(volumes: Mapping[str, float], age: Age | None, path: Path) -> 
     at = "at any age" if age is None else f"at {age}"
     return Check(
         about,
-        f"{path} has tissue volumes that are far from plausible {at}: {', '.join(odd)}; look at "
+        f"{path} has implausible tissue volumes {at}: {', '.join(odd)}; look at "
         "the label map, and check voxel size and age.",
     )
 
@@ -210,7 +211,7 @@ def check_labelled(
         return Check("labelled share")
     return Check(
         "labelled share",
-        f"{path} has {share:.0%} of what is not air labelled as tissue, expected "
+        f"{path} has {share:.0%} of everything but air labeled as tissue, expected "
         f"{LEAST_LABELLED:.0%} of a brain at least: look at the label map.",
     )
 
@@ -229,13 +230,13 @@ def check_pieces(
     if sizes.max() < LEAST_IN_ONE_PIECE * sizes.sum():
         return Check(
             "wholeness",
-            f"{path} has its brain labelled in several pieces, the largest with "
+            f"{path} has a brain labeled in several pieces, the largest with "
             f"{sizes.max() / sizes.sum():.0%} of it, expected {LEAST_IN_ONE_PIECE:.0%} at least: "
             "look at the label map.",
         )
     if ends_in_plane(pieces == 1 + sizes.argmax(), spacing):
         return Check(
-            "wholeness", f"{path} has a brain that ends in a plane: look whether it is cut off."
+            "wholeness", f"{path} has a brain that ends in a plane: check whether it is cut off."
         )
     return Check("wholeness")
 

@@ -33,7 +33,8 @@ class Ensemble:
                 if first != other:
                     raise InputError(
                         f"Network {number} of the ensemble was trained with the {what} {other}, "
-                        f"the first with {first}: expected the same, so predict with each alone."
+                        f"the first with {first}: expected the same: predict with each network "
+                        "separately."
                     )
 
     @property

@@ -103,6 +103,6 @@ def more_than_allowed(max_memory: int | None) -> str:
     if max_memory is None or peak <= max_memory:
         return ""
     return (
-        f"Up to {peak / 1e9:.2f} GB of memory were taken, more than the {max_memory / 1e9:.2f} GB "
-        "of --max_memory: less is not possible for the largest of these scans with this network."
+        f"Up to {peak / 1e9:.2f} GB of memory were used, more than the {max_memory / 1e9:.2f} GB "
+        "of --max_memory: the largest of these scans needs that much with this network."
     )

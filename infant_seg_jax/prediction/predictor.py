@@ -46,7 +46,7 @@ from infant_seg_jax.progress import stage
 _SHOWN = {BRAIN: "skull-stripped scans", HEAD: "whole heads"}
 _ADVICE = {
     BRAIN: "give the scan with its skull",
-    HEAD: "strip the skull first or give a brain mask with --mask",
+    HEAD: "strip the skull first, or give a brain mask with --mask",
 }
 
 
@@ -70,28 +70,26 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A network with its weights, and all that a scan goes through before and after it.
+    """A network with its weights, and all steps before and after it.
 
     Attributes:
         model: the network.
         variables: its parameters and batch statistics.
-        expects: what its training scans were, and so what it expects of another.
-        window: voxels of a window along right, anterior, superior, where a volume is predicted by
-            windows.
-        overlap: share of a window that the next one covers again.
+        expects: the properties of its training scans, which it expects of other scans.
+        window: size of a window in voxels along right, anterior, superior.
+        overlap: overlap of neighboring windows, as a fraction of their size.
         batch_size: windows predicted at once.
-        refine: whether the tissues are found again by the scan's own intensities, as
-            `prediction.refinement` does; of scans, not of prepared images.
-        mirror: whether a scan is predicted a second time with left and right exchanged, and the
-            probabilities averaged.
-        max_memory: how many bytes the process may hold in all, of the device's memory where it has
-            its own; None: most of what is free.
-        windows_only: whether volumes are predicted by windows even where there is the memory to
+        refine: whether to apply intensity-based refinement to scans (not to prepared images).
+        mirror: whether to predict a scan a second time with left and right exchanged, and to
+            average the probabilities.
+        max_memory: how many bytes the process may use, or how many of the device's memory if it has
+            its own; None: most of the free memory.
+        windows_only: whether to predict volumes by windows even if there is enough memory to
             predict them at once.
-        fix_orientation: whether a scan whose header surely turns the brain is labelled as if its
-            header were right.
-        reference: what was measured on scans like its training's, by which others are flagged.
-        name: what it is called in messages: where it was loaded from.
+        fix_orientation: whether to label a scan whose header is certainly wrong about front and top
+            as if the header were right.
+        reference: the reference statistics, by which unusual scans are flagged.
+        name: its name in messages: where it was loaded from.
     """
 
     model: Network
@@ -116,7 +114,7 @@ class Predictor:
         expects: ExpectedScans,
         reference: ReferenceStatistics = NOTHING_KNOWN,
     ) -> "Predictor":
-        """A predictor for weights at hand, as `config.inference` describes it."""
+        """Make a predictor from weights, with the settings in `config.inference`."""
         settings = config.inference
         return cls(
             make_model(config, onednn=has_onednn(), num_classes=len(expects.classes)),
@@ -130,27 +128,27 @@ class Predictor:
         )
 
     def probabilities(self, image: Float[np.ndarray, "x y z c"]) -> Float32[np.ndarray, "x y z k"]:
-        """Class probabilities of a prepared (normalised, cropped) image."""
+        """Compute the class probabilities of a prepared (normalized, cropped) image."""
         return self.predict(image).probabilities
 
     def label_map(
         self, image: Float[np.ndarray, "x y z c"], of: Path | str = "The image"
     ) -> UInt8[np.ndarray, "x y z"]:
-        """The most probable class of each voxel of a prepared image; otherwise as `predict`."""
+        """Return the most probable class of each voxel of a prepared image; see `predict`."""
         return most_probable(self.predict(image, of).probabilities)
 
     def predict(
         self, image: Float[np.ndarray, "x y z c"], of: Path | str = "The image"
     ) -> Prediction:
-        """Class probabilities of a prepared image, and what there is to say of them.
+        """Compute the class probabilities of a prepared image, their entropy and notices.
 
         Args:
-            image: as `prepare_volume` makes it.
-            of: what it is called in errors: its scan.
+            image: an image prepared by `prepare_volume`.
+            of: the name of the image in error messages: its scan.
 
         Raises:
-            InputError: it is no array of such axes, or the network's numbers overflow, so that its
-                probabilities are none.
+            InputError: the array has other axes, or the network's numbers overflow, so that its
+                probabilities are not finite.
         """
         self._check_image(image)
         model, (x, y, z, channels) = self.model, image.shape
@@ -161,8 +159,8 @@ class Predictor:
         plain, plan = execute_or_shrink(model, self.variables, image, first, windows)
         if not np.isfinite(plain.sum()):
             raise InputError(
-                f"{of} cannot be labelled by {self.name}, whose probabilities are not finite: its "
-                "weights are far too large or damaged, so take another checkpoint or another model."
+                f"{of} cannot be labeled by {self.name}, whose probabilities are not finite: its "
+                "weights are far too large or damaged, so use another checkpoint or another model."
             )
         entropy, agreed = mean_entropy(plain, np.asarray(image.any(axis=-1))), float("nan")
         if self.mirror:
@@ -179,9 +177,9 @@ class Predictor:
     def segment(
         self, volume: Volume, mask: Bool[np.ndarray, "x y z"] | None = None
     ) -> Segmentation:
-        """Label a scan as read, given its brain mask or none, on its whole RAS grid.
+        """Label a scan, with or without a brain mask, on its whole RAS+ grid.
 
-        Outside the crop around the brain all is background.
+        Everything outside the crop around the brain is background.
 
         Raises:
             InputError: the scan has another number of images than there are modalities, is empty
@@ -194,8 +192,9 @@ class Predictor:
         found = f"of shape {times(image.shape)}" if isinstance(image, np.ndarray) else _kind(image)
         if not isinstance(image, np.ndarray) or image.ndim != 4 or image.shape[-1] != channels:
             raise InputError(
-                f"The image is {found}, expected a prepared array of three axes and a last one of "
-                f"{channels} ({', '.join(self.expects.modalities)}): for a scan, use segment()."
+                f"The image is {found}, expected a prepared array with three axes and a last axis "
+                f"of size {channels} ({', '.join(self.expects.modalities)}): for a scan, use "
+                "segment()."
             )
 
     def _notices(self, first: Plan, last: Plan) -> tuple[str, ...]:
@@ -203,13 +202,13 @@ class Predictor:
         found = []
         if isinstance(first, WindowPlan) and not self.windows_only:
             found.append(
-                f"There was too little memory to predict the scan at once, so {first} were blended:"
-                " that takes longer, and voxels at the tissues' borders may differ."
+                f"There was too little memory to predict the scan at once, so {first} were "
+                "blended: this takes longer, and voxels at tissue borders may differ."
             )
         if last != first:
             found.append(
-                f"Memory ran out with {first}, so the scan was predicted in {last}: it takes longer"
-                "; close other programs, or allow less memory to save the attempt."
+                f"Memory ran out with {first}, so the scan was predicted in {last}, which "
+                "takes longer: close other programs, or set a lower --max_memory."
             )
         return tuple(found)
 
@@ -233,8 +232,8 @@ def segment_with(
     """
     if not isinstance(volume, Volume):
         raise InputError(
-            f"The scan is {_kind(volume)}, expected a Volume, as read_image makes one of a file: "
-            "infant_seg_jax.load() opens a model that takes paths, images and arrays, too."
+            f"The scan is {_kind(volume)}, expected a Volume, as returned by read_image: "
+            "infant_seg_jax.load() opens a model that also takes paths, images and arrays."
         )
     orientation = orientation_of(volume, mask)
     if orientation is None:
@@ -261,7 +260,7 @@ def _segment(
     one_by_one = expects.modalities == (ANY_MODALITY,)
     if not one_by_one and channels != len(expects.modalities):
         raise InputError(
-            f"{volume.path} comes with {channels} image(s), expected "
+            f"{volume.path} has {channels} image(s), expected "
             f"{len(expects.modalities)} ({', '.join(expects.modalities)}) as in training."
         )
     prepared = prepare_volume(volume, expects.preparation, mask)
@@ -291,8 +290,8 @@ def _segment(
         label_map = restore_label_map(total, prepared, volume.shape)
     if not label_map.any():
         notices.append(
-            f"{volume.path} was found to have no tissue at all: look at it, and whether the "
-            "network is meant for such scans."
+            f"{volume.path} was labeled without any tissue: look at the scan, and check whether "
+            "the network is meant for such scans."
         )
     tissues = expects.classes.convert(label_map, TISSUE_CLASSES)
     checks = check_segmentation(volume, prepared, tissues, orientation, masked=mask is not None)

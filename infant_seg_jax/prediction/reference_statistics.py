@@ -92,15 +92,15 @@ def why_unusual(
     high = highest_expected(reference.entropy)
     if entropy > high:
         found.append(
-            f"{path} was labelled with a mean entropy of {entropy:.3f}, but {SHARE:.0%} of scans "
-            f"like the training's stay below {high:.3f}: look at the label map before using it."
+            f"{path} was labeled with a mean entropy of {entropy:.3f}, but {SHARE:.0%} of scans "
+            f"like the training scans stay below {high:.3f}: look at the label map before using it."
         )
     low = -highest_expected([-value for value in reference.agreement])
     if agreement < low:
         found.append(
-            f"{path} and its mirror image were labelled alike to a Dice of {agreement:.3f}, but "
-            f"{SHARE:.0%} of scans like the training's reach {low:.3f}: look at the label map "
-            "before using it."
+            f"{path} and its mirror image were labeled with an agreement of Dice {agreement:.3f}, "
+            f"but {SHARE:.0%} of scans like the training scans reach {low:.3f}: look at the label "
+            "map before using it."
         )
     # Volumes are compared by their logarithms, and either way.
     logs, both_ways = np.log(reference.volume_ml), (1 + SHARE) / 2

@@ -114,7 +114,9 @@ def open_anatomies(folder: Path) -> AnatomySet:
     check_folds(folds, folder / SPLITS_FILE, {name: name for name in found}, set(found))
     training = tuple(found[name] for name in folds[0]["train"])
     if not training:
-        raise InputError(f"{folder / SPLITS_FILE} has no anatomy to train on, expected some.")
+        raise InputError(
+            f"{folder / SPLITS_FILE} has no anatomy to train on, expected at least one."
+        )
     for anatomy in training:
         anatomy.structures()
         anatomy.distances()

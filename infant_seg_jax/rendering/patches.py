@@ -134,7 +134,7 @@ def _random_patch(
     centre = draw_voxel(structures, distances, fits, random)
     if centre is None:
         raise InputError(
-            f"{anatomy.folder} has no voxel of a class to centre patches on, expected a brain with "
+            f"{anatomy.folder} has no voxel of a class to center patches on, expected a brain with "
             "its head: prepare the anatomies again."
         )
     size = np.array(shape) + 2 * MARGIN

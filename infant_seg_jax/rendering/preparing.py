@@ -127,12 +127,11 @@ def _check_names(label_maps: Sequence[LabelMapFile]) -> None:
         names = [label_map.name for label_map in label_maps]
         double = next(name for name in names if names.count(name) > 1)
         raise InputError(
-            f"Two label maps have the name {double}, expected one of each: rename one."
+            f"Two label maps have the name {double}, expected different names: rename one."
         )
     if taken := paths.keys() & {HELD_OUT, SCANS}:
         raise InputError(
-            f"{paths[taken.pop()]} has the name of a folder of every set, expected another one: "
-            "rename it."
+            f"{paths[taken.pop()]} has a reserved name, expected another one: rename it."
         )
 
 
@@ -256,14 +255,14 @@ def _held_out(names: Sequence[str], patterns: Sequence[str], seed: int) -> set[s
         fitting = {p: {name for name in names if fnmatchcase(name, p)} for p in patterns}
         if useless := next((pattern for pattern in patterns if not fitting[pattern]), None):
             raise InputError(
-                f"No label map has the name {useless}, which is to be held out, expected one of "
+                f"No label map has the name {useless}, to hold out, expected one of "
                 f"{', '.join(sorted(names))}."
             )
         found = set().union(*fitting.values())
     if len(found) == len(names):
         raise InputError(
-            f"All {len(names)} label map(s) would be held out of training, expected some that are "
-            "not: give more, or hold out fewer."
+            f"All {len(names)} label map(s) would be held out of training, expected some for "
+            "training: give more, or hold out fewer."
         )
     return found
 

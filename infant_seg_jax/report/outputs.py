@@ -44,14 +44,14 @@ def find_outputs(paths: Sequence[Path]) -> tuple[Output, ...]:
         here = list(_below(path, _DEPTH))
         if not here:
             raise InputError(
-                f"{path} holds no run, scores or label maps of ours: name the output of train, "
-                "evaluate, predict or demo."
+                f"{path} contains no run, scores or label maps of infant-seg: name the output of "
+                "train, evaluate, predict or demo."
             )
         found.update({folder.absolute(): kind for folder, kind in here})
     if len(found) > _MOST:
         raise InputError(
-            f"There are {len(found)} runs and outputs, expected at most {_MOST} for one page: name "
-            "some of them."
+            f"There are {len(found)} runs and outputs, expected at most {_MOST} for one page: "
+            "choose some of them."
         )
     names = {
         kind: _names([folder for folder in found if found[folder] == kind])

@@ -80,7 +80,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         sections.append(Section("Training", "training.html", training))
     if evaluations:
         verdict.append(
-            "Dice says how far a tissue agrees with the truth: 1 in every voxel, 0 in none."
+            "Dice says how well a tissue agrees with the truth: 1 is perfect agreement, 0 is none."
         )
     names = " and ".join(path.absolute().name for path in paths[:3])
     kinds = {one.kind for one in outputs}
@@ -120,4 +120,4 @@ def tell_report(paths: Sequence[Path], page: Path | None = None) -> None:
         note(f"Look at it: {write_report(paths, page)}")
     except Exception as error:  # Whatever it is: what was computed is written already.
         said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        say(f"There is no report, since it could not be drawn ({' '.join(said.split())[:300]}).")
+        say(f"There is no report because it could not be drawn ({' '.join(said.split())[:300]}).")

@@ -60,7 +60,7 @@ def read_safetensors(path: Path) -> Arrays:
     if header > _MAX_HEADER:
         raise InputError(
             f"{path} claims a header of {header} bytes, expected at most {_MAX_HEADER}: it is "
-            "damaged, or no safetensors file."
+            "damaged, or not a safetensors file."
         )
     try:
         entries = deserialize(content)
@@ -71,7 +71,7 @@ def read_safetensors(path: Path) -> Arrays:
         _check_name(name, path)
         if entry["dtype"] not in _TYPES:
             raise InputError(
-                f"{path} holds {name} as {entry['dtype']}, expected one of {', '.join(_TYPES)}."
+                f"{path} contains {name} as {entry['dtype']}, expected one of {', '.join(_TYPES)}."
             )
         _check_shape(name, entry["shape"], path)
         flat = np.frombuffer(entry["data"], _TYPES[entry["dtype"]])
@@ -93,7 +93,8 @@ def read_npz(path: Path) -> Arrays:
             members = archive.infolist()
             if sum(member.file_size for member in members) > MAX_BYTES:
                 raise InputError(
-                    f"{path} holds arrays of more than {MAX_BYTES} bytes, expected a network's."
+                    f"{path} contains arrays of more than {MAX_BYTES} bytes, expected those of a "
+                    "network."
                 )
             arrays: Arrays = {}
             for member in members:
@@ -102,7 +103,7 @@ def read_npz(path: Path) -> Arrays:
                 if name in arrays:
                     raise ValueError(f"it has two arrays named {name}")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError(f"{name} is compressed in a way that NumPy does not use")
+                    raise ValueError(f"{name} has a compression that NumPy does not use")
                 with archive.open(member) as file:
                     arrays[name] = _read_npy(file, member.file_size, name)
     except InputError:
@@ -127,15 +128,14 @@ def read_state_dict(path: Path) -> Arrays:
         return read_npz(path)
     if suffix in _PICKLES:
         raise InputError(
-            f"{path} is a pickle by its name, which may run any program when it is opened, so it "
-            "is not opened: save its weights as safetensors, in Python where you trust the file, "
-            "with `import torch; from safetensors.torch import save_file` and "
-            "`save_file({name: tensor.contiguous() for name, tensor in "
-            f"torch.load({path.name!r}, 'cpu', weights_only=True).items()}}, "
-            f"{path.with_suffix('.safetensors').name!r})`."
+            f"{path} has the name of a pickle, which may run any program when it is opened, so it "
+            "is not opened: if you trust the file, save its weights as safetensors, in Python, "
+            "with `import torch; from safetensors.torch import save_file` and `save_file({name: "
+            f"tensor.contiguous() for name, tensor in torch.load({path.name!r}, 'cpu', "
+            f"weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})`."
         )
     raise InputError(
-        f"{path} is no file of weights, expected one that ends in .safetensors or .npz."
+        f"{path} is not a file of weights, expected one that ends in .safetensors or .npz."
     )
 
 
@@ -174,10 +174,10 @@ def _check_end_of_zip(content: bytes, path: Path) -> None:
     """
     start = len(content) - _END_OF_ZIP.size
     if start < 0 or content[max(start - 20, 0) :].startswith(b"PK\6\7"):
-        raise InputError(f"{path} is damaged, or no .npz file as NumPy writes it.")
+        raise InputError(f"{path} is damaged, or not an .npz file as written by NumPy.")
     signature, *_, size, _, comment = _END_OF_ZIP.unpack(content[start:])
     if signature != b"PK\5\6" or comment or size > _MAX_HEADER:
-        raise InputError(f"{path} is damaged, or no .npz file as NumPy writes it.")
+        raise InputError(f"{path} is damaged, or not an .npz file as written by NumPy.")
 
 
 def _read_npy(file: BinaryIO | Any, size: int, name: str) -> Shaped[np.ndarray, "..."]:
@@ -192,7 +192,9 @@ def _read_npy(file: BinaryIO | Any, size: int, name: str) -> Shaped[np.ndarray, 
     if dtype.kind not in "fiub":
         raise ValueError(f"{name} holds {dtype}")
     if min(shape, default=1) < 1 or math.prod(shape) * dtype.itemsize != size - file.tell():
-        raise ValueError(f"{name} claims the shape {shape}, which its bytes do not fill")
+        raise ValueError(
+            f"{name} claims the shape {shape}, which does not match its number of bytes"
+        )
     flat = np.frombuffer(bytearray(file.read()), dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
@@ -207,7 +209,7 @@ def _check_name(name: str, path: Path) -> None:
 def _check_shape(name: str, shape: list[int], path: Path) -> None:
     if min(shape, default=1) < 1 or len(shape) > 8:
         raise InputError(
-            f"{path} gives {name} the shape {shape[:8]}, expected at most 8 axes and none empty."
+            f"{path} gives {name} the shape {shape[:8]}, expected at most 8 axes, none of size 0."
         )
 
 

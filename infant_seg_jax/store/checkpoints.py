@@ -128,7 +128,7 @@ def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSta
             damaged.append((step, error))
             continue
         for broken, error in damaged:
-            say(f"{error} Going on from step {step}, the one before.")
+            say(f"{error} Continuing from the checkpoint before it, of step {step}.")
             manager.delete(broken)
         return replace(like, step=jax.numpy.asarray(step, jax.numpy.int32), **items)
     raise damaged[0][1]
@@ -164,9 +164,7 @@ def read_variables(run: Path, which: str = "best", weights: str | None = None) -
     """
     run = Path(run)
     if not exist(run):
-        raise InputError(
-            f"{run} has no checkpoints: name the --workdir of a training run that has saved one."
-        )
+        raise InputError(f"{run} has no checkpoints: name a run folder with at least one.")
     with open_checkpoints(run, read_only=True) as manager:
         scores = {step: _score(manager.metrics(step)) for step in manager.all_steps()}
         if which.isdecimal() and int(which) not in scores:
@@ -252,7 +250,7 @@ def _stored_shapes(
     if values > MAX_VALUES:
         raise DamagedError(
             f"The checkpoint {folder} claims {values} values, expected at most {MAX_VALUES}: it is "
-            "damaged, or no checkpoint of ours."
+            "damaged, or not a checkpoint of infant-seg."
         )
     return targets
 
@@ -275,8 +273,7 @@ def _check_shapes(stored: Any, target: Any, path: Path) -> None:
     if differing:
         raise InputError(
             f"The checkpoint {path} does not fit the config's network: "
-            f"{some_of(differing, 3, '; ')}; use the model settings and modalities that it "
-            "was trained with."
+            f"{some_of(differing, 3, '; ')}; use the model settings and modalities of its training."
         )
 
 
@@ -290,8 +287,8 @@ def _write_errors(folder: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0][:300]
         raise InputError(
             f"The checkpoint in {folder} could not be written ({reason}): make room or choose "
-            "another --workdir; earlier checkpoints are whole, and the same command goes on from "
-            "the latest."
+            "another --workdir; earlier checkpoints are intact, and the same command continues "
+            "from the latest."
         ) from error
 
 

@@ -64,9 +64,9 @@ def import_state_dict(
     )
     if len(expects.modalities) != channels:
         raise InputError(
-            f"{path} holds a network with {channels} input channels, expected the name of a "
-            f"modality for each instead of {', '.join(expects.modalities) or 'none'}: give them as "
-            "in --modalities=T1w,T2w."
+            f"{path} contains a network with {channels} input channels, expected a modality for "
+            f"each instead of {', '.join(expects.modalities) or 'none'}: give them, as in "
+            "--modalities=T1w,T2w."
         )
     if config is None:
         config = _with_sizes_of(variables["params"], like.config if like else default_config())

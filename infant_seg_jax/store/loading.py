@@ -49,9 +49,15 @@ def model_path(path: Path | str) -> Path:
 
 
 def open_predictor(path: Path, which: str = BEST, weights: str | None = None) -> Predictor:
-    """The network of a run folder or of a model folder, ready to predict.
+    """Open the network of a run folder or a model folder, ready to predict.
 
-    Args, Raises: as `open_model`.
+    Args:
+        path: the folder, or `bundled`.
+        which: the checkpoint of a run: `"best"`, `"latest"` or the number of a step.
+        weights: the weights of a run, `"raw"` or `"averaged"`; None: averaged if it has them.
+
+    Raises:
+        InputError: there is no such model, or it is damaged.
     """
     model = open_model(path, which, weights)
     found = Predictor.from_config(model.config, model.variables, model.expects, model.reference)
@@ -61,7 +67,7 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
 def open_predictors(
     paths: Sequence[Path | str], which: str = BEST, weights: str | None = None, **changes: Any
 ) -> list[Predictor]:
-    """As `open_predictor`, of several folders, with other fields; of those that are None, its own.
+    """Call `open_predictor` for several folders, and change the fields that are not None.
 
     Raises:
         InputError: as `open_model`.
@@ -71,14 +77,14 @@ def open_predictors(
 
 
 def open_model(path: Path, which: str = BEST, weights: str | None = None) -> Model:
-    """The network of a run folder or of a model folder, with all that a model folder holds.
+    """Open the network of a run folder or a model folder, with everything in a model folder.
 
-    A model folder holds one checkpoint: to ask it for the best or the latest makes no difference,
-    to ask for another step or other weights than it holds is an error.
+    A model folder has one checkpoint. For it, `"best"` and `"latest"` are the same, and another
+    step or other weights are an error.
 
     Args:
         path: the folder, or `BUNDLED`.
-        which: of a run, its checkpoint: `"best"`, `"latest"` or the number of a step.
+        which: the checkpoint of a run: `"best"`, `"latest"` or the number of a step.
         weights: `"raw"` or `"averaged"`; None: averaged if the run has them.
 
     Raises:
@@ -124,8 +130,8 @@ def source_schema(path: Path) -> LabelSchema:
     name = data.get("schema") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or name not in (*SCHEMAS, expects.classes.name):
         raise InputError(
-            f"{path} was trained with labels of {name!r}, which is no schema of ours "
-            f"({', '.join(SCHEMAS)}): give a schema's file instead of 'source'."
+            f"{path} was trained with labels of {name!r}, which is not a named schema "
+            f"({', '.join(SCHEMAS)}): give a schema file instead of 'source'."
         )
     return find_schema(name, expects.classes)
 
@@ -172,7 +178,7 @@ def read_start(init: Config) -> tuple[dict[str, Any], str]:
 def _check_which(which: str, path: Path) -> None:
     if which not in (BEST, LATEST) and not which.isdecimal():
         raise InputError(
-            f"The checkpoint to take of {path} is '{which}', expected best, latest or the number "
+            f"The checkpoint of {path} to use is '{which}', expected best, latest or the number "
             "of a step."
         )
 
@@ -182,18 +188,17 @@ def _check_is_run(path: Path) -> None:
         names = [BUNDLED, *(other.name for other in path.parent.glob("*") if _may_be_one(other))]
         near = difflib.get_close_matches(path.name, names, 1)
         raise InputError(
-            f"There is no run and no model folder {path}: "
+            f"There is no run folder or model folder {path}: "
             + (
                 f"did you mean {near[0] if near[0] == BUNDLED else path.with_name(near[0])}?"
                 if near
-                else f"name the --workdir of a training run, a model folder or '{BUNDLED}'."
+                else f"name a run folder, a model folder or '{BUNDLED}'."
             )
         )
     if not (path / "run.json").is_file():
         raise InputError(
             f"{path} is neither a run folder (it has no run.json) nor a model folder (it has no "
-            "model.json): name the --workdir of a training run or what `infant-seg export-model` "
-            "wrote."
+            "model.json): name a run folder, or a folder written by `infant-seg export-model`."
         )
 
 
@@ -207,12 +212,12 @@ def _read_model(path: Path, which: str, weights: str | None) -> Model:
     step, kind = _step_and_weights(model)
     if which.isdecimal() and which != str(step):
         raise InputError(
-            f"{path} is a model folder, which holds one checkpoint (of step {step or 'none'}), "
+            f"{path} is a model folder, which has one checkpoint (of step {step or 'none'}), "
             f"expected best, latest or that step instead of {which}: export another from its run."
         )
     if weights is not None and weights != kind:
         raise InputError(
-            f"{path} is a model folder, which holds one set of weights ({kind or 'imported'}), "
+            f"{path} is a model folder, which has one set of weights ({kind or 'imported'}), "
             f"expected those instead of {weights} ones: export the others from its run."
         )
     return model

@@ -168,7 +168,7 @@ def check_sizes(config: Config, modalities: int) -> None:
         )
     if math.prod(inference.window) * inference.batch_size * modalities > MAX_VOXELS:
         raise InputError(
-            f"Prediction takes {inference.batch_size} windows of {times(inference.window)} voxels "
+            f"Prediction uses {inference.batch_size} windows of {times(inference.window)} voxels "
             f"at once, expected at most {MAX_VOXELS} voxels together."
         )
 

@@ -119,8 +119,8 @@ def read_model(folder: Path, *, ours: bool = False) -> Model:
     stored = read_safetensors(path)
     if sha256(path) != description.sha256:
         raise InputError(
-            f"{path} is not the file that {MODEL_FILE} describes, as their SHA-256 differ: copy "
-            "both files of the model again."
+            f"{path} is not the file that {MODEL_FILE} describes, because their SHA-256 differ: "
+            "copy both files of the model again."
         )
     if not ours:
         check_shapes(stored, description.config, description.expects, path)
@@ -162,8 +162,7 @@ def check_shapes(arrays: Arrays, config: Config, expects: ExpectedScans, path: P
     ]
     if differing:
         raise InputError(
-            f"{path} does not fit the network that is described: "
-            f"{some_of(differing, between='; ')}."
+            f"{path} does not fit the described network: {some_of(differing, between='; ')}."
         )
 
 

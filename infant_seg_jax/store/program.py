@@ -34,27 +34,27 @@ PROGRAM_FILE = "program.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 _BEFORE = (
-    "Bring the scan's axes into RAS+ order: x grows to the right, y to anterior, z to superior.",
-    "Find what is not air (of a stripped scan: the brain), or take a brain mask; crop to it and a "
-    "margin of preparation.margin_mm on every side.",
+    "Bring the scan's axes into RAS+ order: x points to the right, y to anterior, z to superior.",
+    "Find everything that is not air (in a skull-stripped scan: the brain), or use a brain mask; "
+    "crop to it with a margin of preparation.margin_mm on every side.",
     "Resample to preparation.spacing_mm along each axis; 0 keeps the scan's own voxels.",
-    "Clip each channel to preparation.clip_percentiles of its values in the brain, then bring "
-    "those to zero mean and unit variance. Outside the brain all is exactly 0.",
-    "Cut windows of the input's shape, neighbours sharing windows.overlap of their extent; pad "
-    "with zeros what is smaller than a window.",
+    "Clip each channel to preparation.clip_percentiles of its values in the brain, then normalize "
+    "them to zero mean and unit variance. Outside the brain, all values are exactly 0.",
+    "Cut windows of the input's shape, with neighbors overlapping by windows.overlap of their "
+    "size; pad volumes smaller than a window with zeros.",
 )
 _BLEND = (
-    "Average the windows' probabilities with Gaussian weights, of a standard deviation of an "
-    "eighth of the window's extent about its centre."
+    "Average the windows' probabilities with Gaussian weights, with a standard deviation of an "
+    "eighth of the window's size, around its center."
 )
 _REFINE = (
-    "Find the tissues again by the scan's own intensities, from these probabilities: "
+    "Apply intensity-based refinement to these probabilities: "
     "infant_seg_jax.prediction.refinement.refine(probabilities, image, brain, spacing). "
     "Without it, the labels are those of `infant-seg predict --norefine`."
 )
 _AFTER = (
-    "Bring the probabilities back to the scan's own voxels, linearly.",
-    "Label each voxel with its most probable class, and everything outside the crop background.",
+    "Resample the probabilities to the scan's own voxels, linearly.",
+    "Label each voxel with its most probable class, and everything outside the crop as background.",
 )
 
 
@@ -92,8 +92,8 @@ def write_program(
     if form == ONNX:
         if model.config.model.name != SKIP_DENSENET:
             raise InputError(
-                f"The network is a {model.config.model.name}, expected a {SKIP_DENSENET}, which "
-                "alone can be an ONNX graph: export it with --format=jax."
+                f"The network is a {model.config.model.name}, expected a {SKIP_DENSENET}, the only "
+                "one that can be an ONNX graph: export it with --format=jax."
             )
         content = to_onnx(model).SerializeToString(deterministic=True)
     else:
@@ -131,7 +131,7 @@ def _forms(platforms: Sequence[str]) -> dict[str, dict[str, Any]]:
         },
         ONNX: {
             "format": f"ONNX, opset {OPSET}: image to probabilities; any number of windows, of any "
-            "size that the network's blocks halve without remainder",
+            "size that the network's blocks can halve",
         },
     }
 

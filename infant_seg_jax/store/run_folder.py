@@ -84,8 +84,8 @@ def start_run(
         ]
         if changed:
             raise InputError(
-                f"{workdir} holds a run with another config ({'; '.join(changed)}): resume it with "
-                "its own config or name another --workdir."
+                f"{workdir} contains a run with another config ({'; '.join(changed)}): continue it "
+                "with its own config, or name another --workdir."
             )
     if jax.process_index() != 0:
         return

@@ -35,6 +35,6 @@ def with_architecture(config: Config, workdir: Path, *, resuming: bool) -> tuple
     config.model.update(changes)
     said = ", ".join(f"config.model.{key} {value!r}" for key, value in changes.items())
     return config, (
-        f"The network is that of {init.checkpoint}, not the config's: {said}. "
+        f"The architecture is that of {init.checkpoint}, not the config's: {said}. "
         "--config.init.architecture=config keeps the config's."
     )

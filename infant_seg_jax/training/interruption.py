@@ -80,7 +80,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(
-                f"Another process trains in {workdir}: wait for it, stop it, or name another "
+                f"Another process is training in {workdir}: wait for it, stop it, or name another "
                 "--workdir."
             ) from error
         yield

@@ -51,20 +51,19 @@ from infant_seg_jax.training.validation import Scores, validate
 
 
 def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
-    """Train as the config says, in a run folder; an interrupted run goes on where it was saved.
+    """Train as the config says, in a run folder, or continue an interrupted run.
 
-    A run starts, in this order: from its own latest checkpoint; else from the checkpoint that
-    `config.init` names, with a fresh optimiser; else from scratch. A run that was interrupted and
-    resumed on a CPU ends with the same bits as one that was not.
+    A run starts from its own latest checkpoint; if there is none, from the checkpoint that
+    `config.init` names, with a new optimizer state; otherwise from scratch. On a CPU, a run that
+    was interrupted and continued ends with the same bits as one that was not.
 
-    It ends after `config.steps` steps, or earlier, when validations have not improved for
-    `config.patience` of them.
+    It ends after `config.steps` steps, or after `config.patience` validations without improvement.
 
     Raises:
-        Stopped: after SIGTERM and when the step is saved; an exit with status 0, which ends what
-            would come after the run as well.
-        InputError: the config, the data or a checkpoint cannot be used, another process trains in
-            the folder, or the loss is not finite.
+        Stopped: after SIGTERM, once the step is saved; an exit with status 0, which also ends
+            whatever would follow the run.
+        InputError: the config, the data or a checkpoint cannot be used, another process is training
+            in the folder, or the loss is not finite.
     """
     workdir = Path(workdir)
     resuming = checkpoints.exist(workdir)
@@ -74,8 +73,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     rendering = config.rendering
     if rendering.fraction and prepared.classes != TISSUE_CLASSES:
         raise InputError(
-            f"{prepared.folder} has the classes {prepared.classes}, but examples are rendered with "
-            f"{TISSUE_CLASSES} alone: set config.rendering.fraction to 0, or prepare that set with "
+            f"{prepared.folder} has the classes {prepared.classes}, but rendered examples have "
+            f"only {TISSUE_CLASSES}: set config.rendering.fraction to 0, or prepare that set with "
             "these classes."
         )
     anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
@@ -167,8 +166,8 @@ class _Run:
                 if not last and stop.received(step):
                     self._save(state)
                     _say(
-                        f"Stopped by SIGTERM at step {step} of {config.steps} and saved: the same "
-                        "command goes on from here."
+                        f"Stopped by SIGTERM at step {step} of {config.steps} and saved: run the "
+                        "same command again to continue."
                     )
                     raise Stopped
         return state
@@ -197,10 +196,9 @@ class _Run:
                 saved = self.manager.latest_step()
                 raise InputError(
                     f"The loss is {value} at step {step} of {self.workdir}, in patches of "
-                    f"{', '.join(dict.fromkeys(names))}: look at their "
-                    "scans, or lower config.optimizer.learning_rate or set "
-                    "config.optimizer.clip_norm; the last good checkpoint is "
-                    f"{'none' if saved is None else f'that of step {saved}'}."
+                    f"{', '.join(dict.fromkeys(names))}: look at their scans, lower "
+                    "config.optimizer.learning_rate, or set config.optimizer.clip_norm; the last "
+                    f"good checkpoint is {'none' if saved is None else f'that of step {saved}'}."
                 )
         self.losses.clear()
 
@@ -240,7 +238,10 @@ def _subjects(
     training = training_cases(prepared, config)
     validation = prepared.split("validation", config.data.fold)
     if not validation:
-        _say(f"{config.data.path} has no validation subjects: the latest checkpoint is the best.")
+        _say(
+            f"{config.data.path} has no validation subjects: the latest checkpoint counts as the "
+            "best."
+        )
     return training, validation
 
 
@@ -259,7 +260,7 @@ def _first_state(
             variables, loaded, config.init, model, modalities, source
         )
         _say(
-            f"Starting from {source}, {which}, with a fresh optimiser: "
+            f"Starting from {source}, {which}, with a new optimizer state: "
             f"{transfer.summary(starts)} parameters and batch statistics."
         )
     return new_state(variables, transfer.run_optimizer(config), config.average_decay > 0), starts

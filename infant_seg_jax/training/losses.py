@@ -42,13 +42,13 @@ def make_loss(loss: Config, num_classes: int) -> Loss:
         weights = weights[:1] * num_classes
     if len(weights) != num_classes:
         raise InputError(
-            f"config.loss.class_weights is {weights}, expected a number for each of the "
+            f"config.loss.class_weights is {weights}, expected one number for each of the "
             f"{num_classes} classes."
         )
     if "dice" in loss.name and not any(weights[1:]):
         raise InputError(
-            f"config.loss.class_weights is {weights}, expected a tissue's weight "
-            f"above 0 for {loss.name!r}: soft Dice leaves background out."
+            f"config.loss.class_weights is {weights}, expected a weight above 0 "
+            f"for at least one tissue with {loss.name!r}: soft Dice leaves out the background."
         )
     function = LOSSES[loss.name]
     options = {"gamma": loss.focal_gamma} if loss.name == "focal" else {}

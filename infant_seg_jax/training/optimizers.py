@@ -66,7 +66,7 @@ def make_optimizer(optimizer: Config, steps: int) -> optax.GradientTransformatio
             sgd = optax.sgd(rate_of_update, momentum=b1, nesterov=True)
             parts = [optax.add_decayed_weights(l2), sgd]
         case name:
-            raise ValueError(f"there is no optimiser {name!r}")
+            raise ValueError(f"there is no optimizer {name!r}")
     if optimizer.clip_norm:
         parts = [optax.clip_by_global_norm(optimizer.clip_norm), *parts]
     transformation = optax.chain(*parts)

@@ -22,15 +22,15 @@ def join_processes(
     given = [value is not None for value in (coordinator, processes, process)]
     if any(given) and not all(given):
         raise InputError(
-            "--coordinator, --processes and --process belong together, expected all of them or "
-            "none, where SLURM, Open MPI or a TPU pod knows them."
+            "--coordinator, --processes and --process belong together, expected all of them, or "
+            "none if SLURM, Open MPI or a TPU pod provides them."
         )
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"The processes that are to train together could not join ({reason}): give "
-            "--coordinator=HOST:PORT, --processes and --process, or start them with a script of "
+            f"The processes could not connect to train together ({reason}): give "
+            "--coordinator=HOST:PORT, --processes and --process, or start them with a script from "
             "launch/."
         ) from error

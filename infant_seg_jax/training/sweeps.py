@@ -89,13 +89,13 @@ def compare_transfer(
     """
     if not starts and not config.init.checkpoint:
         raise InputError(
-            "config.init.checkpoint is empty, expected the run whose weights are to be compared "
-            "with a start from scratch."
+            "config.init.checkpoint is empty, expected the run whose weights to compare with "
+            "training from scratch."
         )
     if taken := {SCRATCH, HEAD_ONLY} & set(starts or ()):
         raise InputError(
-            f"A network to start from is called '{taken.pop()}', expected another name: that one "
-            "is taken."
+            f"A network to start from is called '{taken.pop()}', expected another name, because "
+            "that one is reserved."
         )
     checkpoints = starts or {arm: config.init.checkpoint for arm in (WHOLE, HEAD_ONLY)}
     results = []

@@ -164,7 +164,7 @@ def parse_multipliers(init: Config) -> list[tuple[float, str]]:
             value = -1.0
         if not (colon and pattern and 0 <= value < np.inf):
             raise InputError(
-                f"config.init.multipliers has '{text}', expected FACTOR:PATTERN as in '0.1:stem'."
+                f"config.init.multipliers has '{text}', expected FACTOR:PATTERN, as in '0.1:stem'."
             )
         parsed.append((value, pattern))
     return parsed
@@ -196,10 +196,10 @@ def _does_not_fit(
 ) -> InputError:
     every = (f"{path} is {unexplained[path]}" for path in sorted(unexplained))
     advice = (
-        "config.init.input_channels=spread, or sum, meets another number of modalities"
+        "config.init.input_channels=spread or sum adapts to another number of modalities"
         if unexplained.keys() <= of_channels
-        else "leave config.model and config.init.architecture as they are by default, which takes "
-        "its network, or name all that is to start anew in config.init.reinitialise"
+        else "leave config.model and config.init.architecture at their defaults to use its "
+        "architecture, or name everything to reinitialize in config.init.reinitialise"
     )
     return InputError(
         f"The checkpoint of {source} does not fit the network: {some_of(every, 3, '; ')}; {advice}."
@@ -234,12 +234,12 @@ def _other_channels(kernel: Any, like: Any, how: str, source: Path | str) -> np.
     if kernel.shape[:-2] + kernel.shape[-1:] != like.shape[:-2] + like.shape[-1:]:
         raise InputError(
             f"The first kernel of {source} is {times(kernel.shape)}, expected "
-            f"{times(like.shape)}, which differs in more than its input channels."
+            f"{times(like.shape)}, which differs in more than the input channels."
         )
     if how == "sum" and inputs != 1:
         raise InputError(
-            f"config.init.input_channels is sum, which makes one channel of several, but there are "
-            f"{inputs} modalities: choose spread."
+            "config.init.input_channels is sum, which combines several channels into one, but "
+            f"there are {inputs} modalities: choose spread."
         )
     total = np.asarray(kernel).sum(axis=-2, keepdims=True)
     return np.repeat(total / inputs, inputs, axis=-2)
@@ -250,8 +250,8 @@ def _check_patterns(patterns: Sequence[str], parameters: dict[str, Any]) -> None
         if not any(_fits([pattern], path) for path in parameters):
             some = ", ".join(list(parameters)[:3])
             raise InputError(
-                f"config.init has the pattern '{pattern}', which no parameter's path contains, "
-                f"expected something of paths such as {some}."
+                f"config.init has the pattern '{pattern}', which is not part of any parameter's "
+                f"path, expected part of a path such as {some}."
             )
 
 

@@ -74,7 +74,7 @@ def test_options_become_those_of_predict(tree: Path, monkeypatch: pytest.MonkeyP
         (["{tree}", "out", "participant", "--probabilities", "x"], 2, "invalid choice: 'x'"),
         (["{tree}/no", "out", "participant"], 1, "There is no folder"),
         (["{tree}/sub-01/ses-a/anat/x", "out", "group"], 1, "There is no folder"),
-        (["{tree}/..", "out", "participant"], 1, "holds no BIDS session"),
+        (["{tree}/..", "out", "participant"], 1, "contains no BIDS session"),
         (["{tree}", "out", "participant", "--shard", "4/3"], 1, "--shard is 4/3, expected which"),
     ],
 )

@@ -42,14 +42,15 @@ def test_oldest_age_is_150_years_in_any_unit(unit):
 def test_what_is_no_age_is_one_sentence(value):
     with pytest.raises(InputError) as caught:
         Age(value, "months")
-    assert str(caught.value) == f"{value:g} months is no age, expected 0 to 150 years."
+    assert str(caught.value) == f"{value:g} months is not an age, expected 0 to 150 years."
 
 
 def test_unknown_unit_is_one_sentence():
     with pytest.raises(InputError) as caught:
         Age(3.0, "fortnights")
     assert str(caught.value) == (
-        "'fortnights' is no unit of age, expected days, weeks, weeks postmenstrual, months, years."
+        "'fortnights' is not a unit of age, expected days, weeks, weeks postmenstrual, months, "
+        "years."
     )
 
 

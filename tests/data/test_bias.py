@@ -93,8 +93,8 @@ def test_single_slice_is_one_sentence(library):
     with pytest.raises(InputError) as caught:
         correct_bias(scan[20:21, ..., None], brain[20:21], SPACING, "/data/slice.nii")
     assert str(caught.value) == (
-        "N4 finds no bias field in /data/slice.nii, of which 1x56x44 voxels hold the brain, "
-        "expected a 3D scan: prepare it without bias field correction."
+        "N4 finds no bias field in /data/slice.nii, where the brain has 1x56x44 voxels, expected "
+        "a 3D scan: prepare it without bias field correction."
     )
 
 

@@ -101,7 +101,7 @@ def rows(**changes):
         (["background", "GM"], r"the classes are \['background', 'GM'\], not"),
         ({"name": "x"}, "expected a list of 2 to 255 classes"),
         ({"name": "x", "classes": []}, "expected a list of 2 to 255 classes"),
-        ({"name": "x", "classes": [1]}, "class 0 has not the columns"),
+        ({"name": "x", "classes": [1]}, "class 0 lacks some of the columns"),
         ({"name": "x\ny", "classes": rows()["classes"]}, "the classes are called"),
         ({"name": "x", "classes": rows()["classes"] * 40}, "expected a list of 2 to 255"),
         ({"name": "x", "classes": rows()["classes"][1:]}, "the first class is not background"),
@@ -115,12 +115,12 @@ def rows(**changes):
         (rows(index=10**9 * 3), "CGM has the value 3000000000"),
         (
             rows(tissue="bone"),
-            "is of the tissue 'bone', expected one of background, CSF, GM, WM, m",
+            "has the tissue 'bone', expected one of background, CSF, GM, WM, m",
         ),
-        (rows(tissue=None, name="Fat", abbreviation="x"), "'Fat' is of the tissue ''"),
-        (rows(color="red"), "CGM has the colour 'red'"),
-        (rows(name="a\x00b"), "CGM is in full"),
-        (rows(further=1), "class 2 has not the columns"),
+        (rows(tissue=None, name="Fat", abbreviation="x"), "'Fat' has the tissue ''"),
+        (rows(color="red"), "CGM has the color 'red'"),
+        (rows(name="a\x00b"), "CGM has the full name"),
+        (rows(further=1), "class 2 lacks some of the columns"),
     ],
 )
 def test_what_is_no_record_is_refused(record, sentence):
@@ -150,7 +150,7 @@ def test_a_table_may_leave_out_what_is_known(tmp_path):
     [
         ("a.tsv", "index\tother\n", "has no column 'name'"),
         ("a.tsv", HEADER + BACKGROUND_ROW, "there are 1 classes, expected 2 to 255"),
-        ("a.tsv", HEADER + BACKGROUND_ROW + "1\tx\ty\t\t\t\n", "'x' is of the tissue ''"),
+        ("a.tsv", HEADER + BACKGROUND_ROW + "1\tx\ty\t\t\t\n", "'x' has the tissue ''"),
         (
             "a.tsv",
             HEADER + BACKGROUND_ROW + "1\tx\ty\t\tz\tGM\n",

@@ -117,8 +117,8 @@ def test_class_that_the_source_has_no_id_for_is_one_sentence():
     with pytest.raises(InputError) as caught:
         LabelSchema("few", {0: BACKGROUND, 4: CSF}).to_ids(classes)
     assert str(caught.value) == (
-        "The schema 'few' has no id for GM, 7, ignore, expected one for each class that is to be "
-        "written: 0 background, 4 CSF."
+        "The schema 'few' has no id for GM, 7, ignore, expected one for each class to write: "
+        "0 background, 4 CSF."
     )
 
 

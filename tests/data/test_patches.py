@@ -295,7 +295,7 @@ def test_no_voxel_to_centre_on_is_one_sentence(make_case, balanced, what):
         patch_batch([case], (2, 2, 2), 1, 0, 0, balanced=balanced)
     assert str(caught.value) == (
         f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
-        "centre patches on: prepare the set again, without this case if it is still so."
+        "center patches on: prepare the set again, and leave out this case if the problem remains."
     )
 
 

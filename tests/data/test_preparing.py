@@ -275,8 +275,8 @@ def test_one_scan_under_two_names_is_a_leak(cases, tmp_path):
     with pytest.raises(InputError) as caught:
         prepare_toys(cases, tmp_path / "set")
     assert str(caught.value) == (
-        "b_1/T1w.nii.gz and a_1/T1w.nii.gz are the same file, but of the participants b and a, "
-        "expected each scan once: remove one of the two."
+        "b_1/T1w.nii.gz and a_1/T1w.nii.gz are the same file under the names of the participants "
+        "b and a, expected each scan once: remove one of the two."
     )
 
 
@@ -344,7 +344,7 @@ def test_brain_masks_ages_and_extents(cases, tmp_path, capsys):
     assert not image[~inside].any() and np.count_nonzero(image[inside]) > 0.99 * inside.sum()
     assert [c.extent for c in prepared.cases] == ["brain", "brain", "head", "brain"]
     assert prepared.extents == ("brain", "head")
-    assert "1 of 4 cases show a head and the others a brain alone (b_1 is a head)" in (
+    assert "1 of 4 cases show a head and the others only a brain (b_1 is a head)" in (
         capsys.readouterr().err
     )
     assert "mask.nii.gz" in case.sources

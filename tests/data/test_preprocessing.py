@@ -282,8 +282,7 @@ def test_grids_that_no_memory_holds_or_that_hold_no_brain_are_one_sentence():
     )
     tiny = volume_of(brain(), np.diag([0.1, 0.1, 0.1, 1.0]), "/data/tiny.nii")
     assert error_of(prepare_volume, tiny, Preparation(spacing_mm=4.0)) == (
-        "/data/tiny.nii has no brain left in voxels of 4 mm, expected one of many voxels: resample "
-        "to smaller ones."
+        "/data/tiny.nii has no brain left in voxels of 4 mm: resample to smaller voxels."
     )
 
 
@@ -339,7 +338,7 @@ def test_damaged_records_are_refused(changes):
 
 
 def test_records_with_other_keys_say_which():
-    with pytest.raises(TypeError, match="further is no part of a preparation"):
+    with pytest.raises(TypeError, match="further is not part of a preparation"):
         preparation_from_record(asdict(Preparation()) | {"further": 1})
     for name in asdict(Preparation()):
         record = {key: value for key, value in asdict(Preparation()).items() if key != name}

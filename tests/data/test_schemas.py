@@ -202,16 +202,18 @@ def test_a_file_may_not_run_code(tmp_path):
     ):
         for content in (f"0: {tag}", f"table: {tag}", f"? {tag}\n: GM"):
             message = error_of(find_schema, write(tmp_path / "bad.yaml", content))
-            assert message.startswith(f"{tmp_path / 'bad.yaml'} is no label schema (could not det")
+            assert message.startswith(
+                f"{tmp_path / 'bad.yaml'} is not a label schema (could not det"
+            )
             assert not proof.exists()
 
 
 @pytest.mark.parametrize(
     "name, content, sentence",
     [
-        ("a.yaml", "", "holds no table, expected lines such as '7: GM'."),
-        ("a.yaml", "- 0\n- 1\n", "holds no table, expected lines such as '7: GM'."),
-        ("a.json", "[]", "holds no table, expected lines such as '7: GM'."),
+        ("a.yaml", "", "contains no table, expected lines such as '7: GM'."),
+        ("a.yaml", "- 0\n- 1\n", "contains no table, expected lines such as '7: GM'."),
+        ("a.json", "[]", "contains no table, expected lines such as '7: GM'."),
         ("a.yaml", "{}", "has no table, expected lines such as '7: GM' below 'table:'."),
         ("a.yaml", "table: 7", "has no table, expected lines such as '7: GM' below 'table:'."),
         ("a.yaml", "table: {}", "has no table, expected lines such as '7: GM' below 'table:'."),
@@ -250,8 +252,8 @@ def test_a_file_may_not_run_code(tmp_path):
             (
                 name,
                 content,
-                "is no label schema (7 is there twice), expected YAML or JSON with lines such as "
-                "'7: GM'.",
+                "is not a label schema (7 is given twice), expected YAML or JSON with lines such "
+                "as '7: GM'.",
             )
             for name, content in (
                 ("a.yaml", "7: GM\n7: WM"),
@@ -280,7 +282,7 @@ def test_files_that_hold_something_else_are_one_sentence(tmp_path, name, content
 )
 def test_files_that_are_not_yaml_or_json_are_one_sentence(tmp_path, name, content):
     message = error_of(find_schema, write(tmp_path / name, content))
-    assert message.startswith(f"{tmp_path / name} is no label schema (")
+    assert message.startswith(f"{tmp_path / name} is not a label schema (")
     assert message.endswith("), expected YAML or JSON with lines such as '7: GM'.")
     assert len(message) < 600
 
@@ -317,8 +319,8 @@ def test_changes_as_written_on_a_command_line():
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("6", "'6' changes no label, expected ID:CLASS as in 6:GM."),
-        ("6:GM,8=WM", "'8=WM' changes no label, expected ID:CLASS as in 6:GM."),
+        ("6", "'6' is not a change of a label, expected ID:CLASS as in 6:GM."),
+        ("6:GM,8=WM", "'8=WM' is not a change of a label, expected ID:CLASS as in 6:GM."),
         (
             "x:GM",
             "'x:GM' has the label id 'x', expected a whole number of at most 2147483647.",
@@ -342,7 +344,7 @@ def test_names_of_a_dataset_s_own_labels():
     labels = {0: "background", 1: "tumour"} | {i: "brainstem" for i in range(2, 20)}
     message = error_of(schema_of_names, "mine", labels, Path("/data/dataset.json"))
     assert message.startswith(
-        "/data/dataset.json names labels that could be any tissue (1 tumour, 2 brainstem, "
+        "/data/dataset.json has label names that could be any tissue (1 tumour, 2 brainstem, "
     )
     assert "10 brainstem and 9 more), expected names such as background, CSF, GM, WM" in message
 

@@ -166,16 +166,18 @@ def test_json_of_another_form_is_named(tmp_path, content):
         (
             {"train": ("a1",), "validation": ("b1",), "test": ("a2",)},
             "splits.json names the case a2 in 'test' of fold 1, but its participant a is in "
-            "'train' too, expected each participant in one split: move all of theirs to one.",
+            "'train' too, expected each participant in one split: move all of its cases to one "
+            "split.",
         ),
         (
             {"train": ("a1", "b1"), "validation": ("b1",), "test": ()},
             "splits.json names the case b1 in 'validation' of fold 1, but its participant b is in "
-            "'train' too, expected each participant in one split: move all of theirs to one.",
+            "'train' too, expected each participant in one split: move all of its cases to one "
+            "split.",
         ),
         (
             {"train": ("a1", "d9"), "validation": (), "test": ()},
-            "splits.json names the case d9 in 'train' of fold 1, which the set does not hold, "
+            "splits.json names the case d9 in 'train' of fold 1, which is not in the set, "
             "expected one of a1, a2, b1, c1.",
         ),
         (

@@ -339,7 +339,7 @@ def test_nan_around_a_brain_is_background(tmp_path, kind):
     np.testing.assert_array_equal(found.data[..., 0], values)
     (notice,) = found.notices
     assert notice == (
-        f"{path} is NaN in {1 - brain.mean():.1%} of its voxels, which are taken for background."
+        f"{path} is NaN in {1 - brain.mean():.1%} of its voxels, which are treated as background."
     )
     scan = read_image(save(tmp_path / "scan.nii", ramp(brain.shape)))
     label_map = read_label_map(path)

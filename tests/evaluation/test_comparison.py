@@ -120,8 +120,8 @@ def test_nobody_in_common_is_an_error():
     with pytest.raises(InputError) as error:
         match_subjects(table(many), table({"z": (1.0, 1.0, 1.0)}), A, B)
     assert str(error.value) == (
-        "scores/a and scores/b have no subject in common: the one has sub-00, sub-01, sub-02, "
-        "sub-03, sub-04 and 2 more, the other z; expected scores of the same subjects."
+        "scores/a and scores/b have no subject in common: one has sub-00, sub-01, sub-02, "
+        "sub-03, sub-04 and 2 more, the other has z; expected scores of the same subjects."
     )
     with input_error(A, B, " z;"):
         match_subjects(table({}), table({"z": (1.0, 1.0, 1.0)}), A, B)

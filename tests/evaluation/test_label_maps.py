@@ -184,7 +184,7 @@ def test_bad_pairs_do_not_stop_the_others(folders: tuple[Path, Path], capsys) ->
     assert list(found.scores.subjects) == ["case_2"]
     assert list(found.failures) == ["case_0", "case_1", "case_4", "case_3"]
     assert str(broken) in found.failures["case_0"]
-    assert "holds label values outside the schema 'tissues'" in found.failures["case_1"]
+    assert "has label values outside the schema 'tissues'" in found.failures["case_1"]
     assert "expected one grid for both" in found.failures["case_4"]
     assert f"{truth} has no label map of case_3" in found.failures["case_3"]
     said = capsys.readouterr().err

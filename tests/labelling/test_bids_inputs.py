@@ -37,7 +37,7 @@ def test_a_tree_is_known_by_its_layout_or_its_description(tmp_path: Path) -> Non
         assert tree is not None and tree.folder == tmp_path / where and len(tree.sessions) == 1
     assert bids_tree(tmp_path / "c") is None
     assert bids_tree(tmp_path / "file.nii") is None
-    with pytest.raises(InputError, match="d holds no BIDS session, expected sub-X/ses-Y/anat"):
+    with pytest.raises(InputError, match="d contains no BIDS session, expected sub-X/ses-Y/anat"):
         bids_tree(tmp_path / "d")
 
 
@@ -106,7 +106,7 @@ def test_parts_of_two_trees_are_refused(tmp_path: Path) -> None:
     for tree in ("a", "b"):
         touch(tmp_path, f"{tree}/sub-1/anat/sub-1_T1w.nii", f"{tree}/sub-2/anat/sub-2_T1w.nii")
     both = [str(tmp_path / "a" / "sub-1"), str(tmp_path / "b" / "sub-2")]
-    with pytest.raises(InputError, match="expected one tree, or parts of one, for one derivative"):
+    with pytest.raises(InputError, match="expected one tree, or parts of one tree"):
         find_inputs(both, tmp_path / "out", ["T1w"])
 
 
@@ -164,7 +164,7 @@ def test_several_modalities_go_together_by_their_names(tmp_path: Path) -> None:
     }
     (failure,) = inputs.failures
     assert failure.startswith("sub-4 has several images of a modality (")
-    assert failure.endswith("join them by a comma in --input.")
+    assert failure.endswith("separated by a comma.")
     assert inputs.notices == ("1 of 4 sessions have no T2w and T1w and are left out: sub-3.",)
 
 
@@ -177,10 +177,10 @@ def test_masks_come_from_a_derivative_or_by_name(tmp_path: Path) -> None:
         (scan,) = inputs.scans
         assert scan.mask == tmp_path / brain
         (failure,) = inputs.failures
-        assert f"sub-2_T1w.nii has no brain mask by --mask={where}" in failure
+        assert f"sub-2_T1w.nii has no brain mask in --mask={where}" in failure
     one, two = find(tmp_path, tmp_path / "out", ["T1w"], masks="m/{}_brain.nii").scans
     assert (one.mask, two.mask) == (Path("m/sub-1_T1w_brain.nii"), Path("m/sub-2_T1w_brain.nii"))
-    with pytest.raises(InputError, match="for --mask, below the dataset or absolute"):
+    with pytest.raises(InputError, match="for --mask, relative to the dataset or absolute"):
         find(tmp_path, tmp_path / "out", ["T1w"], masks="derivatives/nowhere")
 
 
@@ -189,10 +189,10 @@ def test_what_cannot_be_labelled_is_told(tmp_path: Path) -> None:
     inputs = find(tmp_path, tmp_path / "out", ["T1w"])
     assert len(inputs.scans) == 1
     (failure,) = inputs.failures
-    assert "sub-1_desc-b_T1w.nii would become" in failure and "sub-1_desc-a_T1w.nii" in failure
+    assert "would both become" in failure and "sub-1_desc-a_T1w.nii" in failure
     for modalities, chosen, expected in (
-        (["PDw", "T2w"], [], "holds no session with PDw and T2w, found T1w: name what to label"),
-        (["T1w"], ["T2w"], "holds no session with T2w, found T1w"),
+        (["PDw", "T2w"], [], "has no session with PDw and T2w, found T1w: choose what to label"),
+        (["T1w"], ["T2w"], "has no session with T2w, found T1w"),
         (["T1w"], ["T1w", "T2w"], "--modalities names 2 image"),
     ):
         with pytest.raises(InputError, match=expected):

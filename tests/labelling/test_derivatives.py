@@ -63,13 +63,13 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
         return str(caught.value)
 
     # Least of all are the scans' own descriptions replaced.
-    assert "describes a dataset that is not of our making" in sentence(raw, raw)
+    assert "describes a dataset that was not made by this software" in sentence(raw, raw)
     assert str(raw / "derivatives" / "infantseg") in sentence(raw, raw, overwrite=True)
     (other / "dataset_description.json").write_text("[1]")
-    assert "not of our making" in sentence(other, raw)
+    assert "not made by this software" in sentence(other, raw)
 
     start(tmp_path / "out", raw)
-    assert "are of the scans in ../raw, not in ../other" in sentence(tmp_path / "out", other)
+    assert "belong to the scans in ../raw, not in ../other" in sentence(tmp_path / "out", other)
     changed = LabelSchema("other", {0: BACKGROUND, 10: CSF, 2: GM, 3: WM})
     assert "have other values" in sentence(tmp_path / "out", raw, schema=changed)
     start(tmp_path / "out", raw, changed, overwrite=True)

@@ -39,7 +39,7 @@ def test_a_file_with_the_mark_in_its_name_is_itself(
     [
         (None, r"nowhere cannot be read \(No such file or directory\): name a text file"),
         (b"\xff\xfe", "cannot be read (it is not UTF-8)"),
-        (b"# nothing\n\n", "is empty, expected a scan on each line"),
+        (b"# nothing\n\n", "is empty, expected one scan per line"),
     ],
 )
 def test_what_is_no_list_is_told(content: bytes | None, sentence: str, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     a, b, empty, tree = (str(tmp_path / name) for name in ("a.nii", "a.nii.gz", "empty", "tree"))
     out = tmp_path / "out"
     assert f"{b} and {a} would both become {out / 'a_dseg.nii.gz'}" in sentence([a, b], out)
-    assert f"{empty} holds no scan, expected .nii" in sentence([empty], out)
+    assert f"{empty} contains no scan, expected .nii" in sentence([empty], out)
     assert "--modalities chooses among the images of a BIDS tree" in sentence([a], out, ["T2w"])
     assert f"{tree} is a BIDS tree and not the only input" in sentence([tree, a], out)
     for missing in ("nowhere.nii", f"{a},nowhere.nii"):

@@ -182,7 +182,7 @@ def test_finished_scans_are_skipped_and_keep_their_rows(scans, tmp_path):
     # Of a kill, at worst a JSON without its label map is left.
     (out / "a_dseg.nii.gz").unlink()
     (out / "b_dseg.json").rename(out / "kept")
-    assert "has no b_dseg.json of ours" in refusal(scans, out)
+    assert "has no b_dseg.json from this software" in refusal(scans, out)
     (out / "kept").rename(out / "b_dseg.json")
     assert whats(label(scans, out)) == ["written", "skipped", "skipped"]
 
@@ -194,7 +194,7 @@ def test_a_scan_that_has_changed_is_labelled_again(scans, tmp_path):
     outcomes = label(scans, out)
     assert whats(outcomes) == ["skipped", "written", "skipped"]
     (notice,) = outcomes[1].notices
-    assert notice.startswith(f"{scans / 'b.nii.gz'} is not what it was when it was labelled")
+    assert notice.startswith(f"{scans / 'b.nii.gz'} has changed since it was labeled")
     np.testing.assert_array_equal(load(out / "b_dseg.nii.gz").dataobj, classes_of(ramp() + 7))
 
 
@@ -220,7 +220,7 @@ def test_a_damaged_map_is_made_again_and_a_corrected_one_is_not(scans, tmp_path,
         assert whats(outcomes) == ["skipped", "written", "skipped"]
         (notice,) = outcomes[1].notices
         assert notice == (
-            f"{scans / 'b.nii.gz'} has a map that is damaged, {name}, and is labelled again."
+            f"{scans / 'b.nii.gz'} has a damaged output, {name}, so it is labeled again."
         )
         assert (out / name).read_bytes() == whole
     np.testing.assert_array_equal(load(out / "a_dseg.nii.gz").dataobj, corrected)
@@ -239,7 +239,7 @@ def test_what_was_made_otherwise_is_not_replaced_unasked(scans, tmp_path):
     label(scans, out)
     before = {path: path.read_bytes() for path in out.rglob("*")}
     for labels, expected in (
-        (labeller(model="b"), "a_dseg.nii.gz (and 2 more) is there already and was made by a (aaa"),
+        (labeller(model="b"), "a_dseg.nii.gz (and 2 more) already exists and was made by a (aaa"),
         (labeller(mirror=True), "was made with Mirror False, not True"),
         (labeller(overlap=0.5), "was made with Overlap 0.25, not 0.5"),
         (labeller(probabilities="uint8"), "was made with Probabilities '', not 'uint8'"),

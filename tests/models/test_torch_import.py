@@ -366,7 +366,7 @@ LAYER = "dense_blocks.1.denselayer2"
             {"bn_class.bias": np.array([1.0, 1e300])},
             ["'bn_class.bias' holds 1 NaN or infinite values of 2"],
         ),
-        ({"bn_class.bias": {"a": 1}}, ["'bn_class.bias' is a dict that holds no numbers"]),
+        ({"bn_class.bias": {"a": 1}}, ["'bn_class.bias' is a dict without numbers"]),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(small, change, said):

@@ -64,7 +64,7 @@ def test_networks_must_have_been_trained_alike(predictors: list[Predictor]) -> N
         Ensemble([first, expecting(first, modalities=("T2w",))])
     assert str(error.value) == (
         "Network 2 of the ensemble was trained with the modalities ('T2w',), the first with "
-        "('T1w',): expected the same, so predict with each alone."
+        "('T1w',): expected the same: predict with each network separately."
     )
     with input_error("Network 3", "margin_mm=3.0"):
         Ensemble(

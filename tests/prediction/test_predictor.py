@@ -171,7 +171,7 @@ def test_head_is_noticed_by_a_network_that_knows_brains(
     (notice,) = predictor.segment(head).notices
     assert notice == (
         f"{path} looks like a head, but the network was trained on skull-stripped scans: expect "
-        "errors, and strip the skull first or give a brain mask with --mask."
+        "errors, and strip the skull first, or give a brain mask with --mask."
     )
     assert expecting(predictor, extents=("brain", "head")).segment(head).notices == ()
     # With its mask, the head is the stripped scan again.
@@ -226,7 +226,7 @@ def test_memory_decides_how_and_not_what(
     (notice,) = windows.notices
     assert notice == (
         "There was too little memory to predict the scan at once, so overlapping windows of "
-        "16x16x16 voxels were blended: that takes longer, and voxels at the tissues' borders may "
+        "16x16x16 voxels were blended: this takes longer, and voxels at tissue borders may "
         "differ."
     )
     chosen = replace(predictor, windows_only=True).predict(image)
@@ -253,7 +253,7 @@ def test_running_out_of_memory_is_said(
     (notice,) = found.notices
     assert notice == (
         f"{path}: Memory ran out with slabs of 28 voxels, so the scan was predicted in slabs of 8 "
-        "voxels: it takes longer; close other programs, or allow less memory to save the attempt."
+        "voxels, which takes longer: close other programs, or set a lower --max_memory."
     )
     np.testing.assert_array_equal(found.label_map, expected.label_map)
 
@@ -283,7 +283,7 @@ def test_a_scan_without_any_tissue_is_flagged(
     found = Prediction(nothing, 0.0, float("nan"), ())
     monkeypatch.setattr(Predictor, "predict", lambda *_: found)
     (notice,) = predictor.segment(volume).notices
-    assert f"{volume.path} was found to have no tissue at all" in notice
+    assert f"{volume.path} was labeled without any tissue" in notice
 
 
 def test_another_number_of_modalities_is_refused(predictor: Predictor, tmp_path: Path) -> None:

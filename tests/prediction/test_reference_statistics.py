@@ -94,13 +94,14 @@ def test_usual_scans_and_what_is_unknown_raise_no_flag() -> None:
 def test_sentences_name_what_is_unusual() -> None:
     (entropy,) = why_unusual(SCAN, KNOWN, **USUAL | {"entropy": 0.26})
     assert entropy == (
-        "scan.nii was labelled with a mean entropy of 0.260, but 99% of scans like the training's "
-        f"stay below {highest_expected(KNOWN.entropy):.3f}: look at the label map before using it."
+        "scan.nii was labeled with a mean entropy of 0.260, but 99% of scans like the training "
+        f"scans stay below {highest_expected(KNOWN.entropy):.3f}: look at the label map before "
+        "using it."
     )
     (agreement,) = why_unusual(SCAN, KNOWN, **USUAL | {"agreement": 0.80})
     assert agreement.startswith(
-        "scan.nii and its mirror image were labelled alike to a Dice of 0.800, but 99% of scans "
-        "like the training's reach 0.9"
+        "scan.nii and its mirror image were labeled with an agreement of Dice 0.800, but 99% of "
+        "scans like the training scans reach 0.9"
     )
     for ml in (300.0, 4000.0):
         (volume,) = why_unusual(SCAN, KNOWN, **USUAL | {"volume_ml": ml})

@@ -170,7 +170,9 @@ def test_other_parameters_are_refused(
     ]
     others.append(("label_maps", resized, SPACING, "t[a-h]*", 0))
     for key, label_maps, spacing, held_out, seed in others:
-        with pytest.raises(InputError, match=rf"was prepared otherwise \(.*{key}: [^;]*, not "):
+        with pytest.raises(
+            InputError, match=rf"a set with other parameters \(.*{key}: [^;]*, not "
+        ):
             prepare_anatomies(label_maps, folder, spacing, [held_out], seed)
     assert files_in(folder) == before
 

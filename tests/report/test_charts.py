@@ -21,7 +21,7 @@ EVERY = {
         title, "loss", [Series(0, [1.0, 2.0], [0.3, 0.2])], [1.5]
     ),
     "bars": lambda title: charts.bars_with_dots(
-        title, "every subject a dot", GROUPS, COLOURS, True
+        title, "each dot is a subject", GROUPS, COLOURS, True
     ),
     "against": lambda title: charts.against_each_other(
         title, "ml", [1.0, 2.0], [1.0, 3.0], "#56B4E9"

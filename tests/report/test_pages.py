@@ -69,7 +69,7 @@ def test_evaluation_says_how_good_and_who_is_worst(tmp_path: Path) -> None:
     assert not page.notices
     # Of WM, most voxels: 1 + 2 + 3 of 4 * 9 layers, as of the others; the first is named.
     assert page.verdict[-1] == (
-        "The most frequent error: CSF that was taken for background, 16.7% of the true CSF."
+        "The most frequent error: CSF that was labeled as background, 16.7% of the true CSF."
     )
 
 
@@ -77,7 +77,7 @@ def test_the_most_frequent_error_is_that_of_most_volume() -> None:
     confusion = np.diag([9.0, 6.0, 70.0, 50.0])
     confusion[2, 3], confusion[1, 2], confusion[0, 1] = 30.0, 4.0, 1000.0
     assert confusion_sentence({"a": confusion / 2, "b": confusion / 2}, TISSUE_CLASSES) == (
-        "The most frequent error: GM that was taken for WM, 30.0% of the true GM."
+        "The most frequent error: GM that was labeled as WM, 30.0% of the true GM."
     )
     assert confusion_sentence({"a": np.diag(np.ones(4))}, TISSUE_CLASSES) == ""
     assert confusion_sentence({}, TISSUE_CLASSES) == ""
@@ -89,7 +89,9 @@ def test_scans_are_those_that_were_named_or_left_out_and_that_is_said(tmp_path: 
         path.unlink()  # Which name the scans.
     with_none = evaluation_page(scores, "scores")
     (notice,) = with_none.notices
-    assert notice.startswith("The pictures are without the scans, which nobody named: ")
+    assert notice.startswith(
+        "The pictures do not show the scans, because no folder of scans was named: "
+    )
     assert not any(case.command for case in with_none.shown)
     assert 'alt="sub-d: slices' in with_none.shown[0].picture
 
@@ -157,7 +159,7 @@ def test_volumes_of_many_subjects_are_those_of_some_and_say_so(
 ) -> None:
     monkeypatch.setattr(evaluations, "MAX_CASES", 3)
     page = evaluation_page(write_evaluation(tmp_path), "scores")
-    assert page.notices == ("Volumes are those of 3 of 4 subjects.",)
+    assert page.notices == ("Volumes are shown for 3 of 4 subjects.",)
     assert len(page.shown) == 3 and len(page.subjects) == 4
 
 
@@ -170,7 +172,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(content))
     notices = evaluation_page(scores, "scores").notices
-    assert notices == ("x is broken.", "Left out, since not predicted: y, z.")
+    assert notices == ("x is broken.", "Left out, without a prediction: y, z.")
 
 
 def test_dice_of_folds_and_sweeps_is_reported_too(tmp_path: Path) -> None:
@@ -179,9 +181,9 @@ def test_dice_of_folds_and_sweeps_is_reported_too(tmp_path: Path) -> None:
     page = evaluation_page(tmp_path, "scores")
     assert page.verdict[0].startswith("Mean Dice 0.650") and len(page.bars) == 1
     assert page.columns == ("Dice, CSF", "Dice, GM", "Dice, WM", "Dice, mean")
-    assert page.subjects[1].cells[1] == (None, "-") and "scores alone" in page.notices[0]
+    assert page.subjects[1].cells[1] == (None, "-") and "only scores" in page.notices[0]
     (tmp_path / "dice.csv").write_text("subject,CSF\na,many\n")
-    with pytest.raises(InputError, match="is no table of Dice as the trainings write it"):
+    with pytest.raises(InputError, match="is not a table of Dice as written by training"):
         evaluation_page(tmp_path, "scores")
 
 
@@ -191,7 +193,7 @@ def test_comparison_is_of_the_first_with_each_other(tmp_path: Path) -> None:
     worse = read_scores(write_evaluation(tmp_path / "b", names[3:] + names[:3]))
     page = comparison_page({"a": better, "b": worse, "c": better})
     assert page is not None and len(page.verdict) == 2
-    assert page.verdict[0].startswith("Whether a is better than b cannot be told from so few")
+    assert page.verdict[0].startswith("Whether a is better than b is unclear with so few")
     assert "mean Dice +0.000 (95% interval -" in page.verdict[0]
     assert page.verdict[0].endswith("better in 3 of 6 subjects.")
     assert page.verdict[1].endswith("better in 0 of 6 subjects.")
@@ -209,16 +211,18 @@ def test_a_sure_difference_is_said_to_be_better_or_worse() -> None:
     page, other = comparison_page({"a": good, "b": bad}), comparison_page({"b": bad, "a": good})
     assert page is not None and other is not None
     assert page.verdict[0].startswith(
-        "a is better than b, which is hardly chance: mean Dice +0.150 (95% interval +0.1"
+        "a is better than b, and chance is an unlikely explanation: mean Dice +0.150 (95% "
+        "interval +0.1"
     )
     assert other.verdict[0].startswith(
-        "b is worse than a, which is hardly chance: mean Dice -0.150 (95% interval -0.1"
+        "b is worse than a, and chance is an unlikely explanation: mean Dice -0.150 (95% interval "
+        "-0.1"
     )
 
 
 def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
     page = prediction_page(write_prediction(tmp_path), "labels")
-    assert page.verdict[0] == "4 scans labelled." and page.verdict[1].startswith("1 with automatic")
+    assert page.verdict[0] == "4 scans labeled." and page.verdict[1].startswith("1 with automatic")
     assert [card.checked.startswith("No automatic warning") for card in page.cards] == [
         *(False, True, True, True)
     ]
@@ -226,10 +230,10 @@ def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
     shown = [card.row.label_map[:4] for card in page.cards]
     assert shown == ["s001", "s003", "s002", "s000"]  # Then what the network is least sure of.
     assert page.cards[0].notices == ("It looks <b>odd</b>.",)
-    assert page.cards[1].ranks["CSF"] == "number 1 of 4 by size, median 101.5 ml"
+    assert page.cards[1].ranks["CSF"] == "rank 1 of 4 by size, median 101.5 ml"
     without = page.cards[2]
     assert without.picture is not None and without.command == ""
-    assert "without the scan" in without.notices[0]
+    assert "does not show the scan" in without.notices[0]
     assert len(page.charts) == 4  # No agreement, since nothing was mirrored.
 
 
@@ -243,12 +247,12 @@ def test_prediction_says_which_model_it_is_by_and_what_to_do(tmp_path: Path) -> 
         sidecar.write_text(json.dumps(content))
     page = prediction_page(output, "labels")
     assert set(page.made_by) == {
-        "Labelled by the bundled model contrast_agnostic (00000000), with intensity-based "
+        "Labeled by the bundled model contrast_agnostic (00000000), with intensity-based "
         "refinement.",
-        "Labelled by mine (11111111).",
+        "Labeled by mine (11111111).",
     }
     text = write_report([output]).read_text(encoding="utf-8")
-    assert "<h1>Label maps: " in text and "Labelled by mine" in text
+    assert "<h1>Label maps: " in text and "Labeled by mine" in text
     assert "wrong</li>" not in text  # Without a truth, nothing is known to be.
     for command, _ in page.next_steps:
         assert escape(command) in text
@@ -260,7 +264,7 @@ def test_prediction_of_many_scans_shows_some(
     monkeypatch.setattr(predictions, "MAX_PICTURES", 2)
     page = prediction_page(write_prediction(tmp_path, 5), "labels")
     assert len(page.cards) == 2 and len(page.rows) == 5
-    assert page.notices[0].startswith("2 of 5 scans are shown: what is flagged first")
+    assert page.notices[0].startswith("2 of 5 scans are shown: flagged ones first")
 
 
 def test_a_label_map_that_is_gone_is_said(tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_a_label_map_that_is_gone_is_said(tmp_path: Path) -> None:
 def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
     output = write_prediction(tmp_path)
     (output / "tissue_volumes.tsv").write_text("a\tb\n1\t2\n")
-    with pytest.raises(InputError, match="is no table of volumes as predict writes it"):
+    with pytest.raises(InputError, match="is not a table of volumes as written by predict"):
         prediction_page(output, "labels")
 
 
@@ -342,7 +346,7 @@ def test_a_report_says_which_run_was_fine_tuned_and_gives_it_the_colour_of_its_s
     text = write_report([tmp_path]).read_text()
     start = "scratch started from random weights; tuned started from the weights of adult."
     assert f"<p>{start}</p>" in text
-    assert "<p>Dice says how far a tissue agrees with the truth" in text
+    assert "<p>Dice says how well a tissue agrees with the truth" in text
     evaluated = re.findall(r'<i style="background: ([^"]+)"></i>(scratch|tuned)', text)
     trained = re.findall(r'<i class="line" style="border-color: ([^"]+)"></i>(\w+)', text)
     assert len(evaluated) == 2 and trained[:2] == evaluated and trained[2][1] == "adult"
@@ -365,7 +369,7 @@ def test_outputs_are_found_below_a_folder_and_named_apart(tmp_path: Path) -> Non
 def test_nothing_to_report_of_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no folder .*nowhere: name the output of train"):
         find_outputs([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="holds no run, scores or label maps of ours"):
+    with pytest.raises(InputError, match="contains no run, scores or label maps"):
         find_outputs([tmp_path])
 
 

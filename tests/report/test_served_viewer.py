@@ -194,7 +194,7 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(tmp_path: Path) -> None
     smaller = save(tmp_path / "smaller.nii.gz", truth()[1:], AFFINE)
     with pytest.raises(InputError, match="expected one grid for both"):
         viewer_files(path, [smaller], TISSUE_SCHEMA)
-    with pytest.raises(InputError, match="holds label values outside the schema 'iseg'"):
+    with pytest.raises(InputError, match="has label values outside the schema 'iseg'"):
         viewer_files(path, [labels], ISEG_SCHEMA)
     with pytest.raises(InputError, match="There are 5 label maps, expected at most 4"):
         viewer_files(path, [labels] * 5, TISSUE_SCHEMA)

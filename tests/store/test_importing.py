@@ -85,7 +85,7 @@ def test_sizes_are_read_off_the_weights_and_the_rest_are_documented_defaults(
     assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
     main(["import-weights", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for default in ("in mm (default: 8)", "(default: 0,100)", "is blanked (default: yes)"):
+    for default in ("in mm (default: 8)", "(default: 0,100)", "is set to 0 (default: yes)"):
         assert default in said
     assert Preparation() == Preparation(8.0, 0.0, (0.0, 100.0), False, True)
 
@@ -135,15 +135,15 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--modalities=T1w"], "a network with 2 input channels, expected the name of a modality"),
+        (["--modalities=T1w"], "a network with 2 input channels, expected a modality"),
         (["--modalities=T1w,T1w"], "The modalities are ('T1w', 'T1w'), expected 1 to 32 different"),
         (["--extents=hed"], "The extents are ('hed',), expected brain, head or both."),
         (["--margin_mm=-1"], "The margin around the brain is -1.0 mm, expected >= 0."),
         (["--clip_percentiles=1"], "--clip_percentiles is 1, expected two numbers as in 0.1,99.9."),
-        (["--like=nowhere"], "There is no run and no model folder nowhere"),
+        (["--like=nowhere"], "There is no run folder or model folder nowhere"),
         (
             ["--config=configs/default.py", "--config.model.block_layers=(2, 1)"],
-            "does not fit the network that is described: params/block1/layer1/conv1/kernel is",
+            "does not fit the described network: params/block1/layer1/conv1/kernel is",
         ),
     ],
 )
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_one_sentence(
 @pytest.mark.parametrize(
     ("network", "sentence"),
     [
-        (twin(3), "with 3 input channels, expected the name of a modality for each instead of no"),
+        (twin(3), "with 3 input channels, expected a modality for each instead of no"),
         (twin(num_classes=3), "cannot be imported: The PyTorch state dict's 'conv_class.weight' h"),
         (torch.nn.Conv3d(1, 2, 3), "cannot be imported: The PyTorch state dict does not name the"),
     ],
@@ -175,7 +175,7 @@ def test_pickles_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     source = tmp_path / "theirs.pth"
     torch.save(twin().state_dict(), source)
     said = refused([str(source), str(tmp_path / "out")], capsys)
-    assert "theirs.pth is a pickle by its name" in said and "save_file(" in said
+    assert "theirs.pth has the name of a pickle" in said and "save_file(" in said
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

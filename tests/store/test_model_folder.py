@@ -264,12 +264,12 @@ HUGE = 10**30
         (["preparation", "clip_percentiles"], [1.0], "cannot be used"),
         (["preparation", "clip_percentiles"], {"a": 1}, "cannot be used"),
         (["preparation", "brain_masks"], 1, "brain_masks is 1"),
-        (["preparation", "sharpen"], 1.0, "sharpen is no part of a preparation"),
+        (["preparation", "sharpen"], 1.0, "sharpen is not part of a preparation"),
         (["config"], [], "it has list, not model, inference"),
         (["config", "model"], None, "sets config.model to None, expected a value like {"),
         (["config", "data"], {"path": "/"}, "it has model, inference, data, not model, inference"),
-        (["config", "model", "growth"], 4, "no config has, config.model.growth; the nearest key"),
-        (["config", "model", "a\nb"], 4, r"no config has, config.model.a\nb; the nearest key"),
+        (["config", "model", "growth"], 4, "an unknown key, config.model.growth; the nearest key"),
+        (["config", "model", "a\nb"], 4, r"an unknown key, config.model.a\nb; the nearest key"),
         (["config", "model", "growth_rate"], "4", "sets config.model.growth_rate to '4'"),
         (
             ["config", "model", "growth_rate"],
@@ -294,13 +294,13 @@ HUGE = 10**30
         (
             ["config", "inference", "window"],
             [2**20] * 3,
-            "takes 1 windows of 1048576x1048576x1048576",
+            "uses 1 windows of 1048576x1048576x1048576",
         ),
         (["config", "inference", "window"], [HUGE] * 3, "expected at most 536870912 voxels"),
         (["config", "inference", "window"], [0, 16, 16], "expected three multiples of 4"),
         (["config", "inference", "window"], [-16, -16, 16], "expected three multiples of 4"),
         (["config", "inference", "window"], [16, 16], "expected three multiples of 4"),
-        (["config", "inference", "batch_size"], 2**20, "takes 1048576 windows of 16x16x16"),
+        (["config", "inference", "batch_size"], 2**20, "uses 1048576 windows of 16x16x16"),
         (["config", "inference", "overlap"], 1.0, "config.inference.overlap is 1.0, expected"),
         (["config", "model", "widths"], [10**9], "the widths (1000000000,), expected"),
         (["config", "model", "widths"], [1] * 9, "expected at most 8 of at most 4096"),
@@ -408,7 +408,9 @@ def test_weights_of_another_model_are_noticed(folder: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "is not the file that model.json describes, as their SHA-256 differ" in refusal(folder)
+    assert "is not the file that model.json describes, because their SHA-256 differ" in refusal(
+        folder
+    )
     path.write_bytes(content[:-4])
     assert "is damaged, or not a safetensors file" in refusal(folder)
     path.write_bytes(struct.pack("<Q", 2**60) + bytes(100))

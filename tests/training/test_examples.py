@@ -91,7 +91,7 @@ def test_a_sheet_is_asked_for_in_the_right_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, sentence in (
-        (["--output=sheet.gif"], "ends in .png"),
+        (["--output=sheet.gif"], "ending in one of .png"),
         (["--output=s.png", f"--config.data.path={tmp_path}"], "manifest.json"),
         (["--output=s.png", "--count=0"], "count"),
     ):

@@ -302,8 +302,8 @@ def test_soft_dice_of_background_alone_is_refused(name):
     with pytest.raises(InputError) as caught:
         make_loss(described(name=name, class_weights=(1.0, 0.0, 0.0, 0.0)), 4)
     assert str(caught.value) == (
-        "config.loss.class_weights is (1.0, 0.0, 0.0, 0.0), expected a tissue's weight above 0 "
-        f"for '{name}': soft Dice leaves background out."
+        "config.loss.class_weights is (1.0, 0.0, 0.0, 0.0), expected a weight above 0 "
+        f"for at least one tissue with '{name}': soft Dice leaves out the background."
     )
     make_loss(described(class_weights=(1.0, 0.0, 0.0, 0.0)), 4)
 

@@ -126,10 +126,10 @@ class _Findings:
         name = f"{self.kind}.tsv"
         if self.damaged:
             others = len(self.damaged) - 1
-            yield f"No age is read from a {name}: {self.damaged[0]}" + (
-                f" So it is with {others} more." if others else ""
+            yield f"A {name} gives no ages: {self.damaged[0]}" + (
+                f" The same applies to {others} more." if others else ""
             )
-        what = {"scans": "files that are not there"}.get(
+        what = {"scans": "files that do not exist"}.get(
             self.kind, f"{self.kind} without an anatomical scan here"
         )
         several = [
@@ -140,8 +140,8 @@ class _Findings:
         for entries, text in (
             (self.absent, f"name {what}"),
             (self.unreadable, "give no age that can be read"),
-            (self.unclear, "give one age for several sessions, and are not believed"),
-            (several, "contradict each other, and are not believed"),
+            (self.unclear, "give one age for several sessions and are ignored"),
+            (several, "contradict each other and are ignored"),
         ):
             if entries:
                 yield f"Entries of {name} that {text}: {len(entries)} (first: {entries[0]})."

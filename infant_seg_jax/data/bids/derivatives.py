@@ -63,13 +63,13 @@ def find_by_pattern(
     if not files:
         found = f"{len(others)} volumes such as {others[0]}" if others else "no volume"
         raise InputError(
-            f"--{flag}={pattern} finds {found} below {folder}, expected names that begin as those "
-            f"of its sessions do, with {sessions[0].case_id}_."
+            f"--{flag}={pattern} finds {found} below {folder}, expected names that begin like "
+            f"those of its sessions, with {sessions[0].case_id}_."
         )
     notices = []
     if others:
         notices.append(
-            f"--{flag}={pattern} finds volumes that are of no session here and are left out: "
+            f"--{flag}={pattern} finds volumes that belong to no session here and are left out: "
             f"{len(others)} (first: {others[0]})."
         )
     return _by_session(files), notices
@@ -98,8 +98,8 @@ def find_in_derivatives(
     places = (folder / where,) if where else everywhere
     if where and not places[0].is_dir():
         raise InputError(
-            f"There is no folder {places[0]}, expected that of a derivative for --{kind.flag}, "
-            "below the dataset or absolute."
+            f"There is no folder {places[0]}, expected the folder of a derivative for "
+            f"--{kind.flag}, relative to the dataset or absolute."
         )
     found = {place: _files_in(place, sessions, kind) for place in places}
     own = {place: [f for f in files if _in_own_space(f)] for place, files in found.items()}
@@ -107,7 +107,7 @@ def find_in_derivatives(
     if where and not used:
         desc = f"_desc-{kind.desc}" if kind.desc else ""
         raise InputError(
-            f"{places[0]} holds no {kind.name} of a session here, expected names such as "
+            f"{places[0]} contains no {kind.name} of a session here, expected names such as "
             f"{sessions[0].case_id}{desc}_{kind.suffix}.nii.gz in the folders of its sessions."
         )
     notices = []
@@ -140,9 +140,9 @@ def pick(
     """
     if not alone and any("run" not in file.entities for file in candidates):
         raise InputError(
-            f"{case_id} is one run of several, and which of them a {kind.name} goes with is not "
-            f"clear ({_listed(candidates)}), expected run-... in its name: choose the scans with "
-            f"--images=PATTERN or the {kind.name}s with --{kind.flag}=PATTERN."
+            f"{case_id} is one run of several, and it is not clear which of them a {kind.name} "
+            f"belongs to ({_listed(candidates)}), expected run-... in its name: choose the scans "
+            f"with --images=PATTERN or the {kind.name}s with --{kind.flag}=PATTERN."
         )
     fitting = [file for file in candidates if _same_run(file.entities.get("run", ""), run)]
     if len(fitting) > 1:
@@ -170,9 +170,9 @@ def read_schema(label_maps: Sequence[Path], classes: ClassSet = TISSUE_CLASSES) 
         table = _table_of(file)
         if table is None:
             raise InputError(
-                f"{file.path} does not say what its labels mean, for no {_TABLE} lies with it: "
-                "expected --schema=NAME_OR_FILE, for instance --schema=tissues for 0 background, "
-                "1 CSF, 2 GM, 3 WM."
+                f"{file.path} does not say what its labels mean, because there is no {_TABLE} with "
+                "it: expected --schema=NAME_OR_FILE, for instance --schema=tissues for 0 "
+                "background, 1 CSF, 2 GM, 3 WM."
             )
         tables[table] = None
     for table in tables:

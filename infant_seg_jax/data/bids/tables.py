@@ -44,13 +44,15 @@ def read_table(
             if len(cells) != len(header):
                 raise InputError(
                     f"{path} has {len(cells)} cells in line {lines.line_num}, expected "
-                    f"{len(header)} as in its first, separated by tabs."
+                    f"{len(header)} as in the first line, separated by tabs."
                 )
             if len(rows) == MAX_ROWS:
-                raise InputError(f"{path} has more than {MAX_ROWS} rows, expected a table of them.")
+                raise InputError(
+                    f"{path} has more than {MAX_ROWS} rows, expected at most that many."
+                )
             rows.append({name: cells[at[name]] if name in at else "" for name in wanted})
     except csv.Error as error:
-        raise InputError(f"{path} is no table that can be read ({error}).") from error
+        raise InputError(f"{path} is not a readable table ({error}).") from error
     _check_header(header, needed, path)
     return rows
 
@@ -78,7 +80,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"Cannot read {path} ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text, expected it to be saved as such.") from error
+        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
 
 
 def _check_header(header: Sequence[str], needed: Iterable[str], path: Path) -> None:

@@ -80,7 +80,7 @@ def _affine(header: nib.Spm2AnalyzeHeader, orient: int, path: Path) -> tuple[Aff
     if mat.is_file():
         raise InputError(
             f"{path} has its orientation in SPM's {mat.name} beside it, which is not read: convert "
-            "it to NIfTI with SPM, or move that file away if it is of no account."
+            "it to NIfTI with SPM, or move that file away if you do not need it."
         )
     if orient not in _AXES:
         raise InputError(
@@ -95,5 +95,5 @@ def _affine(header: nib.Spm2AnalyzeHeader, orient: int, path: Path) -> tuple[Aff
     check_affine(affine, path)
     return affine, (
         f"{path} is an Analyze file, which does not store left and right: its axes are assumed to "
-        f"grow to {axes_in_words(affine)}, the radiological convention."
+        f"point to {axes_in_words(affine)}, the radiological convention."
     )

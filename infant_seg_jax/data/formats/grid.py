@@ -113,7 +113,7 @@ def check_shape(sizes: Sequence[int], path: Path) -> Shape:
     if math.prod(sizes[3:]) != 1:
         raise SeveralVolumes(
             f"{path} has the shape {times(sizes)}, a time series or several channels, expected "
-            "one 3D volume: give each channel as a file of its own."
+            "one 3D volume: save each channel as a separate file."
         )
     if math.prod(shape) > MAX_VOXELS:
         raise InputError(
@@ -165,7 +165,7 @@ def check_scale(slope: Any, intercept: Any, path: Path) -> Scale | None:
     scale = (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0))
     if not all(map(math.isfinite, scale)):
         raise InputError(
-            f"{path} has a header that cannot be used (slope and intercept are {scale[0]:g} and "
+            f"{path} has an unusable header (slope and intercept are {scale[0]:g} and "
             f"{scale[1]:g}), expected finite numbers."
         )
     return None if scale == (1, 0) else scale

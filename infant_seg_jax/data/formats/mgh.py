@@ -58,8 +58,8 @@ def parse_mgh(block: bytes, path: Path) -> Layout:
     if fields["goodRASFlag"] <= 0:
         notices = (
             f"{path} says nothing about its orientation and voxel size (its goodRASFlag is "
-            f"{fields['goodRASFlag']}): its axes are assumed to grow to {axes_in_words(affine)}, "
-            "its voxels to be 1 mm wide.",
+            f"{fields['goodRASFlag']}): its axes are assumed to point to {axes_in_words(affine)}, "
+            "and its voxels to be 1 mm wide.",
         )
     return Layout(Grid(shape, affine), np.dtype(_TYPES[code]), DATA_OFFSET, None, notices)
 

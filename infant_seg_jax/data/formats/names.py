@@ -39,7 +39,7 @@ def find_volumes(paths: Iterable[Path | str]) -> tuple[Path, ...]:
             continue
         below = volumes_below(path)
         if not below:
-            raise InputError(f"{path} holds no volume, expected {ENDINGS_IN_WORDS} below it.")
+            raise InputError(f"{path} contains no volume, expected {ENDINGS_IN_WORDS} below it.")
         found.update(dict.fromkeys(below))
     return tuple(found)
 
@@ -77,7 +77,7 @@ def parts(path: Path) -> tuple[Path, Path]:
     """
     ending = ending_of(path)
     if ending is None:
-        raise InputError(f"{path} is not a volume by its name, expected {ENDINGS_IN_WORDS}.")
+        raise InputError(f"{path} does not have the name of a volume, expected {ENDINGS_IN_WORDS}.")
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     if ending.startswith(".hdr"):

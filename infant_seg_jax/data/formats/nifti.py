@@ -61,7 +61,7 @@ def parse_nifti(block: bytes, path: Path, pair: bool) -> Layout:
         offset = int(header["vox_offset"]) or (0 if pair else header.single_vox_offset)
         slope, intercept = header.get_slope_inter()
     except (HeaderDataError, KeyError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} has a header that cannot be used ({error}).") from error
+        raise InputError(f"{path} has an unusable header ({error}).") from error
     smallest = 0 if pair else header.sizeof_hdr
     if offset < smallest:
         raise InputError(
@@ -93,7 +93,9 @@ def write_nifti(
         InputError: the file's name is not NIfTI's, or its folder cannot be written to.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path} is not a NIfTI file by its name, expected .nii or .nii.gz.")
+        raise InputError(
+            f"{path} does not have the name of a NIfTI file, expected .nii or .nii.gz."
+        )
     header = None
     if grid.header is not None:
         header = type(grid.header)()
@@ -123,12 +125,12 @@ def _header(block: bytes, path: Path, pair: bool) -> nib.Nifti1Header:
         )
     if pair and mark.startswith(b"n+"):
         raise InputError(
-            f"{path} is a NIfTI header with its voxels in the same file by its mark, expected the "
-            "header of a pair: rename it to .nii if it holds the voxels."
+            f"{path} is marked as a NIfTI header with its voxels in the same file, expected the "
+            "header of a pair: rename it to .nii if it contains the voxels."
         )
     if not pair and mark.startswith(b"ni"):
         raise InputError(
-            f"{path} is the header of a NIfTI pair by its mark, expected a file with its voxels: "
+            f"{path} is marked as the header of a NIfTI pair, expected a file with its voxels: "
             "rename it to .hdr if its .img exists."
         )
     if mark.endswith(b"1"):
@@ -149,7 +151,7 @@ def _affine(header: nib.Nifti1Header, path: Path) -> Affine:
     try:
         affine = np.asarray(header.get_best_affine(), np.float64)
     except (HeaderDataError, ValueError) as error:
-        raise InputError(f"{path} has an affine that cannot be used ({error}).") from error
+        raise InputError(f"{path} has an unusable affine ({error}).") from error
     return check_affine(affine, path)
 
 
@@ -159,14 +161,14 @@ def _notices(header: nib.Nifti1Header, affine: Affine, shape: Shape, path: Path)
     if not qform and not sform:
         notices.append(
             f"{path} says nothing about its orientation (it has neither a qform nor a sform): its "
-            f"axes are assumed to grow to {axes_in_words(affine)}."
+            f"axes are assumed to point to {axes_in_words(affine)}."
         )
     if qform and sform and (wrong := _wrong_qform(header, affine, shape)):
         notices.append(f"{path} has {wrong}: the sform is used.")
     if unit := _FOREIGN_UNITS.get(int(header["xyzt_units"]) & 7):
         notices.append(
-            f"{path} says that its unit is {unit}: its numbers are read as millimetres, as other "
-            "tools do."
+            f"{path} says that its unit is {unit}: its numbers are read as millimeters, as in "
+            "other tools."
         )
     return tuple(notices)
 

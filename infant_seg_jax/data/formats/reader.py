@@ -90,7 +90,7 @@ def _layout(path: Path) -> Layout:
             case ending:
                 layout = parse_nifti(block, path, pair=ending in (".hdr", ".hdr.gz"))
     if layout.dtype.kind not in "iuf":
-        raise InputError(f"{path} holds {layout.dtype} voxels, expected real numbers.")
+        raise InputError(f"{path} has {layout.dtype} voxels, expected real numbers.")
     return layout
 
 

@@ -113,20 +113,20 @@ def _remarks_on_grid(grid: Grid, path: Path) -> list[Remark]:
     if cosine > _MOST_COSINE:
         sentence = (
             f"{path} has axes {90 - np.degrees(np.arcsin(min(cosine, 1))):.0f} degrees apart, "
-            "expected right angles: other tools may read it otherwise, resample it to a grid with "
-            "them."
+            "expected right angles: other tools may read it differently, so resample it to a grid "
+            "with right angles."
         )
         remarks.append(Remark("affine", sentence))
     if np.array_equal(affine, np.eye(4)):
         sentence = (
-            f"{path} has the identity as its affine, as files have that lost their orientation and "
-            "voxel size: check in a viewer that left is left and that voxels are 1 mm wide."
+            f"{path} has the identity as its affine, like files that have lost their orientation "
+            "and voxel size: check in a viewer that left is left and that voxels are 1 mm wide."
         )
         remarks.append(Remark("affine", sentence))
     centre = (affine @ [*((np.array(grid.shape) - 1) / 2), 1])[:3]
     if np.linalg.norm(centre) > _FARTHEST_MM:
         sentence = (
-            f"{path} has its centre {np.linalg.norm(centre):.0f} mm from the origin of its "
+            f"{path} has its center {np.linalg.norm(centre):.0f} mm from the origin of its "
             f"coordinates, expected at most {_FARTHEST_MM:.0f}: is the affine this scan's own?"
         )
         remarks.append(Remark("affine", sentence))
@@ -149,8 +149,8 @@ def _remarks_on_scan(
     odd = implausible_brain(values.size * ml, age) if extent == BRAIN else ""
     if odd:
         sentence = (
-            f"{path} is far from plausible {_at(age)}: {odd}; check its voxel size, its age and "
-            "whether it is stripped to the brain."
+            f"{path} is implausible {_at(age)}: {odd}; check its voxel size, its age and whether "
+            "it is skull-stripped."
         )
         remarks.append(Remark("volumes", sentence))
     return remarks
@@ -161,8 +161,8 @@ def _remarks_on_orientation(volume: Volume, brain: Bool[np.ndarray, "x y z"]) ->
     if found is None or not found.contradicts_header:
         return []
     sentence = (
-        f"{volume.path} shows a brain {found.in_words()}: check its header, or have it labelled as "
-        "if that were right by `infant-seg predict --fix_orientation`."
+        f"{volume.path} shows a brain {found.in_words()}: check its header, or label it as if the "
+        "header were right, with `infant-seg predict --fix_orientation`."
     )
     return [Remark("orientation", sentence)]
 
@@ -174,16 +174,16 @@ def _remarks_on_labels(
     unknown = unnamed(labels)
     if unknown:
         values = some_of((f"{label.value} ({label.ml:.3g} ml)" for label in unknown), 8)
-        where = f"the schema '{schema.name}'" if schema else "every schema that has a name"
+        where = f"the schema '{schema.name}'" if schema else "every named schema"
         sentence = (
-            f"{path} holds values outside {where}: {values}; say what they mean with "
+            f"{path} has values outside {where}: {values}; say what they mean with "
             "--schema=NAME, or with --schema=FILE, a file with lines such as '7: GM'."
         )
         remarks.append(Remark("labels", sentence))
     odd = implausible_tissues(tissue_volumes(labels), age) if schema else ()
     if schema and odd:
         sentence = (
-            f"{path} is far from plausible {_at(age)}: {', '.join(odd)}; check its voxel size, its "
+            f"{path} is implausible {_at(age)}: {', '.join(odd)}; check its voxel size, its "
             f"age and whether its values are those of the schema '{schema.name}'."
         )
         remarks.append(Remark("volumes", sentence))

@@ -75,7 +75,8 @@ def inspect_paths(paths: Sequence[Path], schema: LabelSchema | None = None) -> I
     scans = sum(report.kind == SCAN for report in reports)
     if lacking:
         who = "No scan has a" if lacking == scans else f"{lacking} of {scans} scans have no"
-        sentence = f"{who} label map of the same name: that will do to predict, not to train on."
+        enough = "that is enough for prediction, but not for training"
+        sentence = f"{who} label map of the same name: {enough}."
         remarks.append(Remark("labels", sentence))
     found = (*remarks, *_repeated(reports))
     return Inspection(tuple(reports), tuple(failures), tuple(series), found)
@@ -142,7 +143,7 @@ def _misfit(report: FileReport, outline: LabelMap, scans: Sequence[Examined]) ->
         return [Remark("grid", notice) for notice in notices]
     sentence = (
         f"{report.path} has {inside[best]:.0%} of its {report.kind} inside the outline of {best}, "
-        f"expected {_LEAST_INSIDE:.0%} at least: is it flipped, shifted or someone else's?"
+        f"expected {_LEAST_INSIDE:.0%} at least: is it flipped, shifted, or from another subject?"
     )
     return [Remark("overlap", sentence)]
 
@@ -162,14 +163,14 @@ def _repeated(reports: Sequence[FileReport]) -> list[Remark]:
     leak = "would leak from training to test"
     return [
         *(
-            Remark("repeated", f"{_names(group)} hold the same voxels under several names: {leak}.")
+            Remark("repeated", f"{_names(group)} have the same voxels under several names: {leak}.")
             for group in same_voxels
         ),
         *(
             Remark(
                 "repeated",
                 f"{_names(group)} have the same outline, voxel by voxel, under several names: if "
-                f"they show one head, it {leak}.",
+                f"they show the same head, it {leak}.",
             )
             for group in same_outline
         ),

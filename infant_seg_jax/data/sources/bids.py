@@ -73,8 +73,8 @@ def find(folder: Path, query: Query) -> Dataset:
     whole = {scan.session.case_id for scan in scans}
     if not scans:
         raise InputError(
-            f"{tree} holds no session with {' and '.join(modalities)}, found "
-            f"{_modalities_there(sessions)}: name what is there with --modalities."
+            f"{tree} has no session with {' and '.join(modalities)}, found "
+            f"{_modalities_there(sessions)}: choose what exists with --modalities."
         )
     notices += told(
         [session.case_id for session in sessions if session.case_id not in whole],
@@ -110,7 +110,7 @@ def _sessions(folder: Path) -> tuple[Path, tuple[Session, ...]]:
         if sessions := find_sessions(tree):
             return tree, sessions
     raise InputError(
-        f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
+        f"{folder} contains no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
         "below its rawdata."
     )
 
@@ -139,7 +139,7 @@ def _images(
     volumes = {session.case_id: session.volumes() for session in sessions}
     own = {s.case_id: [file for file in volumes[s.case_id] if s.owns(file)] for s in sessions}
     stray = [str(f.path) for s in sessions for f in volumes[s.case_id] if not s.owns(f)]
-    notices += told(stray, "volumes are named after another session and are left out")
+    notices += told(stray, "volumes have the name of another session and are left out")
     there = {file.suffix for files in own.values() for file in files}
     default = next((name for name in _DEFAULT if name in there), _DEFAULT[0])
     modalities = query.modalities or (default,)
@@ -171,8 +171,8 @@ def _scans(session: Session, images: Sequence[Sequence[BidsFile]]) -> list[_Scan
         several = [str(file.path) for files in images if len(files) > 1 for file in files]
         raise InputError(
             f"{session.case_id} has several images of a modality ({some_of(several)}), expected "
-            "one, or the same runs of each: choose with --images, a pattern for each modality such "
-            "as --images='sub-*/**/*_acq-NAME_T1w.nii.gz'."
+            "one, or the same runs for each: choose with --images, a pattern for each modality "
+            "such as --images='sub-*/**/*_acq-NAME_T1w.nii.gz'."
         )
     return [_Scan(session, tuple(paths[run] for paths in by_run), run, False) for run in runs]
 
@@ -192,7 +192,7 @@ def _map_of(scan: _Scan, maps: Files, kind: MapKind) -> Path | None:
 
 def _modalities_there(sessions: Sequence[Session]) -> str:
     suffixes = {file.suffix for session in sessions for file in session.volumes()}
-    return some_of(sorted(suffixes), 10) or "no volume with a name by BIDS"
+    return some_of(sorted(suffixes), 10) or "no volume with a BIDS name"
 
 
 def _unlike(cases: Sequence[SourceCase]) -> list[str]:

@@ -20,8 +20,8 @@ def case_id_of(key: str) -> str:
     case_id = _UNSAFE.sub("_", key)
     if not case_id or len(case_id.encode()) > _MAX_BYTES:
         raise InputError(
-            f"{key[:_MAX_BYTES]!r} names a case, expected 1 to {_MAX_BYTES} bytes that can name a "
-            "folder: rename it."
+            f"{key[:_MAX_BYTES]!r} is the name of a case, expected 1 to {_MAX_BYTES} bytes that "
+            "can be the name of a folder: rename it."
         )
     return case_id
 

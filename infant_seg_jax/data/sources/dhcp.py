@@ -57,8 +57,8 @@ def find(folder: Path, query: Query) -> Dataset:
     kept = [s for s in sessions if all(_image(files[s.case_id], m) for m in modalities)]
     if not kept:
         raise InputError(
-            f"{tree} holds no session with {' and '.join(modalities)}, expected files such as "
-            f"sub-X/ses-Y/anat/sub-X_ses-Y_desc-restore_{modalities[0]}.nii.gz: name what is there "
+            f"{tree} has no session with {' and '.join(modalities)}, expected files such as "
+            f"sub-X/ses-Y/anat/sub-X_ses-Y_desc-restore_{modalities[0]}.nii.gz: choose what exists "
             "with --modalities."
         )
     kind = _kind_of_labels([files[s.case_id] for s in kept], query.schema, tree)
@@ -98,14 +98,14 @@ def _tree(folder: Path) -> Path:
         trees = [tree for tree in places if find_sessions(tree)]
         if len(trees) > 1:
             raise InputError(
-                f"{folder} holds several structural releases ({', '.join(map(str, trees))}), "
+                f"{folder} contains several structural releases ({', '.join(map(str, trees))}), "
                 "expected one: give the folder of one of them."
             )
         if trees:
             return trees[0]
     raise InputError(
-        f"{folder} holds no dHCP session, expected derivatives/dhcp_anat_pipeline/sub-*/ses-*/anat "
-        "or sub-*/ses-*/anat below it."
+        f"{folder} contains no dHCP session, expected "
+        "derivatives/dhcp_anat_pipeline/sub-*/ses-*/anat or sub-*/ses-*/anat below it."
     )
 
 
@@ -176,13 +176,13 @@ def _notices(
     (other,) = _LABELS.keys() - {kind}
     notices += told(
         where(lambda case: not case.labels and _first(files[case.case_id], _LABELS[other])),
-        f"{of} a label map of {other} alone, which is not mixed with {kind} and not used",
+        f"{of} only a label map of {other}, which cannot be mixed with {kind} and is not used",
     )
     notices += told(where(lambda case: not case.mask), f"{of} no brain mask")
     for modality in modalities:
         notices += told(
             where(lambda case, name=modality: not _restored(files[case.case_id], name)),
-            f"{of} no restored {modality}; it is taken with its bias field",
+            f"{of} no restored {modality}; the one with its bias field is used",
         )
     return notices
 

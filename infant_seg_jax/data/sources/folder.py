@@ -107,7 +107,7 @@ def _find_files(
             if key in files:
                 raise InputError(
                     f"{files[key]} and {path} are both the {what} of the case {key}, expected one: "
-                    "remove one of them, or name an ending in the pattern."
+                    "remove one of them, or give the file extension in the pattern."
                 )
             files[key] = path
     if required and not files:
@@ -124,8 +124,8 @@ def _matches(folder: Path, pattern: str) -> Iterator[tuple[str | None, Path]]:
     pattern = Path(os.path.normpath(pattern)).as_posix()
     if "*" not in pattern or "**" in pattern:
         raise InputError(
-            f"The pattern {pattern} has {'**' if '**' in pattern else 'no *'}, expected a * where "
-            "the case is named, as in img/*_t1.nii.gz or */T1w.nii.gz."
+            f"The pattern {pattern} has {'**' if '**' in pattern else 'no *'}, expected a * in "
+            "place of the case's name, as in img/*_t1.nii.gz or */T1w.nii.gz."
         )
     parts = [re.escape(part) for part in pattern.split("*")]
     loose = re.compile("[^/]*".join(parts))
@@ -147,8 +147,8 @@ def _matches(folder: Path, pattern: str) -> Iterator[tuple[str | None, Path]]:
 def _misfits(folder: Path, pattern: str) -> str:
     misfits = [path for key, path in _matches(folder, pattern) if key is None]
     return (
-        f"The * of {pattern} would stand for several texts or for none in {len(misfits)} of the "
-        f"files found, such as {misfits[0]}, which are left out."
+        f"The * of {pattern} stands for several texts or for none in {len(misfits)} of the files "
+        f"found, such as {misfits[0]}, which are left out."
         if misfits
         else ""
     )

@@ -34,13 +34,13 @@ def find(folder: Path, query: Query) -> Dataset:
             case = _case(path, match)
             if case.case_id in cases:
                 raise InputError(
-                    f"{case.case_id} is there twice, as {cases[case.case_id].images[0]} and as "
+                    f"{case.case_id} exists twice, as {cases[case.case_id].images[0]} and as "
                     f"{path}, expected one scan per subject: give the folder of one of them."
                 )
             cases[case.case_id] = case
     if not cases:
         raise InputError(
-            f"{folder} holds no IBSR subject, expected IBSR_NN/IBSR_NN_ana_strip.nii.gz (the "
+            f"{folder} contains no IBSR subject, expected IBSR_NN/IBSR_NN_ana_strip.nii.gz (the "
             "original release) or Training_Set/IBSR_NN/IBSR_NN.nii.gz somewhere below it."
         )
     found = tuple(cases[case_id] for case_id in sorted(cases))

@@ -33,8 +33,8 @@ def find(folder: Path, query: Query) -> Dataset:
     numbers = sorted({number for number, _ in files})
     if not numbers:
         raise InputError(
-            f"{folder} holds no iSeg subject, expected subject-N-T1.hdr with subject-N-T1.img (or "
-            "subject-N-T1.nii.gz) and so on somewhere below it."
+            f"{folder} contains no iSeg subject, expected subject-N-T1.hdr with subject-N-T1.img "
+            "(or subject-N-T1.nii.gz) and so on somewhere below it."
         )
     cases = tuple(_case(number, modalities, files) for number in numbers)
     unlabelled = [case.case_id for case in cases if case.labels is None]
@@ -61,7 +61,7 @@ def _files(folder: Path) -> dict[tuple[int, str], Path]:
             other = files.setdefault((number, kind), path)
             if other != path:
                 raise InputError(
-                    f"The {kind} of subject {number} is there twice, as {other} and as {path}, "
+                    f"The {kind} of subject {number} exists twice, as {other} and as {path}, "
                     "expected one: give the folder of one of them, or remove one."
                 )
     return files

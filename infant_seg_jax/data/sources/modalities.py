@@ -38,4 +38,4 @@ def check_distinct(wanted: Sequence[str]) -> None:
     """
     for name, count in Counter(wanted).items():
         if count > 1:
-            raise InputError(f"--modalities names '{name}' {count} times, expected each once.")
+            raise InputError(f"--modalities names '{name}' {count} times, expected each name once.")

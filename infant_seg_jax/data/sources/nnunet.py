@@ -51,11 +51,11 @@ def find(folder: Path, query: Query) -> Dataset:
     )
     if not cases:
         raise InputError(
-            f"{dataset.folder} holds no case, expected "
+            f"{dataset.folder} contains no case, expected "
             f"{dataset.folder / f'imagesTr/CASE_0000{dataset.ending}'} and so on."
         )
     promised = dataset.content.get("numTraining")
-    notice = f"{dataset.path} promises {promised} training cases, and {len(training)} were found."
+    notice = f"{dataset.path} announces {promised} training cases, but {len(training)} were found."
     notices = (notice,) if type(promised) is int and promised != len(training) else ()
     return Dataset("nnunet", folder, modalities, schema, cases, notices)
 
@@ -71,7 +71,7 @@ def _dataset_in(folder: Path) -> Path:
     if len(found) != 1:
         several = some_of((path.name for path in found), 10)
         raise InputError(
-            f"{folder} holds {f'several datasets, {several}' if found else 'no dataset.json'}, "
+            f"{folder} contains {f'several datasets, {several}' if found else 'no dataset.json'}, "
             "expected the folder of one nnU-Net dataset, such as Dataset001_Infants with its "
             "dataset.json: give that folder."
         )
@@ -126,7 +126,7 @@ def _names_in(dataset: Description, folder: str) -> list[str]:
             name = match["name"]
         elif match or dataset.version == 2:
             raise InputError(
-                f"{path} is of none of the channels that {dataset.path} names, expected from "
+                f"{path} belongs to none of the channels in {dataset.path}, expected from "
                 f"CASE_0000{dataset.ending} to CASE_{len(dataset.channels) - 1:04}"
                 f"{dataset.ending}: rename or remove it."
             )

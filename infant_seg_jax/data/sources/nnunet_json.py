@@ -68,7 +68,7 @@ def describe(path: Path) -> Description:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds {_SHORT.repr(content)}, expected nnU-Net's description.")
+        raise InputError(f"{path} contains {_SHORT.repr(content)}, expected nnU-Net's description.")
     version = 2 if "channel_names" in content else 1
     key = "channel_names" if version == 2 else "modality"
     names = content.get(key)
@@ -76,7 +76,7 @@ def describe(path: Path) -> Description:
     if not channels or not all(map(_is_name, channels)):
         raise _unexpected(path, key, names, 'names by number, as in {"0": "T1w", "1": "T2w"}')
     if len(set(channels)) < len(channels):
-        raise _unexpected(path, key, names, "a name of its own for each channel")
+        raise _unexpected(path, key, names, "a different name for each channel")
     ending = content.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or ending.lower() not in ENDINGS:
         raise _unexpected(path, "file_ending", ending, f"one of {', '.join(ENDINGS)}")
@@ -98,7 +98,7 @@ def schema_of(description: Description, classes: ClassSet = TISSUE_CLASSES) -> L
     for key, value in labels.items():
         if isinstance(value, list):
             raise InputError(
-                f"{path} has the region {_SHORT.repr(key)} of the ids {_SHORT.repr(value)} among "
+                f"{path} has the region {_SHORT.repr(key)} with the ids {_SHORT.repr(value)} among "
                 "its labels, expected one id for each: say what each id means with --schema=FILE, "
                 "a file with lines such as '2: GM'."
             )
@@ -185,15 +185,15 @@ def _file_below(description: Description, text: Any) -> Path:
         raise _unexpected(description.path, "dataset", text, "paths of files") from error
     if not inside:
         raise InputError(
-            f"{description.path} names the file {_SHORT.repr(text)}, which lies outside its "
-            "folder, expected files below it: copy that file there."
+            f"{description.path} names the file {_SHORT.repr(text)}, which is outside its folder, "
+            "expected files below it: copy that file there."
         )
     if not found or not path.name.lower().endswith(ENDINGS):
         raise _unexpected(
             description.path,
             "dataset",
             text,
-            f"files that are there, with one of the endings {', '.join(ENDINGS)}",
+            f"files that exist, with one of the extensions {', '.join(ENDINGS)}",
         )
     return path
 

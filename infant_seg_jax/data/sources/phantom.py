@@ -20,8 +20,8 @@ def find(folder: Path, query: Query) -> Dataset:
     cases = tuple(_case(subject) for subject in sorted(folder.glob("sub-*/")))
     if not cases:
         raise InputError(
-            f"{folder} holds no phantom, expected sub-NAME/sub-NAME_T1w.nii.gz with "
-            "sub-NAME/sub-NAME_dseg.nii.gz right below it."
+            f"{folder} contains no phantom, expected sub-NAME/sub-NAME_T1w.nii.gz with "
+            "sub-NAME/sub-NAME_dseg.nii.gz directly below it."
         )
     return Dataset("phantom", folder, ("T1w",), query.schema_or(TISSUE_SCHEMA.name), cases)
 

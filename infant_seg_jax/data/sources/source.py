@@ -100,12 +100,12 @@ class Dataset:
         if not kept:
             ages = [case.age for case in self.cases if case.age is not None]
             found = (
-                f"those known go from {min(ages, key=_value)} to {max(ages, key=_value)}"
+                f"the known ages range from {min(ages, key=_value)} to {max(ages, key=_value)}"
                 if ages
                 else "no age is known"
             )
             raise InputError(
-                f"{self.folder} holds no case with an age from {low:g} to {high:g}: {found}."
+                f"{self.folder} has no case with an age from {low:g} to {high:g}: {found}."
             )
         notice = f"{unknown} of {len(self.cases)} cases have no known age and are left out."
         return replace(self, cases=kept, notices=(*self.notices, *([notice] if unknown else [])))

@@ -51,7 +51,9 @@ def comparison_page(tables: Mapping[str, ScoreTable]) -> ComparisonPage | None:
     return ComparisonPage(
         tuple(_verdict(first, other, chosen) for other in others),
         {n: "currentColor" if colour == charts.INK else colour for n, colour in colours.items()},
-        charts.bars_with_dots("Dice", "from 0 to 1, every subject a dot", groups, {}, shares=True),
+        charts.bars_with_dots(
+            "Dice", "from 0 to 1; each dot is a subject", groups, {}, shares=True
+        ),
         columns,
         tuple(
             (name, tuple(in_words(table.summary["dice"][row].mean, "dice") for row in columns))
@@ -73,8 +75,8 @@ def _verdict(first: str, other: str, tables: Mapping[str, ScoreTable]) -> str:
     counted = f"mean Dice {found.mean:+.3f}{interval}, better in {better} of {subjects}"
     if math.isfinite(found.low) and found.low * found.high > 0:
         which = "better" if found.mean > 0 else "worse"
-        return f"{first} is {which} than {other}, which is hardly chance: {counted}."
+        return f"{first} is {which} than {other}, and chance is an unlikely explanation: {counted}."
     return (
-        f"Whether {first} is better than {other} cannot be told from so few subjects, or so small "
-        f"a difference: {counted}."
+        f"Whether {first} is better than {other} is unclear with so few subjects or such a small "
+        f"difference: {counted}."
     )

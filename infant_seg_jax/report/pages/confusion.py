@@ -60,7 +60,7 @@ def confusion_sentence(
     names = classes.names
     share = 100 * wrong[true, found] / total[true].sum()
     return (
-        f"The most frequent error: {names[true]} that was taken for {names[found]}, "
+        f"The most frequent error: {names[true]} that was labeled as {names[found]}, "
         f"{share:.1f}% of the true {names[true]}."
     )
 

@@ -23,8 +23,8 @@ LABEL_MAPS = "label_maps"
 """Where `evaluate` keeps what a network predicted, in the folder of its scores."""
 
 _NO_SCANS = (
-    "The pictures are without the scans, which nobody named: evaluate again, with --images and "
-    "the folder that has them."
+    "The pictures do not show the scans, because no folder of scans was named: evaluate again "
+    "with --images=FOLDER."
 )
 
 
@@ -61,7 +61,7 @@ def evaluated_cases(
         return _of_prepared(folder, about, classes)
     if about.get("truth"):
         return _of_files(about, classes)
-    raise InputError(f"{folder} does not say of which label maps it has the scores.")
+    raise InputError(f"{folder} does not say which label maps its scores belong to.")
 
 
 def _of_prepared(
@@ -77,7 +77,7 @@ def _of_prepared(
     }
     if not found:
         raise InputError(
-            f"{folder} holds no predictions in {LABEL_MAPS}: evaluate again, with --report."
+            f"{folder} contains no predictions in {LABEL_MAPS}: evaluate again with --report."
         )
     return found
 

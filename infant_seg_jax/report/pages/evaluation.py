@@ -138,7 +138,9 @@ _ABOUT = ("checkpoint", "which", "data", "split", "fold", "prediction", "truth",
 def _about(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     """What `metrics.json` says beside the scores, and who is not among them."""
     if not (folder / JSON_NAME).is_file():
-        return {}, ["There are scores alone: `infant-seg evaluate` measures more, with pictures."]
+        return {}, [
+            "There are only scores: `infant-seg evaluate` measures more and draws pictures."
+        ]
     try:
         content = read_json(folder / JSON_NAME)
     except InputError as error:
@@ -148,7 +150,7 @@ def _about(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     failures, unpredicted = content.get("failures"), content.get("unpredicted")
     notices = list(map(str, failures.values())) if isinstance(failures, dict) else []
     if isinstance(unpredicted, list) and unpredicted:
-        notices.append(f"Left out, since not predicted: {', '.join(map(str, unpredicted))}.")
+        notices.append(f"Left out, without a prediction: {', '.join(map(str, unpredicted))}.")
     return content, notices
 
 
@@ -159,7 +161,7 @@ def _verdict(scores: ScoreTable) -> tuple[str, ...]:
     known = {subject: value for subject, value in means.items() if not math.isnan(value)}
     mean = summary[MEAN]
     if not known:
-        return ("No subject has a tissue to measure.",)
+        return ("No subject has a tissue that can be measured.",)
     interval = (
         f" (95% interval {mean.low:.3f} to {mean.high:.3f})" if math.isfinite(mean.low) else ""
     )
@@ -176,7 +178,7 @@ def _verdict(scores: ScoreTable) -> tuple[str, ...]:
     if len(known) > 1:
         said.append(f"The worst subject is {worst} ({known[worst]:.3f}).")
     if len(known) < 3:
-        said.append("Too few subjects to say how others would fare.")
+        said.append("There are too few subjects to estimate how well others would do.")
     return tuple(said)
 
 
@@ -231,7 +233,7 @@ def _bars(scores: ScoreTable) -> tuple[Markup, ...]:
             rows = scores.rows if shares else scores.rows[:-1]
             groups = {row: [list(scores.of(metric, row).values())] for row in rows}
             unit = METRICS[metric].unit
-            label = f"{unit or 'from 0 to 1'}, every subject a dot"
+            label = f"{unit or 'from 0 to 1'}; each dot is a subject"
             found.append(
                 charts.bars_with_dots(title, label, groups, scores.classes.colours, shares)
             )
@@ -263,7 +265,7 @@ def _read_cases(
     others = [name for name in cases if name not in chosen]
     names += charts.evenly(others, MAX_CASES - len(names))
     if len(names) < len(cases):
-        notices.append(f"Volumes are those of {len(names)} of {len(cases)} subjects.")
+        notices.append(f"Volumes are shown for {len(names)} of {len(cases)} subjects.")
     pictures: dict[str, ShownCase] = {}
     confusions = {}
     with progress("reading for the report", len(names), unit="subject") as bar:

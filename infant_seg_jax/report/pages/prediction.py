@@ -33,7 +33,7 @@ MAX_LARGE = 6
 """So many of them have large pictures."""
 
 _LEAST_IN_CHARTS = 3
-_GONE = "The picture is without the scan, which is not where it was."
+_GONE = "The picture does not show the scan, because the file is no longer where it was."
 _SUMS = ("brain", "intracranial")
 
 
@@ -141,8 +141,8 @@ def prediction_page(
     notices = []
     if len(rows) > MAX_PICTURES:
         notices.append(
-            f"{MAX_PICTURES} of {len(rows)} scans are shown: what is flagged first, then what the "
-            "network is least sure of. All are in the table."
+            f"{MAX_PICTURES} of {len(rows)} scans are shown: flagged ones first, then those that "
+            "the network is least certain about. The table has all scans."
         )
     drawn, said = _charts(rows, classes) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
     made_by = tuple(filter(None, dict.fromkeys(card.made_by for card in cards)))
@@ -164,12 +164,12 @@ def _next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
     steps = (
         (
             ("evaluate", f"--prediction={folder}", "--truth=TRUTH", "--output=scores"),
-            "measures the label maps, where you have true ones",
+            "measures the label maps, if you have true ones",
         ),
         (
             ("train", "--config=fine_tune_bundled", "--config.data.path=PREPARED", "--workdir=RUN"),
-            "fine-tunes the bundled model on labelled scans of yours, such as corrected label "
-            "maps; infant-seg prepare makes the prepared set",
+            "fine-tunes the bundled model on your own labeled scans, for example with corrected "
+            "label maps; infant-seg prepare makes the prepared set",
         ),
     )
     return tuple((shlex.join(["infant-seg", *command]), what) for command, what in steps)
@@ -189,7 +189,7 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
         raise
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is no table of volumes as predict writes it ({error!r}): predict again."
+            f"{path} is not a table of volumes as written by predict ({error!r}): predict again."
         ) from error
 
 
@@ -213,12 +213,12 @@ def _or_zero(value: float) -> float:
 
 def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
     flagged = sum(row.flagged for row in rows)
-    said = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labelled."]
+    said = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labeled."]
     if rows:
         said.append(
-            f"{flagged} with automatic warnings: read these before using them."
+            f"{flagged} with automatic warnings: read the warnings before you use the label maps."
             if flagged
-            else "No automatic warning, which proves nothing: look at each."
+            else "No automatic warnings, which proves nothing: look at each label map."
         )
     return tuple(said)
 
@@ -234,13 +234,13 @@ def _charts(
         for tissue, colour in classes.colours.items()
         if tissue in rows[0].volumes
     ]
-    label = "mean entropy: 0 certain, 1 all classes alike"
+    label = "mean entropy: 0 certain, 1 all classes equally likely"
     found.append(charts.strip("Uncertainty", label, [row.entropy for row in rows], charts.GRAY))
     if charts.finite([row.agreement for row in rows]):
-        label = "Dice of the scan's and its mirror image's labels"
+        label = "Dice between the labels of the scan and of its mirror image"
         agreement = [row.agreement for row in rows]
         found.append(charts.strip("Agreement", label, agreement, charts.GRAY))
-    said = f"The charts have an even choice of {charts.MAX_DOTS} scans."
+    said = f"The charts show {charts.MAX_DOTS} scans, chosen evenly."
     return tuple(found), (said,) if len(rows) > charts.MAX_DOTS else ()
 
 
@@ -260,7 +260,7 @@ def _card(
         notices = tuple(map(str, found)) if isinstance(found, list) else ()
         made_by = _made_by(content)
         scan, missing = _read(path, scan_path, schema)
-        picture = mosaic(scan, f"{row.label_map}: slices with the tissues outlined", size)
+        picture = mosaic(scan, f"{row.label_map}: slices with outlined tissues", size)
         notices += missing
         look = viewer.add(row.label_map, scan) if viewer else ""
     except InputError as error:
@@ -283,7 +283,7 @@ def _made_by(content: Any) -> str:
     names = " and ".join(
         f"{'the bundled model ' if name in ours else ''}{name} ({sha})" for name, sha in models
     )
-    return f"Labelled by {names}{', with intensity-based refinement' * refined}."
+    return f"Labeled by {names}{', with intensity-based refinement' * refined}."
 
 
 def _expected_dice(content: Any) -> str:
@@ -315,4 +315,4 @@ def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan
 def _rank(row: ScanRow, rows: Sequence[ScanRow], name: str) -> str:
     values = np.array([other.volumes[name] for other in rows])
     place = 1 + int(np.sum(values > row.volumes[name]))
-    return f"number {place} of {len(rows)} by size, median {np.median(values):.1f} ml"
+    return f"rank {place} of {len(rows)} by size, median {np.median(values):.1f} ml"

@@ -32,5 +32,5 @@ def with_image(
         volume = read_image(path)
         notices = check_same_grid(volume, label_map)
     except InputError as error:
-        return scan, (f"The picture is without the scan: {error}",)
+        return scan, (f"The picture does not show the scan: {error}",)
     return replace(scan, image=volume.data[..., 0]), notices

@@ -120,7 +120,7 @@ def training_page(folders: Mapping[str, Path]) -> TrainingPage:
     runs = [_read(name, folder) for name, folder in folders.items()]
     notices = []
     if len(runs) > MAX_SERIES:
-        notices.append(f"The charts have the first {MAX_SERIES} of {len(runs)} runs.")
+        notices.append(f"The charts show the first {MAX_SERIES} of {len(runs)} runs.")
     parents = {run.name: _parent(run, runs) for run in runs}
     begins = {run.name: _begin(run, parents) for run in runs}
     drawn = list(enumerate(runs))[:MAX_SERIES]
@@ -140,7 +140,7 @@ def training_page(folders: Mapping[str, Path]) -> TrainingPage:
         chart("Validation, mean", "Dice", "mean_dice"),
         *(chart(f"Validation, {tissue}", "Dice", f"dice_{tissue}") for tissue in classes),
         chart("Learning rate", "learning rate", "learning_rate"),
-        chart("Length of the gradient", "norm", "gradient_norm"),
+        chart("Norm of the gradient", "norm", "gradient_norm"),
     ]
     return TrainingPage(
         classes=classes,

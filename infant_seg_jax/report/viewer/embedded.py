@@ -76,13 +76,13 @@ class EmbeddedViewer:
         """Sentences about what the page carries."""
         size = (len(self.script) + self._max_bytes - self._room) / 1e6
         sentences = [
-            f"{size:.1f} MB of this page are a viewer and the volumes of {len(self.looks)} scans, "
-            "which a button beside their pictures opens: cut to what is labelled, gray values in "
-            "256 steps."
+            f"{size:.1f} MB of this page are a viewer and the volumes of {len(self.looks)} scans. "
+            "A button beside their pictures opens it. The volumes are cropped to the labeled "
+            "region, with gray values in 256 steps."
         ]
         if self.left_out:
             sentences.append(
-                f"There is no room for {len(self.left_out)} more in the "
+                f"This page has no room for {len(self.left_out)} more in the "
                 f"{self._max_bytes / 1e6:g} MB that a page has for volumes: "
                 f"{', '.join(self.left_out)}."
             )

@@ -72,8 +72,8 @@ def viewer_files(
     """
     if len(label_maps) > MAX_LABEL_MAPS:
         raise InputError(
-            f"There are {len(label_maps)} label maps, expected at most {MAX_LABEL_MAPS}: name some "
-            "of them."
+            f"There are {len(label_maps)} label maps, expected at most {MAX_LABEL_MAPS}: choose "
+            "some of them."
         )
     script = niivue_script()
     volume = read_image(scan)

@@ -149,7 +149,7 @@ def test_entries_of_what_is_not_there_are_counted_once_per_kind(tree):
         f"Entries of sessions.tsv that name sessions {there}: 1 (first: ses-z in {sessions}).",
         f"Entries of participants.tsv that name participants {there}: 2 (first: sub-77 in "
         f"{participants}).",
-        "Entries of scans.tsv that name files that are not there: 4 (first: sub-09_T1w.nii.gz in "
+        "Entries of scans.tsv that name files that do not exist: 4 (first: sub-09_T1w.nii.gz in "
         f"{scans}).",
     ]
 
@@ -168,7 +168,7 @@ def test_one_age_for_several_sessions_is_not_believed(tree):
     ages, notices = ages_in(tree)
     assert ages == {"sub-02_ses-a": "2 years"}
     assert notices == [
-        "Entries of participants.tsv that give one age for several sessions, and are not believed: "
+        "Entries of participants.tsv that give one age for several sessions and are ignored: "
         f"1 (first: 01 in {path})."
     ]
     write(tree / "sub-01" / "sub-01_sessions.tsv", "session_id|age", "a|1", "b|2")
@@ -185,7 +185,7 @@ def test_ages_that_contradict_each_other_are_not_believed(tree):
     assert ages_in(tree) == (
         {},
         [
-            "Entries of scans.tsv that contradict each other, and are not believed: 1 (first: 25 "
+            "Entries of scans.tsv that contradict each other and are ignored: 1 (first: 25 "
             "weeks postmenstrual and 30 weeks postmenstrual for sub-02_ses-a)."
         ],
     )
@@ -213,11 +213,11 @@ def test_damaged_tables_cost_their_ages_only(tree):
     ages, notices = ages_in(tree)
     assert ages == {"sub-03": "9 years"}
     assert notices == [
-        f"No age is read from a sessions.tsv: {tree}/sub-01/sub-01_sessions.tsv has no column "
-        "'session_id', found 'session_id,age', expected columns separated by tabs. So it is with 1 "
-        "more.",
-        f"No age is read from a participants.tsv: {tree}/participants.tsv is no UTF-8 text, "
-        "expected it to be saved as such.",
+        f"A sessions.tsv gives no ages: {tree}/sub-01/sub-01_sessions.tsv has no column "
+        "'session_id', found 'session_id,age', expected columns separated by tabs. The same "
+        "applies to 1 more.",
+        f"A participants.tsv gives no ages: {tree}/participants.tsv is not UTF-8 text: save it as "
+        "UTF-8.",
     ]
 
 

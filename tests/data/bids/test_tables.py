@@ -55,17 +55,17 @@ def test_a_stray_quote_swallows_no_lines(table):
         ),
         (
             "id\tage\n1\t2\n3\n",
-            "has 1 cells in line 3, expected 2 as in its first, separated by tabs.",
+            "has 1 cells in line 3, expected 2 as in the first line, separated by tabs.",
         ),
         (
             "id\tage\n1\t2\t3\n",
-            "has 3 cells in line 2, expected 2 as in its first, separated by tabs.",
+            "has 3 cells in line 2, expected 2 as in the first line, separated by tabs.",
         ),
-        ("id\n\xe9\n".encode("latin-1"), "is no UTF-8 text, expected it to be saved as such."),
-        ("id\n1\n".encode("utf-16"), "is no UTF-8 text, expected it to be saved as such."),
+        ("id\n\xe9\n".encode("latin-1"), "is not UTF-8 text: save it as UTF-8."),
+        ("id\n1\n".encode("utf-16"), "is not UTF-8 text: save it as UTF-8."),
         (
             "id\n" + "x" * 200_000,
-            "is no table that can be read (field larger than field limit (131072)).",
+            "is not a readable table (field larger than field limit (131072)).",
         ),
     ],
 )
@@ -85,7 +85,7 @@ def test_huge_tables_are_refused(table, monkeypatch):
     monkeypatch.setattr(tables, "MAX_ROWS", 3)
     assert len(read_table(table("id\n1\n2\n3\n"), ("id",))) == 3
     path = table("id\n1\n2\n3\n4\n")
-    with pytest.raises(InputError, match=r"has more than 3 rows, expected a table of them\."):
+    with pytest.raises(InputError, match=r"has more than 3 rows, expected at most that many\."):
         read_table(path, ("id",))
     monkeypatch.setattr(tables, "MAX_BYTES", 10)
     with pytest.raises(InputError, match=r"is larger than 10 bytes, expected a small table\."):

@@ -68,7 +68,7 @@ def test_left_is_assumed_and_said(tmp_path):
         np.testing.assert_array_equal(volume.data.reshape(3, 4, 5), ids[::-1, ..., 0])
         notice = notice_of(path, volume.notices)
         assert "does not store left and right" in notice
-        assert "assumed to grow to left, anterior, superior (LAS)" in notice
+        assert "assumed to point to left, anterior, superior (LAS)" in notice
 
     write_label_map(tmp_path / "out.nii.gz", read_label_map(path).data, volume.native)
     written = load(tmp_path / "out.nii.gz")

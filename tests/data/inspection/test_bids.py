@@ -44,7 +44,7 @@ def test_tables_that_name_what_is_not_there(tree: Path) -> None:
     (tree / "sub-1" / "sub-1_scans.tsv").write_text("filename\tage\nanat/sub-9_T1w.nii.gz\t4\n")
     remarks = [r for r in inspect_paths([tree]).remarks if r.about == "tables"]
     assert len(remarks) == 1
-    assert "scans.tsv that name files that are not there: 1" in remarks[0].sentence
+    assert "scans.tsv that name files that do not exist: 1" in remarks[0].sentence
     # What was not asked about is not judged.
     remarks = inspect_paths([tree / "sub-2"]).remarks
     assert about(remarks) == ["labels"]

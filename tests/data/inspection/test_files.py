@@ -169,7 +169,7 @@ def test_a_brain_too_small_for_its_age(tmp_path: Path, phantom: Phantom) -> None
     path = save(tmp_path / "scan.nii", whole(phantom), np.diag([1, 1, 1, 1.0]) + _shift())
     assert inspect_file(path, age=Age(28.0, "weeks postmenstrual")).remarks == ()
     said = sentence_on("volumes", inspect_file(path, age=Age(6.0, "years")))
-    assert said.startswith(f"{path} is far from plausible at 6 years: brain 1")
+    assert said.startswith(f"{path} is implausible at 6 years: brain 1")
     assert "ml (expected 800 to 1950); check its voxel size, its age" in said
 
 
@@ -177,7 +177,7 @@ def test_implausible_tissues(tmp_path: Path, phantom: Phantom) -> None:
     csf_last = np.array([0, 3, 1, 2], np.uint8)[phantom.label_map]  # GM, WM, CSF: 1, 2, 3
     path = save(tmp_path / "labels.nii", csf_last, phantom.affine)
     said = sentence_on("volumes", inspect_file(path, age=Age(20.0, "years")))
-    assert said.startswith(f"{path} is far from plausible at 20 years: CSF 683 ml (expected 0")
+    assert said.startswith(f"{path} is implausible at 20 years: CSF 683 ml (expected 0")
     assert said.endswith("whether its values are those of the schema 'tissues'.")
 
 

@@ -37,7 +37,7 @@ def test_infants_in_bids(real_data: Path) -> None:
     (repeated,) = [text for what, text in remarks if what == "repeated"]
     assert "sub-0001_ses-V02" in repeated and "sub-0006_ses-V01" in repeated
     tables = [text for what, text in remarks if what == "tables"]
-    assert sum("name files that are not there: 4" in text for text in tables) == 1
+    assert sum("name files that do not exist: 4" in text for text in tables) == 1
     (small,) = [text for what, text in remarks if what == "volumes"]
     assert "sub-0001_ses-V02" in small and "at 6 years: brain 748 ml" in small
 

@@ -62,8 +62,8 @@ def test_each_file_once_whatever_half_of_it_is_named(tmp_path: Path, phantom: Ph
     ("name", "sentence"),
     [
         ("nowhere.nii", "There is no file or folder"),
-        ("text.txt", "is not a volume by its name"),
-        ("empty", "holds no volume, expected .nii, .nii.gz"),
+        ("text.txt", "does not have the name of a volume"),
+        ("empty", "contains no volume, expected .nii, .nii.gz"),
     ],
 )
 def test_wrong_paths(tmp_path: Path, name: str, sentence: str) -> None:
@@ -120,7 +120,7 @@ def test_a_label_map_that_lies_elsewhere(tmp_path: Path, phantom: Phantom) -> No
     inside = np.count_nonzero(shifted[phantom.image > 0]) / np.count_nonzero(shifted)
     assert sentence_on("overlap", inspect_paths([tmp_path])) == (
         f"{seg} has {inside:.0%} of its label map inside the outline of {scan}, expected 70% "
-        "at least: is it flipped, shifted or someone else's?"
+        "at least: is it flipped, shifted, or from another subject?"
     )
 
 
@@ -128,7 +128,7 @@ def test_scans_without_labels_are_counted(tmp_path: Path, phantom: Phantom) -> N
     for number in range(3):
         save(tmp_path / f"{number}.nii", whole(phantom) + number, phantom.affine)
     said = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
-    assert said.startswith("No scan has a label map of the same name: that will do to predict")
+    assert said.startswith("No scan has a label map of the same name: that is enough")
     save(tmp_path / "0_seg.nii", phantom.label_map, phantom.affine)
     said = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
     assert said.startswith("2 of 3 scans have no label map of the same name")
@@ -145,7 +145,7 @@ def test_one_scan_under_two_names(tmp_path: Path, phantom: Phantom) -> None:
     two.write_bytes(gzip.compress(one.read_bytes(), mtime=3))
     said = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
     assert said == [
-        f"{one} and {two} hold the same voxels under several names: would leak from training "
+        f"{one} and {two} have the same voxels under several names: would leak from training "
         "to test."
     ]
 
@@ -156,8 +156,8 @@ def test_one_head_under_two_names(tmp_path: Path, phantom: Phantom) -> None:
     two = save(tmp_path / "berta.nii", brighter, phantom.affine)
     said = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
     assert said == [
-        f"{one} and {two} have the same outline, voxel by voxel, under several names: if they "
-        "show one head, it would leak from training to test."
+        f"{one} and {two} have the same outline, voxel by voxel, under several names: if they show "
+        "the same head, it would leak from training to test."
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_copy_of_a_copy_and_a_mask_for_all(tmp_path: Path, phantom: Phantom) -
         mask = (phantom.label_map > 0).astype(np.uint8)
         save(tmp_path / f"{number}_mask.nii", mask, phantom.affine)
     (said,) = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
-    assert f"{tmp_path}/3.nii and 2 more hold the same voxels" in said
+    assert f"{tmp_path}/3.nii and 2 more have the same voxels" in said
 
 
 def test_one_participant_may_be_there_twice(tmp_path: Path, phantom: Phantom) -> None:

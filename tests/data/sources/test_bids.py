@@ -99,8 +99,8 @@ def test_sessions_that_lack_a_modality_are_left_out(tree):
     assert dataset.notices == ("2 of 4 sessions lack T1w and are left out: sub-01_ses-b, sub-03.",)
     both = Query(modalities=("T1w", "FLAIR"), schema=TISSUE_SCHEMA)
     assert sentence(tree, both) == (
-        f"{tree} holds no session with T1w and FLAIR, found FLAIR, T1w, T2w: name what is there "
-        "with --modalities."
+        f"{tree} has no session with T1w and FLAIR, found FLAIR, T1w, T2w: choose what exists with "
+        "--modalities."
     )
     assert cases(BIDS.open(tree, Query(modalities=("FLAIR",)))) == ["sub-03"]
 
@@ -111,20 +111,20 @@ def test_a_volume_named_after_another_session_is_left_out(tree):
     dataset = BIDS.open(tree, TISSUES)
     assert len(dataset.cases) == 3
     assert dataset.notices == (
-        f"1 volumes are named after another session and are left out: {stray}.",
+        f"1 volumes have the name of another session and are left out: {stray}.",
     )
 
 
 def test_nothing_to_read(tmp_path):
     (tmp_path / "sub-01" / "func").mkdir(parents=True)
     assert sentence(tmp_path) == (
-        f"{tmp_path} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
+        f"{tmp_path} contains no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it or "
         "below its rawdata."
     )
     (tmp_path / "sub-01" / "anat").mkdir()
     assert sentence(tmp_path) == (
-        f"{tmp_path} holds no session with T1w, found no volume with a name by BIDS: name what is "
-        "there with --modalities."
+        f"{tmp_path} has no session with T1w, found no volume with a BIDS name: choose what exists "
+        "with --modalities."
     )
     assert "names 'T1w' 2 times" in sentence(tmp_path, Query(modalities=("T1w", "T1w")))
 
@@ -178,23 +178,23 @@ def test_a_pattern_takes_any_suffix_and_space(tmp_path):
         *("sub-01_space-MNI_seg.nii.gz", "sub-02_space-MNI_seg.nii.gz")
     ]
     assert dataset.notices == (
-        "--labels=drawn/*/* finds volumes that are of no session here and are left out: 1 (first: "
-        f"{labels}/sub-77/sub-77_space-MNI_seg.nii.gz).",
+        "--labels=drawn/*/* finds volumes that belong to no session here and are left out: 1 "
+        f"(first: {labels}/sub-77/sub-77_space-MNI_seg.nii.gz).",
     )
 
 
 def test_choices_that_find_nothing(tree):
     assert sentence(tree, Query(labels="derivatives/none")) == (
-        f"There is no folder {tree}/derivatives/none, expected that of a derivative for --labels, "
-        "below the dataset or absolute."
+        f"There is no folder {tree}/derivatives/none, expected the folder of a derivative for "
+        "--labels, relative to the dataset or absolute."
     )
     assert sentence(tree, Query(masks="sub-01", schema=TISSUE_SCHEMA)) == (
-        f"{tree}/sub-01 holds no brain mask of a session here, expected names such as "
+        f"{tree}/sub-01 contains no brain mask of a session here, expected names such as "
         "sub-01_ses-a_desc-brain_mask.nii.gz in the folders of its sessions."
     )
     assert sentence(tree, Query(labels="derivatives/*.nii")) == (
-        f"--labels=derivatives/*.nii finds no volume below {tree}, expected names that begin as "
-        "those of its sessions do, with sub-01_ses-a_."
+        f"--labels=derivatives/*.nii finds no volume below {tree}, expected names that begin like "
+        "those of its sessions, with sub-01_ses-a_."
     )
     (tree / "labels").mkdir()
     (tree / "labels" / "01.nii.gz").touch()
@@ -280,9 +280,9 @@ def test_labels_of_another_run_are_not_taken(runs):
 def test_labels_that_could_be_any_run_s(runs):
     add(runs, "derivatives/mine/sub-01/anat/dseg.nii.gz")
     assert sentence(runs) == (
-        "sub-01_run-01 is one run of several, and which of them a label map goes with is not clear "
-        f"({runs}/derivatives/mine/sub-01/anat/sub-01_dseg.nii.gz), expected run-... in its name: "
-        "choose the scans with --images=PATTERN or the label maps with --labels=PATTERN."
+        "sub-01_run-01 is one run of several, and it is not clear which of them a label map "
+        f"belongs to ({runs}/derivatives/mine/sub-01/anat/sub-01_dseg.nii.gz), expected run-... in "
+        "its name: choose the scans with --images=PATTERN or the label maps with --labels=PATTERN."
     )
     query = Query(images=("sub-*/**/*_run-*1_T1w.nii.gz",), schema=TISSUE_SCHEMA)
     dataset = BIDS.open(runs, query)
@@ -305,7 +305,7 @@ def test_images_that_are_not_runs_of_one_scan(tmp_path, names):
     add(tmp_path, *(f"sub-01/anat/{name}.nii.gz" for name in names))
     listed = ", ".join(sorted(f"{tmp_path}/sub-01/anat/sub-01_{name}.nii.gz" for name in names))
     assert sentence(tmp_path) == (
-        f"sub-01 has several images of a modality ({listed}), expected one, or the same runs of "
+        f"sub-01 has several images of a modality ({listed}), expected one, or the same runs for "
         "each: choose with --images, a pattern for each modality such as "
         "--images='sub-*/**/*_acq-NAME_T1w.nii.gz'."
     )
@@ -339,8 +339,9 @@ def test_images_chosen_by_patterns(tree):
 def test_labels_without_a_meaning(tree):
     first = tree / "derivatives/mine/sub-01/ses-a/anat/sub-01_ses-a_desc-manual_dseg.nii.gz"
     assert sentence(tree, Query()) == (
-        f"{first} does not say what its labels mean, for no dseg.tsv lies with it: expected "
-        "--schema=NAME_OR_FILE, for instance --schema=tissues for 0 background, 1 CSF, 2 GM, 3 WM."
+        f"{first} does not say what its labels mean, because there is no dseg.tsv with it: "
+        "expected --schema=NAME_OR_FILE, for instance --schema=tissues for 0 background, 1 CSF, 2 "
+        "GM, 3 WM."
     )
 
 
@@ -432,8 +433,8 @@ def test_a_real_tree(real_data):
     assert not any(case.labels or case.mask for case in dataset.cases)
     left_out, misnamed, contradiction, units = dataset.notices
     assert left_out == "1 of 10 sessions lack T1w and are left out: sub-0009_ses-V01."
-    assert misnamed.startswith("Entries of scans.tsv that name files that are not there: 4 (first")
-    assert "sub-0009_ses-V01" in contradiction and "are not believed: 1" in contradiction
+    assert misnamed.startswith("Entries of scans.tsv that name files that do not exist: 4 (first")
+    assert "sub-0009_ses-V01" in contradiction and "are ignored: 1" in contradiction
     assert units == "Ages are given in months and years; here all of them are in months."
     (fetus,) = BIDS.open(real_data / "infant_bids", Query(modalities=("T2w",))).cases
     assert fetus.case_id == "sub-0009_ses-V01" and fetus.age is None

@@ -158,7 +158,8 @@ def test_the_best_t1w_that_is_there(tmp_path, there, best):
     dataset = DHCP.open(tmp_path, BOTH)
     assert names(dataset.cases[0])[0] == f"{best}.nii.gz"
     told = (
-        "1 of 1 sessions have no restored T1w; it is taken with its bias field: sub-CC00A_ses-20."
+        "1 of 1 sessions have no restored T1w; the one with its bias field is used: "
+        "sub-CC00A_ses-20."
     )
     assert (told in dataset.notices) == ("restore" not in best)
 
@@ -233,8 +234,8 @@ def test_the_two_kinds_of_labels_are_never_mixed(release, tree):
     assert [case.labels is None for case in dataset.cases] == [False, False, True]
     assert dataset.notices[:2] == (
         "1 of 3 sessions have no label map of drawem9: sub-CC00B_ses-30.",
-        "1 of 3 sessions have a label map of drawem87 alone, which is not mixed with drawem9 and "
-        "not used: sub-CC00B_ses-30.",
+        "1 of 3 sessions have only a label map of drawem87, which cannot be mixed with drawem9 and "
+        "is not used: sub-CC00B_ses-30.",
     )
     for session in SESSIONS[:2]:
         remove(tree, session, "desc-drawem9_dseg.nii.gz")
@@ -292,8 +293,8 @@ def test_no_session_with_the_modalities(tmp_path):
     with pytest.raises(InputError) as caught:
         DHCP.open(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} holds no session with T2w, expected files such as sub-X/ses-Y/anat/"
-        "sub-X_ses-Y_desc-restore_T2w.nii.gz: name what is there with --modalities."
+        f"{tmp_path} has no session with T2w, expected files such as sub-X/ses-Y/anat/"
+        "sub-X_ses-Y_desc-restore_T2w.nii.gz: choose what exists with --modalities."
     )
 
 
@@ -302,7 +303,7 @@ def test_no_release(tmp_path):
     with pytest.raises(InputError) as caught:
         DHCP.open(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} holds no dHCP session, expected derivatives/dhcp_anat_pipeline/sub-*/ses-*/"
+        f"{tmp_path} contains no dHCP session, expected derivatives/dhcp_anat_pipeline/sub-*/ses-*/"
         "anat or sub-*/ses-*/anat below it."
     )
 
@@ -313,6 +314,6 @@ def test_two_releases(release, tree):
     with pytest.raises(InputError) as caught:
         DHCP.open(release)
     assert str(caught.value) == (
-        f"{release} holds several structural releases ({tree}, {other}), expected one: give the "
+        f"{release} contains several structural releases ({tree}, {other}), expected one: give the "
         "folder of one of them."
     )

@@ -75,7 +75,7 @@ def test_every_star_stands_for_the_same_text(tmp_path):
         ("02", "sub-02"),
     ]
     assert dataset.notices == (
-        "The * of sub-*/anat/sub-*_T1w.nii.gz would stand for several texts or for none in 1 of "
+        "The * of sub-*/anat/sub-*_T1w.nii.gz stands for several texts or for none in 1 of "
         f"the files found, such as {tmp_path / 'sub-02/anat/sub-02_run-2_T1w.nii.gz'}, which are "
         "left out.",
         "2 of 2 cases have no label map.",
@@ -149,7 +149,8 @@ def test_a_key_that_is_too_long_is_refused(tmp_path):
     key = "a" * 201
     touch(tmp_path, f"img/img_{key}.nii")
     assert error_of(FOLDER, tmp_path) == (
-        f"'{key[:200]}' names a case, expected 1 to 200 bytes that can name a folder: rename it."
+        f"'{key[:200]}' is the name of a case, expected 1 to 200 bytes that can be the name of a "
+        "folder: rename it."
     )
 
 
@@ -173,7 +174,7 @@ def test_two_files_for_one_are_refused(tmp_path, names, what, pair):
     one, other = (tmp_path / name for name in pair)
     assert error_of(FOLDER, tmp_path) == (
         f"{one} and {other} are both the {what} of the case 1, expected one: remove one of them, "
-        "or name an ending in the pattern."
+        "or give the file extension in the pattern."
     )
 
 
@@ -207,7 +208,9 @@ def test_a_missing_modality_is_refused(tmp_path):
 )
 def test_modalities_need_a_name_each(tmp_path, images, modalities, sentence):
     found = error_of(FOLDER, tmp_path, images=images, modalities=modalities)
-    expected = "expected each once." if "times" in sentence else "expected one for each, in their"
+    expected = (
+        "expected each name once." if "times" in sentence else "expected one for each, in their"
+    )
     assert found.startswith(sentence + expected)
 
 
@@ -217,7 +220,7 @@ def test_patterns_that_cannot_be_used(tmp_path, flag, pattern, found):
     touch(tmp_path, "img/img_1.nii", "img/a.nii")
     value = (pattern,) if flag == "images" else pattern
     assert error_of(FOLDER, tmp_path, **{flag: value}) == (
-        f"The pattern {pattern} has {found}, expected a * where the case is named, as in "
+        f"The pattern {pattern} has {found}, expected a * in place of the case's name, as in "
         "img/*_t1.nii.gz or */T1w.nii.gz."
     )
 

@@ -107,7 +107,7 @@ def test_subject_that_is_there_twice_is_refused(sets):
     again = "Validation_Set/IBSR_01/IBSR_01"
     touch(sets, f"{again}.nii.gz", f"{again}_seg.nii.gz")
     assert error_of(IBSR, sets) == (
-        f"IBSR_01 is there twice, as {sets / 'Training_Set/IBSR_01/IBSR_01.nii.gz'} and as "
+        f"IBSR_01 exists twice, as {sets / 'Training_Set/IBSR_01/IBSR_01.nii.gz'} and as "
         f"{sets / again}.nii.gz, expected one scan per subject: give the folder of one of them."
     )
 
@@ -115,7 +115,7 @@ def test_subject_that_is_there_twice_is_refused(sets):
 def test_nothing_found_says_what_was_looked_for(tmp_path):
     touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
     assert error_of(IBSR, tmp_path) == (
-        f"{tmp_path} holds no IBSR subject, expected IBSR_NN/IBSR_NN_ana_strip.nii.gz (the "
+        f"{tmp_path} contains no IBSR subject, expected IBSR_NN/IBSR_NN_ana_strip.nii.gz (the "
         "original release) or Training_Set/IBSR_NN/IBSR_NN.nii.gz somewhere below it."
     )
 

@@ -84,7 +84,7 @@ def test_a_subject_of_both_challenges_is_refused(tmp_path):
     names = [f"iSeg-{year}-Training/subject-1-T1.hdr" for year in (2017, 2019)]
     touch(tmp_path, *names)
     assert error_of(ISEG, tmp_path) == (
-        f"The T1 of subject 1 is there twice, as {tmp_path / names[0]} and as "
+        f"The T1 of subject 1 exists twice, as {tmp_path / names[0]} and as "
         f"{tmp_path / names[1]}, expected one: give the folder of one of them, or remove one."
     )
 
@@ -95,13 +95,13 @@ def test_a_modality_that_iseg_lacks_is_refused(challenge):
         f"--modalities names 'FLAIR', which {folder} does not have, expected some of T1w, T2w."
     )
     assert error_of(ISEG, folder, modalities=("T1w", "T1w")) == (
-        "--modalities names 'T1w' 2 times, expected each once."
+        "--modalities names 'T1w' 2 times, expected each name once."
     )
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path):
     touch(tmp_path, "subject-1.nii.gz", "subject-1-T1.txt", "subject-1-T1.img", "sub-1-T1.hdr")
     assert error_of(ISEG, tmp_path) == (
-        f"{tmp_path} holds no iSeg subject, expected subject-N-T1.hdr with subject-N-T1.img (or "
+        f"{tmp_path} contains no iSeg subject, expected subject-N-T1.hdr with subject-N-T1.img (or "
         "subject-N-T1.nii.gz) and so on somewhere below it."
     )

@@ -82,12 +82,13 @@ def test_the_folder_above_may_be_given(second):
     assert dataset.cases == NNUNET.open(second).cases and dataset.folder == second.parent
     shutil.copytree(second, second.parent / "Task7_Other")
     assert error_of(NNUNET, second.parent) == (
-        f"{second.parent} holds several datasets, Dataset012_Infants, Task7_Other, expected the "
+        f"{second.parent} contains several datasets, Dataset012_Infants, Task7_Other, expected the "
         "folder of one nnU-Net dataset, such as Dataset001_Infants with its dataset.json: give "
         "that folder."
     )
     assert error_of(NNUNET, second / "imagesTr").startswith(
-        f"{second / 'imagesTr'} holds no dataset.json, expected the folder of one nnU-Net dataset"
+        f"{second / 'imagesTr'} contains no dataset.json, expected the folder of one nnU-Net "
+        "dataset"
     )
 
 
@@ -97,7 +98,7 @@ def test_test_cases_may_have_labels_and_another_number_is_noticed(second):
     dataset = NNUNET.open(second)
     assert dataset.cases[2].labels == second / "labelsTs/baby_3.nii.gz"
     assert dataset.notices == (
-        f"{second / 'dataset.json'} promises 3 training cases, and 2 were found.",
+        f"{second / 'dataset.json'} announces 3 training cases, but 2 were found.",
     )
 
 
@@ -188,7 +189,7 @@ def test_files_outside_the_dataset_are_refused(second, way):
     images = [f"imagesTr/baby_1_000{i}.nii.gz" for i in range(2)]
     describe(second, {**SECOND, "dataset": {"a": {"images": images, "label": label}}})
     assert error_of(NNUNET, second) == (
-        f"{second / 'dataset.json'} names the file {label!r}, which lies outside its folder, "
+        f"{second / 'dataset.json'} names the file {label!r}, which is outside its folder, "
         "expected files below it: copy that file there."
     )
 
@@ -210,9 +211,9 @@ def test_a_region_of_several_ids_needs_a_schema(second):
     labels = {"background": 0, "brain": [1, 2, 3], "GM": [2]}
     describe(second, {**SECOND, "labels": labels, "regions_class_order": [1, 2]})
     assert error_of(NNUNET, second) == (
-        f"{second / 'dataset.json'} has the region 'brain' of the ids [1, 2, 3] among its labels, "
-        "expected one id for each: say what each id means with --schema=FILE, a file with lines "
-        "such as '2: GM'."
+        f"{second / 'dataset.json'} has the region 'brain' with the ids [1, 2, 3] among its "
+        "labels, expected one id for each: say what each id means with --schema=FILE, a file with "
+        "lines such as '2: GM'."
     )
     schema = LabelSchema("mine", {0: 0, 1: 1, 2: 2, 3: 3, 4: IGNORE})
     assert NNUNET.open(second, Query(schema=schema)).schema is schema
@@ -221,7 +222,7 @@ def test_a_region_of_several_ids_needs_a_schema(second):
 def test_labels_of_unknown_meaning_need_a_schema(second):
     describe(second, {**SECOND, "labels": {"background": 0, "lesion": 1}})
     assert error_of(NNUNET, second).startswith(
-        f"{second / 'dataset.json'} names labels that could be any tissue (1 lesion), expected"
+        f"{second / 'dataset.json'} has label names that could be any tissue (1 lesion), expected"
     )
 
 
@@ -276,8 +277,9 @@ def test_a_label_map_without_an_image_is_named(second):
 def test_an_image_of_no_channel_is_named(second, name):
     touch(second, f"imagesTr/{name}")
     assert error_of(NNUNET, second) == (
-        f"{second / 'imagesTr' / name} is of none of the channels that {second / 'dataset.json'} "
-        "names, expected from CASE_0000.nii.gz to CASE_0001.nii.gz: rename or remove it."
+        f"{second / 'imagesTr' / name} belongs to none of the channels in "
+        f"{second / 'dataset.json'}, expected from CASE_0000.nii.gz to CASE_0001.nii.gz: rename or "
+        "remove it."
     )
 
 
@@ -293,7 +295,7 @@ def test_one_name_for_a_training_and_a_test_case_is_refused(second):
 def test_no_case_at_all(tmp_path):
     describe(tmp_path, SECOND)
     assert error_of(NNUNET, tmp_path) == (
-        f"{tmp_path} holds no case, expected {tmp_path / 'imagesTr/CASE_0000.nii.gz'} and so on."
+        f"{tmp_path} contains no case, expected {tmp_path / 'imagesTr/CASE_0000.nii.gz'} and so on."
     )
 
 

@@ -44,7 +44,7 @@ def test_no_case_of_the_ages_is_refused():
     with pytest.raises(InputError) as caught:
         BABIES.of_ages(38.0, 39.9)
     assert str(caught.value) == (
-        "FOLDER holds no case with an age from 38 to 39.9: those known go from 29.5 weeks "
+        "FOLDER has no case with an age from 38 to 39.9: the known ages range from 29.5 weeks "
         "postmenstrual to 44.25 weeks postmenstrual."
     )
 
@@ -63,7 +63,7 @@ def test_cases_of_unknown_age_are_left_out_with_a_notice():
 def test_no_known_age_at_all_is_refused():
     with pytest.raises(InputError) as caught:
         dataset_of(case("a")).of_ages(1.0, 2.0)
-    assert str(caught.value) == ("FOLDER holds no case with an age from 1 to 2: no age is known.")
+    assert str(caught.value) == ("FOLDER has no case with an age from 1 to 2: no age is known.")
 
 
 def test_single_ids_change_their_meaning():
