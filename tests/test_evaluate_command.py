@@ -233,7 +233,7 @@ def test_compare_names_whom_only_one_has(scored: Path, capsys: pytest.CaptureFix
     ("arguments", "sentence"),
     [
         (["ours", "nowhere"], "There is no file nowhere, expected a folder"),
-        (["ours", "others"], "ours and others have no subject in common: the one has sub-0,"),
+        (["ours", "others"], "ours and others have no subject in common: one has sub-0,"),
         (["ours", "theirs", "--metric=dcie"], "There is no metric 'dcie', expected all or some of"),
     ],
 )

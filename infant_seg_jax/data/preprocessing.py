@@ -204,7 +204,7 @@ def _check_contrast(
 
 
 def sound_range(values: Float32[np.ndarray, " n"]) -> tuple[float, float]:
-    """The lowest and highest intensity that is not out of all proportion to these of a brain.
+    """The lowest and highest intensities that are not extreme for a brain.
 
     That is `OUTLIER` times as far from the median as the 1st or the 99th percentile; where one of
     these is the median, any intensity.
@@ -219,8 +219,8 @@ def say_outliers(path: Path, count: int) -> str:
     """A sentence about voxels outside `sound_range`."""
     return (
         f"{path} has {count} voxel{'s' * (count > 1)} with an extreme intensity, over {OUTLIER:g} "
-        "times as far from the median as the 1st or the 99th percentile; when the scan is prepared "
-        "or labeled, they are limited to that distance: check whether the scan is damaged."
+        "times as far from the median as the 1st or the 99th percentile; that is the limit when "
+        "the scan is prepared or labeled: check whether the scan is damaged."
     )
 
 

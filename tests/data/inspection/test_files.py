@@ -162,7 +162,7 @@ def test_wrapped_voxels(tmp_path: Path, phantom: Phantom) -> None:
     scan[40, 48, 40] = scan[41, 48, 40] = 65_500
     path = save(tmp_path / "scan.nii", scan, phantom.affine)
     said = sentence_on("intensities", inspect_file(path))
-    assert said.startswith(f"{path} has 2 voxels whose intensity is out of all proportion")
+    assert said.startswith(f"{path} has 2 voxels ")
 
 
 def test_a_brain_too_small_for_its_age(tmp_path: Path, phantom: Phantom) -> None:
