@@ -200,7 +200,7 @@ def read_text(path: Path, most: int = _MAX_BYTES) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text ({error}).") from error
+        raise InputError(f"{path} is not UTF-8 text ({error}).") from error
 
 
 def read_json(path: Path) -> Any:

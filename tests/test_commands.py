@@ -263,7 +263,7 @@ def test_prepare_train_predict_evaluate(tmp_path: Path) -> None:
     assert predicted.returncode == 1
     assert "1 of 5 scans failed" in predicted.stderr and str(broken) in predicted.stderr
     assert "Traceback" not in predicted.stderr
-    written = sorted(tmp_path.glob("labels/**/*.nii.gz"))
+    written = sorted(tmp_path.glob("labels/**/*_dseg.nii.gz"))
     assert [path.name for path in written] == [f"sub-00{i}_T1w_dseg.nii.gz" for i in range(1, 5)]
     label_map = nib.Nifti1Image.from_filename(written[0])
     np.testing.assert_array_equal(label_map.affine, nib.Nifti1Image.from_filename(scan).affine)

@@ -159,7 +159,7 @@ def test_turning_is_undone_and_moves_nothing_but_the_world(turn: np.ndarray) -> 
         (np.diag([-1, 1, -1]), ("anterior", "inferior", "180", "front-back", "top to bottom")),
         (np.diag([1, -1, -1]), ("posterior", "inferior", "180", "left-right", "all three")),
         (np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]), ("superior", "posterior", "90")),
-        (np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), ("superior", "right", "exchanged")),
+        (np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), ("superior", "right", "changed places")),
     ],
 )
 def test_words_say_where_front_and_top_are(turn: np.ndarray, said: tuple[str, ...]) -> None:

@@ -301,7 +301,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
         f"{path} is too large to read, expected at most 1048576 bytes."
     )
     path.write_bytes(b"7: \xff\xfe")
-    assert error_of(find_schema, str(path)).startswith(f"{path} is no UTF-8 text ('utf-8' codec")
+    assert error_of(find_schema, str(path)).startswith(f"{path} is not UTF-8 text ('utf-8' codec")
     for missing in ("drawem10", "", str(tmp_path), str(tmp_path / "none.yaml")):
         named = ", ".join(SCHEMAS | ANATOMY_SCHEMAS)
         assert error_of(find_schema, missing) == (

@@ -102,7 +102,7 @@ def test_each_participant_validates_once_in_k_folds(sessions, count):
     participant = {c.case_id: c.participant for c in cases}
     people = {c.participant for c in cases if c.labels}
     if len(people) < count:
-        with input_error(f"{len(people)} labelled participants", count):
+        with input_error(f"{len(people)} ", count):
             make_folds(cases, 0, count)
         return
     folds = make_folds(cases, 0, count)

@@ -107,7 +107,7 @@ HEAD = "subject,tissue,dice,tolerance_mm\n"
     ("content", "sentence"),
     [
         (b"", "metrics.csv is empty, expected a table of scores."),
-        (b"\xff\xfe\x00", "metrics.csv is no UTF-8 text"),
+        (b"\xff\xfe\x00", "metrics.csv is not UTF-8 text"),
         (b'subject,tissue,dice\n"' + b"x" * 200_000, "metrics.csv is not a CSV file"),
         (b"subject,CSF,GM,WM\na,1,1,1\n", "has the columns subject, CSF, GM, WM, expected subject"),
         (b"subject,tissue,other\na,GM,1\n", "expected subject, tissue and some of dice, jaccard"),

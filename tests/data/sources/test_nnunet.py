@@ -350,8 +350,8 @@ def test_other_types_than_expected_are_named_in_version_1(first, key, value):
     [
         ("{", "is not valid JSON (Expecting property name"),
         ("[" * 100_000, "is not valid JSON (maximum recursion depth"),
-        ("\xff", "is no UTF-8 text ('utf-8' codec can't decode"),
-        ("[1, 2]", "holds [1, 2], expected nnU-Net's description."),
+        ("\xff", "is not UTF-8 text ('utf-8' codec can't decode"),
+        ("[1, 2]", "contains [1, 2], expected nnU-Net's description."),
         (" " * (2**26 + 1), "is too large to read, expected at most 67108864 bytes."),
     ],
 )
