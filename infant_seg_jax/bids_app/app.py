@@ -1,4 +1,4 @@
-"""The App's command line: each participant's scans labelled by `predict`, then the whole cohort.
+"""The App's command line: each participant's scans labeled by `predict`, then the whole cohort.
 
 https://bids-apps.neuroimaging.io and https://doi.org/10.1371/journal.pcbi.1005209
 """
@@ -22,7 +22,7 @@ HELP = {
     "bids_dir": "The BIDS dataset.",
     "output_dir": "The folder for the derivative, such as BIDS_DIR/derivatives/infantseg.",
     "analysis_level": "participant: label scans; group: gather the volumes of all that are "
-    "labelled into one table, and draw one report.",
+    "labeled into one table, and draw one report.",
 }
 
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     flags = [flag for one in options() for flag in one.as_flags(getattr(given, one.name))]
     if given.analysis_level == GROUP and flags:
-        parser.error(f"{flags[0]} is for the level participant: group takes all that is labelled")
+        parser.error(f"{flags[0]} is for the level participant: group takes all that is labeled")
     try:
         dataset = _dataset(Path(given.bids_dir))
         if given.analysis_level == GROUP:
@@ -79,7 +79,7 @@ def gather(dataset: Path, output: Path) -> None:
     """Write the table of all participants' volumes anew, and the report.
 
     Raises:
-        InputError: nothing is labelled in `output`, or it cannot be written to.
+        InputError: nothing is labeled in `output`, or it cannot be written to.
     """
     # Not above: these take a second, and wrong usage is told at once.
     from infant_seg_jax.labelling.scans import table_of
@@ -89,8 +89,8 @@ def gather(dataset: Path, output: Path) -> None:
     classes = classes_below(output) if output.is_dir() else None
     if classes is None:
         raise InputError(
-            f"{output} holds no label maps of ours: make them with {PROGRAM} {dataset} {output} "
-            f"{PARTICIPANT}."
+            f"{output} contains no label maps of infant-seg: make them with {PROGRAM} "
+            f"{dataset} {output} {PARTICIPANT}."
         )
     rows = write_table(output, classes, dataset)
     page = write_report([output])
@@ -106,7 +106,7 @@ def _dataset(folder: Path) -> Path:
     tree = bids_tree(folder)
     if tree is None:
         raise InputError(
-            f"{folder} holds no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it: "
+            f"{folder} contains no BIDS session, expected sub-X/ses-Y/anat or sub-X/anat below it: "
             "use infant-seg predict for other scans."
         )
     return tree.folder

@@ -30,7 +30,7 @@ def test_participants_then_the_group(
     network = untrained_predictor()
     monkeypatch.setattr(loading, "open_predictor", lambda *_: network)
     out = tmp_path / "out"
-    with pytest.raises(SystemExit, match="holds no label maps of ours: make them with"):
+    with pytest.raises(SystemExit, match="contains no label maps of infant-seg: make them with"):
         app.main([str(tree), str(out), "group"])
     for label, count in (("01", 2), ("02", 1)):
         with pytest.raises(SystemExit) as stop:
