@@ -49,7 +49,7 @@ class Series:
     """
 
     number: int
-    x: Sequence[float]
+    x: Sequence[float] | Sequence[int]
     y: Sequence[float]
 
 
