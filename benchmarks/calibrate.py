@@ -17,7 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.files import write_json
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
-from infant_seg_jax.prediction.confidence import mean_entropy
-from infant_seg_jax.prediction.expected_dice import ScoredScan, contrast_to_noise, expected_dice
+from infant_seg_jax.prediction.confidence import signs_of
+from infant_seg_jax.prediction.expected_dice import ScoredScan, expected_dice
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN
 from infant_seg_jax.rendering import image
@@ -116,10 +116,9 @@ def score(
 ) -> ScoredScan:
     """Label a scan whose truth is known."""
     found = predictor.segment(volume)
-    refined = mean_entropy(found.probabilities, prepared.crop_mask)
-    contrast = contrast_to_noise(volume.data, found.label_map)
-    dice = mean_dice(dice_per_tissue(found.label_map, truth))
-    values = found.confidence.entropy, refined, contrast, dice
+    entropy, labels = found.confidence.entropy, found.label_map
+    signs = signs_of(entropy, found.probabilities, prepared.crop_mask, volume.data, labels)
+    values = *astuple(signs), mean_dice(dice_per_tissue(labels, truth))
     return ScoredScan(*(round(value, 4) for value in values))
 
 

@@ -33,13 +33,8 @@ from infant_seg_jax.data.labels import IGNORE, TISSUES
 from infant_seg_jax.data.preprocessing import most_probable, prepare_volume
 from infant_seg_jax.data.volumes import read_image, read_label_map, spacing_of
 from infant_seg_jax.metrics.overlap import dice_per_tissue
-from infant_seg_jax.prediction.confidence import mean_entropy
-from infant_seg_jax.prediction.expected_dice import (
-    ExpectedDice,
-    Signs,
-    contrast_to_noise,
-    expected_dice,
-)
+from infant_seg_jax.prediction.confidence import signs_of
+from infant_seg_jax.prediction.expected_dice import ExpectedDice, expected_dice
 from infant_seg_jax.prediction.predictor import Predictor
 from infant_seg_jax.prediction.refinement import refine_scan
 from infant_seg_jax.progress import progress
@@ -88,9 +83,9 @@ def measure(predictor: Predictor, case: Case) -> tuple[dict[str, list[float]], E
         NETWORK: plain.label_map,
         REFINED: uncrop(most_probable(refined), prepared.box, volume.shape),
     }
-    contrast = contrast_to_noise(volume.data, label_maps[REFINED])
-    entropies = plain.confidence.entropy, mean_entropy(refined, prepared.crop_mask)
-    expected = expected_dice(predictor.reference.scored, Signs(*entropies, contrast))
+    entropy, mask = plain.confidence.entropy, prepared.crop_mask
+    signs = signs_of(entropy, refined, mask, volume.data, label_maps[REFINED])
+    expected = expected_dice(predictor.reference.scored, signs)
     found = {}
     for name, label_map in label_maps.items():
         dice = dice_per_tissue(label_map, truth.data)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from infant_seg_jax.metrics.overlap import dice_per_tissue, mean_dice
-from infant_seg_jax.prediction.expected_dice import ExpectedDice
+from infant_seg_jax.prediction.expected_dice import ExpectedDice, Signs, contrast_to_noise
 
 _SLICES = 16
 
@@ -44,6 +44,25 @@ def mean_entropy(
         total -= float((inside * np.log(np.maximum(inside, 1e-30))).sum())
         count += len(inside)
     return total / count / float(np.log(probabilities.shape[-1])) if count else float("nan")
+
+
+def signs_of(
+    entropy: float,
+    refined: Float[np.ndarray, "x y z k"],
+    mask: Bool[np.ndarray, "x y z"],
+    scan: Float[np.ndarray, "X Y Z c"],
+    tissues: Integer[np.ndarray, "X Y Z"],
+) -> Signs:
+    """What the Dice of a refined label map is expected by.
+
+    Args:
+        entropy: of the network's own probabilities.
+        refined: the refined probabilities, in the crop.
+        mask: the brain in the crop.
+        scan: the whole scan.
+        tissues: its label map.
+    """
+    return Signs(entropy, mean_entropy(refined, mask), contrast_to_noise(scan, tissues))
 
 
 def agreement(one: Integer[np.ndarray, "x y z"], other: Integer[np.ndarray, "x y z"]) -> float:

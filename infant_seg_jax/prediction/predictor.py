@@ -29,9 +29,9 @@ from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
 from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
-from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy
+from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy, signs_of
 from infant_seg_jax.prediction.execution import execute_or_shrink
-from infant_seg_jax.prediction.expected_dice import Signs, contrast_to_noise, expected_dice
+from infant_seg_jax.prediction.expected_dice import expected_dice
 from infant_seg_jax.prediction.memory import available_memory
 from infant_seg_jax.prediction.planning import Plan, WindowPlan, make_plan, map_bytes
 from infant_seg_jax.prediction.reference_statistics import (
@@ -301,8 +301,7 @@ def _segment(
         checked += predictor.reference.measured(mirrored=predictor.mirror)
     expected = None
     if refine and (len(agreements), prepared.extent) == (1, BRAIN):  # as what a model has measured
-        contrast = contrast_to_noise(volume.data, tissues)
-        signs = Signs(entropies[0], mean_entropy(total, prepared.crop_mask), contrast)
+        signs = signs_of(entropies[0], total, prepared.crop_mask, volume.data, tissues)
         expected = expected_dice(predictors[0].reference.scored, signs)
     return Segmentation(
         label_map,
