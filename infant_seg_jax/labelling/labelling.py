@@ -131,12 +131,7 @@ class Labeller:
                 self._segment,
                 lambda scan, found: self._write(scan, found, inputs.dataset),
             )
-            with closing(stages):
-                for scan, outcome in stages:
-                    if isinstance(outcome, Outcome):
-                        yield outcome
-                    else:
-                        yield Outcome(scan, sentence_of(scan, outcome), {})
+            yield from outcomes_of(stages)
         finally:
             if not inputs.is_one_file:
                 write_table(output, self.schema.classes, inputs.dataset)
@@ -357,7 +352,19 @@ def _covers(path: Path, labelled: Bool[np.ndarray, "x y z"]) -> bool:
     return mask.shape == labelled.shape and not (labelled & (mask == 0)).any()
 
 
-def sentence_of(scan: Scan, error: Exception) -> str:
+def outcomes_of(
+    stages: Generator[tuple[Scan, Outcome | Exception], None, None],
+) -> Generator[Outcome, None, None]:
+    """What became of each scan, given what its stages returned or raised; closes `stages`."""
+    with closing(stages):
+        for scan, found in stages:
+            if isinstance(found, Outcome):
+                yield found
+            else:
+                yield Outcome(scan, _sentence(scan, found), {})
+
+
+def _sentence(scan: Scan, error: Exception) -> str:
     """Why a scan failed, naming it."""
     if isinstance(error, InputError):
         return str(error)

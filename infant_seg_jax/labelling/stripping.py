@@ -1,7 +1,7 @@
 """Brains without the skulls around them: masks and stripped scans, and nothing else."""
 
 from collections.abc import Generator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from infant_seg_jax.data.volumes import (
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import write_json
 from infant_seg_jax.labelling.derivatives import start_derivative
-from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN, Outcome, Segment, sentence_of
+from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN, Outcome, Segment, outcomes_of
 from infant_seg_jax.labelling.pipeline import overlapped
 from infant_seg_jax.labelling.provenance import (
     ModelIdentity,
@@ -76,12 +76,7 @@ class Stripper:
             lambda scan, loaded: loaded and (*loaded, self.segment(loaded[0], None)),
             lambda scan, found: self._write(scan, found, inputs.dataset),
         )
-        with closing(stages):
-            for scan, outcome in stages:
-                if isinstance(outcome, Outcome):
-                    yield outcome
-                else:
-                    yield Outcome(scan, sentence_of(scan, outcome), {})
+        yield from outcomes_of(stages)
 
     def _read(self, scan: Scan, dataset: Path | None) -> tuple[Volume, dict[str, str]] | None:
         sums = checksums(scan, dataset)
