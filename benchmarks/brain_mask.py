@@ -8,7 +8,7 @@ maps end there, a head is grown (`infant_seg_jax.rendering.heads`).
     python benchmarks/brain_mask.py --output=masks.json --ages 2 7 \\
         --label-maps freesurfer:MAPS/2mo_aseg_acpc.nii.gz freesurfer:MAPS/7mo_aseg_acpc.nii.gz
 
-A table is printed: Dice of the mask, Dice of what is labelled, and ml labelled apart from the rest.
+A table is printed: Dice of the mask, Dice of what is labeled, and ml labeled apart from the rest.
 """
 
 import argparse
@@ -68,19 +68,19 @@ def dice(one: Bool[np.ndarray, "x y z"], other: Bool[np.ndarray, "x y z"]) -> fl
 
 
 def measure(predictor: Predictor, case: Case, seed: int) -> dict[str, float]:
-    """Dice of the mask and of what is labelled, and what of it lies apart, in ml."""
+    """Dice of the mask and of what is labeled, and what of it lies apart, in ml."""
     anatomy, modality, age = case
     rendered = render(anatomy, Prior(modality, age, age), image.GOOD, seed)
     scan = volume_of(BRIGHTNESS * rendered.image, np.diag([*spacing_of(anatomy.affine), 1.0]))
-    labelled = predictor.segment(scan).label_map > 0
+    labeled = predictor.segment(scan).label_map > 0
     truth = is_brain(anatomy.structures)
-    pieces = np.empty(labelled.shape, np.int32)
-    ndimage.label(labelled, np.ones((3, 3, 3)), output=pieces)
+    pieces = np.empty(labeled.shape, np.int32)
+    ndimage.label(labeled, np.ones((3, 3, 3)), output=pieces)
     sizes = np.bincount(pieces.ravel())[1:]
     voxel_ml = float(np.prod(scan.spacing)) / 1000
     return {
-        "mask": dice(brain_mask(labelled, scan.spacing), truth),
-        "labelled": dice(labelled, truth),
+        "mask": dice(brain_mask(labeled, scan.spacing), truth),
+        "labeled": dice(labeled, truth),
         "apart": float(sizes.sum() - sizes.max(initial=0)) * voxel_ml,
     }
 
@@ -100,14 +100,14 @@ def main() -> None:
     found = {}
     total = 2 * len(arguments.label_maps) * len(arguments.ages)
     print(
-        "| label map | modality | months | mask | labelled | apart, ml |\n|---|---|---|---|---|---|"
+        "| label map | modality | months | mask | labeled | apart, ml |\n|---|---|---|---|---|---|"
     )
     with progress("measuring", total, unit="scan") as bar:
         for case in cases(arguments.label_maps, arguments.ages):
             anatomy, modality, age = case
             scores = measure(predictor, case, arguments.seed)
             found[f"{anatomy.path.name} {modality} {age:g}"] = scores
-            cells = f"{scores['mask']:.3f} | {scores['labelled']:.3f} | {scores['apart']:.1f}"
+            cells = f"{scores['mask']:.3f} | {scores['labeled']:.3f} | {scores['apart']:.1f}"
             print(f"| {anatomy.path.name} | {modality} | {age:g} | {cells} |", flush=True)
             arguments.output.write_text(json.dumps(found, indent=1))
             bar.update()

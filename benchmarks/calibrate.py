@@ -2,7 +2,7 @@
 
 Each scan is of a label map, deformed anew, at an age that suits it, T1w or T2w, of a quality that
 is drawn, stripped of its skull. The size is measured of every one. As many as there is time for
-are labelled, and their Dice is measured with what it is to be expected by; every third of those is
+are labeled, and their Dice is measured with what it is to be expected by; every third of those is
 predicted mirrored, too, for the agreement. Last comes how far the expected Dice is off for each
 label map if nothing is known of it.
 

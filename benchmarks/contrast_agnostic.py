@@ -51,7 +51,7 @@ Scores = dict[str, dict[str, list[float]]]
 
 
 def ibsr_cases(folder: Path) -> Iterator[Case]:
-    """IBSR's labelled scans: of what group, the scan, its truth."""
+    """IBSR's labeled scans: of what group, the scan, its truth."""
     for truth in sorted(folder.rglob("IBSR_??_seg.nii.gz")):
         yield "IBSR", truth.with_name(truth.name.replace("_seg", "")), truth
 
@@ -110,7 +110,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", default="bundled", help="a run or a model folder")
-    parser.add_argument("--ibsr", type=Path, help="the folder of IBSR's 15 labelled scans or some")
+    parser.add_argument("--ibsr", type=Path, help="the folder of IBSR's 15 labeled scans or some")
     parser.add_argument("--label-maps", nargs="*", default=[], help="SCHEMA:FILE, unseen ones")
     parser.add_argument("--scans", type=Path, help="where rendered ones are kept; else in OUTPUT")
     parser.add_argument("--output", type=Path, required=True)

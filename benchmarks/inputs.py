@@ -69,25 +69,25 @@ def make_phantoms(
 
 
 def make_prepared(folder: str, source: str, data: str) -> Found:
-    """A prepared set of the dataset's labelled cases."""
+    """A prepared set of the dataset's labeled cases."""
     from dataclasses import replace
 
     from infant_seg_jax.data.preparing import prepare
     from infant_seg_jax.data.sources import SOURCES
 
     dataset = SOURCES[source].open(Path(data))
-    labelled = tuple(case for case in dataset.cases if case.labels)
-    prepare(replace(dataset, cases=labelled), Path(folder))
+    labeled = tuple(case for case in dataset.cases if case.labels)
+    prepare(replace(dataset, cases=labeled), Path(folder))
     return {}
 
 
 def find_scan(source: str, data: str) -> Found:
-    """A labelled scan of a dataset, the first that is to validate on, and its label map."""
+    """A labeled scan of a dataset, the first that is to validate on, and its label map."""
     from infant_seg_jax.data.sources import SOURCES
 
     dataset = SOURCES[source].open(Path(data))
-    labelled = [case for case in dataset.cases if case.labels]
-    case = min(labelled, key=lambda case: (case.split != "validation", case.case_id))
+    labeled = [case for case in dataset.cases if case.labels]
+    case = min(labeled, key=lambda case: (case.split != "validation", case.case_id))
     return {
         "scan": str(case.images[0]),
         "truth": str(case.labels),
@@ -124,5 +124,5 @@ def _sizes(shape: Sizes) -> Sizes:
 
 
 def _spacing(shape: Sizes) -> float:
-    """Millimetres of a voxel with which an adult's brain fills the shape."""
+    """Millimeters of a voxel with which an adult's brain fills the shape."""
     return max(full / size for full, size in zip(BRAIN, shape, strict=True))

@@ -100,14 +100,14 @@ def compare(
     first, *_ = turns.values()
     base = min(found["seconds"] for found in first) if first else None
     return [
-        summarise(benchmark, case, who, found, base)
+        summarize(benchmark, case, who, found, base)
         if found and who not in failed
         else Row(benchmark, case, who, skipped=failed[who])
         for who, found in turns.items()
     ]
 
 
-def summarise(
+def summarize(
     benchmark: str, case: str, who: str, turns: Sequence[Found], base: float | None
 ) -> Row:
     """The row of a way's turns; `base` is what the seconds are compared with."""

@@ -1,9 +1,9 @@
 """Time and memory of `infant-seg prepare` on a dataset, against a plain loop over its files.
 
 The peer does, one case after the other, the least that any tool must: nibabel reads the scan and
-the label map as canonical floats, NumPy crops to what is not 0 and normalises, and both are saved.
+the label map as canonical floats, NumPy crops to what is not 0 and normalizes, and both are saved.
 
-    python benchmarks/prepare.py --source=ibsr --input=IBSR [--labelled] > prepare.json
+    python benchmarks/prepare.py --source=ibsr --input=IBSR [--labeled] > prepare.json
 
 Prints JSON, and a table beside it on standard error.
 """
@@ -19,25 +19,25 @@ from measuring import Found, Row, compare, in_a_process, least
 from table import print_one
 
 
-def run_ours(source: str, data: str, labelled: bool) -> Found:
+def run_ours(source: str, data: str, labeled: bool) -> Found:
     from infant_seg_jax.data.preparing import prepare
 
-    dataset = _open(source, data, labelled)
+    dataset = _open(source, data, labeled)
     with tempfile.TemporaryDirectory() as folder:
         _, found = least(lambda: prepare(dataset, Path(folder) / "set"))
     found["also"]["cases"] = len(dataset.cases)
     return found
 
 
-def run_loop(source: str, data: str, labelled: bool) -> Found:
-    dataset = _open(source, data, labelled)
+def run_loop(source: str, data: str, labeled: bool) -> Found:
+    dataset = _open(source, data, labeled)
     with tempfile.TemporaryDirectory() as folder:
         _, found = least(lambda: _prepare_plainly(dataset, Path(folder)))
     return found
 
 
 def _prepare_plainly(dataset: Any, output: Path) -> None:
-    """Read, crop, normalise and save each case in turn."""
+    """Read, crop, normalize and save each case in turn."""
     import nibabel as nib
     import numpy as np
 
@@ -57,19 +57,19 @@ def _prepare_plainly(dataset: Any, output: Path) -> None:
             np.save(output / case.case_id / "labels.npy", labels.astype(np.uint8))
 
 
-def _open(source: str, data: str, labelled: bool) -> Any:
+def _open(source: str, data: str, labeled: bool) -> Any:
     from dataclasses import replace
 
     from infant_seg_jax.data.sources import SOURCES
 
     dataset = SOURCES[source].open(Path(data))
-    if labelled:
+    if labeled:
         dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.labels))
     return dataset
 
 
 def rows(
-    benchmark: str, *, source: str, data: Path, labelled: bool = False, rounds: int = 2
+    benchmark: str, *, source: str, data: Path, labeled: bool = False, rounds: int = 2
 ) -> Iterator[Row]:
     """What preparing a dataset takes.
 
@@ -77,10 +77,10 @@ def rows(
         benchmark: what the rows are of.
         source: of the data, as `infant-seg prepare` names it.
         data: the dataset's folder.
-        labelled: whether only the cases with labels are prepared.
+        labeled: whether only the cases with labels are prepared.
         rounds: turns of each.
     """
-    given = {"source": source, "data": data.resolve(), "labelled": labelled}
+    given = {"source": source, "data": data.resolve(), "labeled": labeled}
     ways = {
         "ours": partial(in_a_process, run_ours, **given),
         "a plain loop": partial(in_a_process, run_loop, **given),
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--source", default="ibsr", help="as of infant-seg prepare")
     parser.add_argument("--input", type=Path, dest="data", metavar="INPUT", required=True)
-    parser.add_argument("--labelled", action="store_true", help="only the cases with labels")
+    parser.add_argument("--labeled", action="store_true", help="only the cases with labels")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each")
     print_one("prepare", rows("prepare", **vars(parser.parse_args())))
 

@@ -102,7 +102,7 @@ def run_startup(name: str, options: Options) -> Iterator[Row]:
 def run_prepare(name: str, options: Options) -> Iterator[Row]:
     if options.ibsr:
         yield from prepare.rows(
-            name, source="ibsr", data=options.ibsr, labelled=True, rounds=options.rounds
+            name, source="ibsr", data=options.ibsr, labeled=True, rounds=options.rounds
         )
         return
     yield Row(name, "preparing, ibsr", skipped=NO_IBSR)

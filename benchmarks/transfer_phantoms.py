@@ -1,4 +1,4 @@
-"""What an adult's weights bring on phantoms of infants, against the number of labelled ones.
+"""What an adult's weights bring on phantoms of infants, against the number of labeled ones.
 
     python benchmarks/transfer_phantoms.py --output=transfer [--seeds=2] [--subjects=1,2,4,all]
 

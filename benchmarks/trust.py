@@ -133,7 +133,7 @@ WAYS: dict[str, Callable[[Volume, np.ndarray], Volume]] = {
 
 
 def before_prediction(predictor: Predictor, volume: Volume) -> list[str]:
-    """What is found of a scan without labelling it."""
+    """What is found of a scan without labeling it."""
     prepared = prepare_volume(volume, predictor.expects.preparation)
     orientation = orientation_of(volume)
     full = find_foreground(volume.data, volume.spacing).mask

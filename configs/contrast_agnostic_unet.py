@@ -3,7 +3,7 @@
 infant-seg prepare-anatomies freesurfer:MAPS synthseg:ADULTS --output=prepared/anatomies
 infant-seg train --config=contrast_agnostic_unet --workdir=runs/unet
 
-Its normalisation has no batch statistics, so that contrast may change from example to example: it
+Its normalization has no batch statistics, so that contrast may change from example to example: it
 learns in one run, at a rate that stays, and the averaged weights are of use at any time. It can be
 stopped and goes on; what it knows so far is in training_in_progress/.
 """

@@ -1,4 +1,4 @@
-"""Labelled scans of your own, from the bundled model, on two CPU cores.
+"""Labeled scans of your own, from the bundled model, on two CPU cores.
 
 infant-seg prepare --source=folder --input=SCANS --images='*_T1w' --labels='*_dseg' \\
     --output=prepared/infants

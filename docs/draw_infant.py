@@ -41,7 +41,7 @@ def draw(scan: Path, picture: Path) -> None:
     figure, rows = plt.subplots(
         2, 3, figsize=(10, 5.9), width_ratios=widths, facecolor="black", layout="constrained"
     )
-    colors = TISSUE_CLASSES.colours
+    colors = TISSUE_CLASSES.colors
     for column, (plane, share) in enumerate(zip(PLANES, (0.44, 0.5, 0.6), strict=True)):
         at = int(share * image.shape[column])
         gray = plane_slice(image, plane, at)

@@ -29,7 +29,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.gathering import Evaluation
 from infant_seg_jax.evaluation.label_maps import measure_label_maps
 from infant_seg_jax.evaluation.runs import measure_run
-from infant_seg_jax.labelling.tissue_volumes import measure
+from infant_seg_jax.labeling.tissue_volumes import measure
 from infant_seg_jax.metrics.measures import TOLERANCE_MM
 from infant_seg_jax.prediction.ensemble import Ensemble
 from infant_seg_jax.prediction.expected_dice import ExpectedDice

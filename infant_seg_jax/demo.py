@@ -1,6 +1,6 @@
 """The whole path on phantoms: adults, infants from the adult's weights and from scratch, a figure.
 
-The question it puts: with few labelled infants and the same infant training, do the adult's
+The question it puts: with few labeled infants and the same infant training, do the adult's
 weights help? Both infant runs see the same patches for as many steps; the test phantoms are seen by
 none.
 """

@@ -1,7 +1,7 @@
 """What a command says while it works: bars with the time left, and lines beside them.
 
 Everything goes to standard error, so that standard output is the command's result. Where that is
-no terminal, a bar becomes a line now and then. Nothing is coloured.
+no terminal, a bar becomes a line now and then. Nothing is colored.
 """
 
 import sys

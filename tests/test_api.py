@@ -61,7 +61,7 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
 
 
-def test_paths_images_and_arrays_are_labelled_as_predict_does(
+def test_paths_images_and_arrays_are_labeled_as_predict_does(
     folder: Path, scan: Path, tmp_path: Path
 ) -> None:
     flags = [f"--checkpoint={folder / 'one'}", f"--input={scan}", f"--output={tmp_path}"]

@@ -149,7 +149,7 @@ def test_ways_take_turns_and_the_least_counts(scripts: Any) -> None:
 def test_what_fails_in_its_process_says_why(scripts: Any, tmp_path: Path) -> None:
     measuring, prepare = scripts("measuring"), scripts("prepare")
     with pytest.raises(measuring.Failed, match="^InputError: .*contains no phantom"):
-        measuring.in_a_process(prepare.run_loop, source="phantom", data=tmp_path, labelled=False)
+        measuring.in_a_process(prepare.run_loop, source="phantom", data=tmp_path, labeled=False)
 
 
 def test_the_record_tells_where_it_was_measured(scripts: Any) -> None:

@@ -262,8 +262,8 @@ def test_a_file_of_classes_and_a_schema_of_them(dhcp: Path, tmp_path: Path) -> N
     )
     classes = find_classes(str(path))
     assert classes.names == ("background", "cortex", "CSF", "rest")
-    assert classes.tissues == (0, GM, CSF, 255) and classes.colours["CSF"] == "#112233"
-    assert len(set(classes.colours.values())) == 3
+    assert classes.tissues == (0, GM, CSF, 255) and classes.colors["CSF"] == "#112233"
+    assert len(set(classes.colors.values())) == 3
     schema = tmp_path / "schema.yaml"
     schema.write_text("{0: background, 4: bg, 2: cortex, 1: CSF, 5: CSF}")
     flags = ("--source=dhcp", f"--input={dhcp}", f"--classes={path}", f"--schema={schema}")

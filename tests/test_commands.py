@@ -250,7 +250,7 @@ def test_prepare_train_predict_evaluate(tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     assert "validation Dice" in trained.stderr
 
-    # One scan is broken: the others are labelled all the same, and the exit status tells.
+    # One scan is broken: the others are labeled all the same, and the exit status tells.
     broken = tmp_path / "scans" / "sub-000" / "sub-000_T1w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:1000])
     scan = tmp_path / "scans" / "sub-001" / "sub-001_T1w.nii.gz"

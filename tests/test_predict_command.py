@@ -89,7 +89,7 @@ def voxels(path: str | Path) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
 
 
-def test_a_tree_is_labelled_and_then_finished(run: Run, scans: Path, tmp_path: Path) -> None:
+def test_a_tree_is_labeled_and_then_finished(run: Run, scans: Path, tmp_path: Path) -> None:
     status, paths, said = run(f"--input={scans}")
     assert status == 0
     assert paths == [

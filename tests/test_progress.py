@@ -64,7 +64,7 @@ def test_a_command_may_say_its_own_lines(
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_it_is_a_bar_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_it_is_a_bar_without_colors(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

@@ -50,7 +50,7 @@ def test_report_carries_a_viewer_if_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "niivue_script", lambda: b"niivue")
-    monkeypatch.setattr(embedded, "niivue_licence", lambda: "licence")
+    monkeypatch.setattr(embedded, "niivue_license", lambda: "license")
     scores = write_evaluation(tmp_path)
     run(capsys, "report", scores, "--viewer")
     assert (scores / "report.html").read_text().count("data-look=") == 3

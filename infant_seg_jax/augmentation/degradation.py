@@ -150,7 +150,7 @@ def _average(
     along_y: Float[Array, "c y y"],
     along_z: Float[Array, "c z z"],
 ) -> Float[Array, "x y z c"]:
-    """Weighted means over brain voxels: normalised convolution (Knutsson and Westin, 1993)."""
+    """Weighted means over brain voxels: normalized convolution (Knutsson and Westin, 1993)."""
     brain: Bool[Array, "x y z c"] = image != 0
 
     def total(values: Array) -> Array:

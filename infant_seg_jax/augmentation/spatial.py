@@ -23,7 +23,7 @@ from infant_seg_jax.data.labels import IGNORE
 
 @flax.struct.dataclass
 class AffineMotion:
-    """How one patch moves about its centre: sheared, then scaled, rotated, and translated.
+    """How one patch moves about its center: sheared, then scaled, rotated, and translated.
 
     Attributes:
         rotation: float32 `(3,)`, degrees about x, then y, then z, by the right-hand rule.
@@ -61,7 +61,7 @@ def draw_affine(key: Key[Array, ""], config: Config) -> AffineMotion:
 
 
 def affine_matrix(motion: AffineMotion) -> Float[Array, "3 3"]:
-    """What the motion multiplies an offset from the patch's centre by, before it is translated."""
+    """What the motion multiplies an offset from the patch's center by, before it is translated."""
     (sx, sy, sz), (cx, cy, cz) = (f(jnp.deg2rad(motion.rotation)) for f in (jnp.sin, jnp.cos))
     about_x = jnp.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = jnp.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -79,9 +79,9 @@ def affine_points(
     columns = affine_matrix(motion).T
     crosses = jnp.stack([jnp.cross(columns[i - 2], columns[i - 1]) for i in range(3)])
     inverse = crosses / jnp.sum(crosses[0] * columns[0])
-    centre = (jnp.array(shape, jnp.float32) - 1) / 2
-    offset = points - centre - motion.translation
-    return centre + jnp.sum(offset[..., None, :] * inverse, axis=-1)
+    center = (jnp.array(shape, jnp.float32) - 1) / 2
+    offset = points - center - motion.translation
+    return center + jnp.sum(offset[..., None, :] * inverse, axis=-1)
 
 
 def draw_elastic(key: Key[Array, ""], config: Config, shape: tuple[int, int, int]) -> SmoothField:
@@ -111,7 +111,7 @@ def voxel_points(shape: tuple[int, int, int]) -> Float[Array, "{shape[0]} {shape
 def resample(
     image: Float[Array, "x y z c"], labels: UInt8[Array, "x y z"], points: Float[Array, "x y z 3"]
 ) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
-    """Image (linear) and labels (nearest neighbour) at `points`.
+    """Image (linear) and labels (nearest neighbor) at `points`.
 
     - A voxel is outside the brain, exactly 0, where the nearest voxel is, as with labels; inside,
       only brain voxels are averaged. Averaging over the border as well would lay a rim of 0, which

@@ -82,8 +82,8 @@ def gather(dataset: Path, output: Path) -> None:
         InputError: nothing is labeled in `output`, or it cannot be written to.
     """
     # Not above: these take a second, and wrong usage is told at once.
-    from infant_seg_jax.labelling.scans import table_of
-    from infant_seg_jax.labelling.volume_table import classes_below, write_table
+    from infant_seg_jax.labeling.scans import table_of
+    from infant_seg_jax.labeling.volume_table import classes_below, write_table
     from infant_seg_jax.report.report import write_report
 
     classes = classes_below(output) if output.is_dir() else None
@@ -99,7 +99,7 @@ def gather(dataset: Path, output: Path) -> None:
 
 
 def _dataset(folder: Path) -> Path:
-    from infant_seg_jax.labelling.bids_inputs import bids_tree
+    from infant_seg_jax.labeling.bids_inputs import bids_tree
 
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}, expected a BIDS dataset.")

@@ -19,9 +19,9 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.progress import detailed, note, progress, say
 
 if TYPE_CHECKING:
-    from infant_seg_jax.labelling.labelling import Outcome, Segment
-    from infant_seg_jax.labelling.provenance import ModelIdentity
-    from infant_seg_jax.labelling.scans import Inputs
+    from infant_seg_jax.labeling.labeling import Outcome, Segment
+    from infant_seg_jax.labeling.provenance import ModelIdentity
+    from infant_seg_jax.labeling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
 
 _UNITS = {"B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)}}
@@ -57,7 +57,7 @@ class Start:
         Raises:
             InputError: as `find_inputs`.
         """
-        from infant_seg_jax.labelling.inputs import find_inputs
+        from infant_seg_jax.labeling.inputs import find_inputs
 
         values = self.values
         inputs = find_inputs(
@@ -78,8 +78,8 @@ def begin(values: flags.FlagValues) -> Start:
         InputError: a flag makes no sense, or a file or folder is missing.
     """
     from infant_seg_jax.compilation import note_slow_convolutions, use_compilation_cache
-    from infant_seg_jax.labelling.input_lists import expand_lists
-    from infant_seg_jax.labelling.inputs import check_inputs
+    from infant_seg_jax.labeling.input_lists import expand_lists
+    from infant_seg_jax.labeling.inputs import check_inputs
 
     max_memory = parse_bytes(values.max_memory) if values.max_memory else None
     shard = parse_shard(values.shard) if values.shard else None
@@ -94,7 +94,7 @@ def as_one(
     predictors: "list[Predictor]", paths: Sequence[str]
 ) -> "tuple[Segment, tuple[ModelIdentity, ...]]":
     """What segments by the mean of several networks, and which they are, given their `paths`."""
-    from infant_seg_jax.labelling.provenance import identify
+    from infant_seg_jax.labeling.provenance import identify
     from infant_seg_jax.prediction.ensemble import Ensemble
     from infant_seg_jax.store.loading import model_path
 
@@ -147,13 +147,13 @@ def go_through(
 ) -> None:
     """Do the work for every scan, say how it goes and how it went, and draw the report.
 
-    The work is as `Labeller.label`.
+    The work is as `Labeler.label`.
 
     Exits with 1 if there was a scan for which it could not be done.
     """
     from infant_seg_jax.errors import some_of
-    from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN
-    from infant_seg_jax.labelling.scans import table_of
+    from infant_seg_jax.labeling.labeling import SKIPPED, WRITTEN
+    from infant_seg_jax.labeling.scans import table_of
     from infant_seg_jax.prediction.memory import more_than_allowed
 
     if report:  # Loaded while the network works.
@@ -166,9 +166,9 @@ def go_through(
         with (
             _stopped_by_sigterm(),
             progress("predicting", len(inputs.scans), unit="scan", lines=False) as bar,
-            closing(work(inputs, output)) as labelled,
+            closing(work(inputs, output)) as labeled,
         ):
-            for outcome in labelled:
+            for outcome in labeled:
                 outcomes.append(outcome)
                 for notice in outcome.notices:
                     say(notice)

@@ -40,8 +40,8 @@ from infant_seg_jax.errors import InputError
 
 if TYPE_CHECKING:
     from infant_seg_jax.data.labels import ClassSet, LabelSchema
-    from infant_seg_jax.labelling.labelling import Labeller
-    from infant_seg_jax.labelling.scans import Inputs
+    from infant_seg_jax.labeling.labeling import Labeler
+    from infant_seg_jax.labeling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
 
 MEANT = ("input", "output")
@@ -55,8 +55,8 @@ def run(values: flags.FlagValues) -> None:
     inputs = start.find(predictors[0].expects.modalities, values.mask)
     inputs = _in_format(inputs, values)
     report = values.report and not inputs.is_one_file and not values.shard
-    labeller = _labeller(values, predictors)
-    go_through(labeller.label, inputs, start, "predict", report=report)
+    labeler = _labeler(values, predictors)
+    go_through(labeler.label, inputs, start, "predict", report=report)
 
 
 def _in_format(inputs: "Inputs", values: flags.FlagValues) -> "Inputs":
@@ -122,9 +122,9 @@ def _predictors(values: flags.FlagValues, max_memory: int | None) -> "list[Predi
     )
 
 
-def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Labeller":
-    from infant_seg_jax.labelling.labelling import Labeller
-    from infant_seg_jax.labelling.provenance import Settings, label_ids
+def _labeler(values: flags.FlagValues, predictors: "list[Predictor]") -> "Labeler":
+    from infant_seg_jax.labeling.labeling import Labeler
+    from infant_seg_jax.labeling.provenance import Settings, label_ids
 
     schema = _schema(values, predictors[0].expects.classes)
     segment, identities = as_one(predictors, values.checkpoint)
@@ -138,4 +138,4 @@ def _labeller(values: flags.FlagValues, predictors: "list[Predictor]") -> "Label
         refine=all(predictor.refine for predictor in predictors),
         fix_orientation=values.fix_orientation,
     )
-    return Labeller(segment, identities, settings, schema, values.overwrite)
+    return Labeler(segment, identities, settings, schema, values.overwrite)

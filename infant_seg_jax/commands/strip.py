@@ -7,7 +7,7 @@ Of scan.nii.gz there are scan_desc-brain_mask.nii.gz, with a JSON that says how 
 scan_brain.nii.gz: the scan's own voxels, and 0 outside of the mask. A BIDS tree becomes a
 derivative: *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
 
-The mask is the one that predict writes beside a label map: all that is labelled, gaps up to 4 mm
+The mask is the one that predict writes beside a label map: all that is labeled, gaps up to 4 mm
 wide between it, and holes. It is as good as the label map. So name a network that was trained on
 whole heads with --checkpoint: the bundled model takes much of a head for brain (docs/predict.md).
 
@@ -30,8 +30,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     start = begin(values)
 
-    from infant_seg_jax.labelling.provenance import Settings
-    from infant_seg_jax.labelling.stripping import Stripper
+    from infant_seg_jax.labeling.provenance import Settings
+    from infant_seg_jax.labeling.stripping import Stripper
     from infant_seg_jax.store.loading import open_predictors
 
     predictors = open_predictors(values.checkpoint, max_memory=start.max_memory)

@@ -39,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    from infant_seg_jax.labelling.scans import schema_of
+    from infant_seg_jax.labeling.scans import schema_of
     from infant_seg_jax.report.viewer.served import start_server, viewer_files
 
     scan, *label_maps = (Path(path) for path in arguments)

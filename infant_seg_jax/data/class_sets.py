@@ -93,7 +93,7 @@ def to_record(classes: ClassSet) -> list[str] | dict[str, Any]:
             "index": one.value,
             "name": one.full_name,
             "abbreviation": one.name,
-            "color": one.colour,
+            "color": one.color,
             "mapping": one.mapping,
             "tissue": _MIXED if one.tissue == IGNORE else TISSUE_CLASSES.name_of(one.tissue),
         }
@@ -148,7 +148,7 @@ def _parse_row(row: Any, at: int) -> Class:
         full,
         _whole(said.get("index", ""), "index", full),
         _tissue(said, full),
-        said.get("color") or _colour(at),
+        said.get("color") or _color(at),
         _whole(said["mapping"], "mapping", full) if "mapping" in said else None,
     )
 
@@ -174,7 +174,7 @@ def _tissue(said: Mapping[str, str], full: str) -> int:
     return found
 
 
-def _colour(at: int) -> str:
+def _color(at: int) -> str:
     """One of many that differ in hue."""
     red, green, blue = colorsys.hsv_to_rgb(at * _GOLDEN_RATIO % 1, 0.7, 0.9)
     return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"

@@ -99,10 +99,10 @@ def otsu_threshold(values: Float32[np.ndarray, " n"], bins: int = 256) -> float:
     """
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     counts, edges = np.histogram(np.clip(values, low, high), bins)
-    centres = (edges[:-1] + edges[1:]) / 2
+    centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * centers)
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = sums / below - (sums[-1] - sums) / above
         variance = np.nan_to_num(below.astype(np.float64) * above * apart**2)

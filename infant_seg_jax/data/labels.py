@@ -28,7 +28,7 @@ class Class:
         value: in label maps.
         tissue: `BACKGROUND`, `CSF`, `GM` or `WM`; `IGNORE` for what is of no single tissue, such as
             a cerebellum that is drawn as one.
-        colour: in every figure and table, as in `#56B4E9`.
+        color: in every figure and table, as in `#56B4E9`.
         mapping: its number in BIDS' table of labels; None where that has none.
 
     Raises:
@@ -39,7 +39,7 @@ class Class:
     full_name: str
     value: int
     tissue: int
-    colour: str
+    color: str
     mapping: int | None = None
 
     def __post_init__(self) -> None:
@@ -54,10 +54,8 @@ class Class:
             )
         if self.tissue not in (BACKGROUND, CSF, GM, WM, IGNORE):
             raise ValueError(f"{self.name} has the tissue {self.tissue!r}")
-        if not re.fullmatch("#[0-9A-Fa-f]{6}", self.colour):
-            raise ValueError(
-                f"{self.name} has the color {self.colour!r}, expected one like #56B4E9"
-            )
+        if not re.fullmatch("#[0-9A-Fa-f]{6}", self.color):
+            raise ValueError(f"{self.name} has the color {self.color!r}, expected one like #56B4E9")
         if not self.full_name.isprintable() or not 0 < len(self.full_name) <= 100:
             raise ValueError(
                 f"{self.name} has the full name {self.full_name!r}, expected 1 to 100 letters"
@@ -116,9 +114,9 @@ class ClassSet:
         return {name: index for index, name in enumerate(self.names) if index != BACKGROUND}
 
     @property
-    def colours(self) -> dict[str, str]:
-        """The colour of each class but background, by its name."""
-        return {one.name: one.colour for one in self.classes[1:]}
+    def colors(self) -> dict[str, str]:
+        """The color of each class but background, by its name."""
+        return {one.name: one.color for one in self.classes[1:]}
 
     @property
     def tissues(self) -> tuple[int, ...]:
@@ -157,7 +155,7 @@ TISSUE_CLASSES = ClassSet(
         Class("WM", "White Matter", 3, WM, "#F0E442", 2),
     ),
 )
-"""The default. Colours are of the colour-blind safe palette of Okabe and Ito (2008)."""
+"""The default. Colors are of the color-blind safe palette of Okabe and Ito (2008)."""
 TISSUES = tuple(TISSUE_CLASSES.foreground)
 
 _FURTHER_NAMES = {

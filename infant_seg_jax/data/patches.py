@@ -18,7 +18,7 @@ from infant_seg_jax.errors import InputError
 T = TypeVar("T")
 
 TRIES = 100
-"""How often a patch's centre is drawn anew before the whole volume is searched."""
+"""How often a patch's center is drawn anew before the whole volume is searched."""
 
 
 @flax.struct.dataclass
@@ -61,16 +61,16 @@ def patch_batch(
 ) -> PatchBatch:
     """The batch of a step: each patch depends on the seed, the step and its position alone.
 
-    A patch is centred, as far as its volume's borders let it, on a voxel of a random case. A share
+    A patch is centered, as far as its volume's borders let it, on a voxel of a random case. A share
     `balanced` of the patches (each with that chance) takes any voxel of a class, the class drawn
     evenly among those that the case has, background being one; the others take any voxel of the
-    brain (not 0 in every channel). An ignored voxel is never a centre.
+    brain (not 0 in every channel). An ignored voxel is never a center.
 
     Of the `size` positions, `positions` are made, in their order, or all; so each of several hosts
     makes its own, and together they have the one host's batch.
 
     Raises:
-        InputError: a case has no labels or no voxel to centre a patch on, or a file is damaged.
+        InputError: a case has no labels or no voxel to center a patch on, or a file is damaged.
     """
     positions = range(size) if positions is None else positions
     patches = [
@@ -111,14 +111,14 @@ def _random_patch(
             chosen = classes[int(random.integers(len(classes)))]
             fits, what = partial(_of_class, chosen), list(voxels)[chosen]
     image, labels = case.stored_image(), case.labels()
-    centre = draw_voxel(image, labels, fits, random)
-    if centre is None:
+    center = draw_voxel(image, labels, fits, random)
+    if center is None:
         raise InputError(
             f"{case.labels_path} and the image beside it have no voxel of {what}, expected one to "
             "center patches on: prepare the set again, and leave out this case if the problem "
             "remains."
         )
-    box = patch_box(centre, shape, case.shape)
+    box = patch_box(center, shape, case.shape)
     return np.array(image[box], np.float32), np.array(labels[box])
 
 
@@ -143,10 +143,10 @@ def draw_voxel(
     that is counted slab by slab, so that no more than a slab is in memory.
     """
     for _ in range(TRIES):
-        centre = random.integers(labels.shape)
-        x, y, z = (int(index) for index in centre)
+        center = random.integers(labels.shape)
+        x, y, z = (int(index) for index in center)
         if fits(image[x, y, z], labels[x, y, z]):
-            return centre
+            return center
     counts = [int(fits(image[x], labels[x]).sum()) for x in range(len(labels))]
     totals = np.cumsum(counts)
     if not totals[-1]:
@@ -158,10 +158,10 @@ def draw_voxel(
 
 
 def patch_box(
-    centre: Integer[np.ndarray, "3"], shape: tuple[int, int, int], volume: tuple[int, int, int]
+    center: Integer[np.ndarray, "3"], shape: tuple[int, int, int], volume: tuple[int, int, int]
 ) -> tuple[slice, slice, slice]:
-    """The box of a patch around `centre`, moved to lie inside the volume."""
-    starts = np.clip(centre - np.array(shape) // 2, 0, np.array(volume) - shape)
+    """The box of a patch around `center`, moved to lie inside the volume."""
+    starts = np.clip(center - np.array(shape) // 2, 0, np.array(volume) - shape)
     x, y, z = (slice(int(a), int(a) + size) for a, size in zip(starts, shape, strict=True))
     return x, y, z
 

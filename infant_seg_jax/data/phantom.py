@@ -77,7 +77,7 @@ class Anatomy:
     size: float
     """Length of the brain, as a factor of the adult's."""
     fold_wavelength: float
-    """Twice the distance between neighbouring sulci, before scaling by `size`."""
+    """Twice the distance between neighboring sulci, before scaling by `size`."""
     sulcal_depth: float
     thickness: float
     """Of the cortex."""
@@ -297,8 +297,8 @@ def _deep_gray(across: Field, y: Field, z: Field) -> Field:
         ((26, 4, -6), (6.5, 17, 10)),
     )
     depths = []
-    for centre, (a, b, c) in nuclei:
-        parts = ((across - centre[0]) / a, (y - centre[1]) / b, (z - centre[2]) / c)
+    for center, (a, b, c) in nuclei:
+        parts = ((across - center[0]) / a, (y - center[1]) / b, (z - center[2]) / c)
         depths.append(min(a, b, c) * (1 - np.linalg.norm(np.stack(parts), axis=0)))
     return np.maximum.reduce(depths)
 
@@ -375,7 +375,7 @@ def _smooth_minimum(first: Field, second: Field, rounding: float) -> Field:
 
 
 def _refine(field: Field) -> Float32[np.ndarray, "2*x 2*y 2*z"]:
-    """Linear interpolation to the centres of voxels of half the size."""
+    """Linear interpolation to the centers of voxels of half the size."""
     for axis in (2, 1, 0):
         shape = list(field.shape)
         shape[axis] *= 2

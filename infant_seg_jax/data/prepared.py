@@ -49,12 +49,12 @@ class PreparedCase:
         image_path, labels_path: the arrays; `labels_path` is None for a case without labels.
         shape: voxels along x, y, z.
         channels: how many modalities.
-        affine: voxel indices of the image to RAS+ millimetres.
+        affine: voxel indices of the image to RAS+ millimeters.
         box: where the crop lies in the scan's RAS+ volume, in voxels of that.
         native_shape, native_affine: the grid of the scan's own file.
         sources: the files it came from (relative to the input folder, if they lay below it), each
             with its SHA-256.
-        voxels: labelled voxels by the names of all classes, in their order; None without labels.
+        voxels: labeled voxels by the names of all classes, in their order; None without labels.
     """
 
     case_id: str
@@ -78,7 +78,7 @@ class PreparedCase:
         return spacing_of(self.affine)
 
     def image(self) -> Float32[np.ndarray, "x y z c"]:
-        """The normalised scan, read whole.
+        """The normalized scan, read whole.
 
         Raises:
             InputError: as `stored_image`.
@@ -86,7 +86,7 @@ class PreparedCase:
         return np.array(self.stored_image(), np.float32)
 
     def stored_image(self) -> Float[np.ndarray, "x y z c"]:
-        """The normalised scan as it is stored, in half precision, memory-mapped, read-only.
+        """The normalized scan as it is stored, in half precision, memory-mapped, read-only.
 
         Raises:
             InputError: the file is missing or damaged or is not what the manifest says.
@@ -192,7 +192,7 @@ def open_prepared(folder: Path) -> PreparedSet:
     Raises:
         InputError: the manifest or splits are missing, damaged or of another format; an array is
             not what the manifest says or lies outside the folder; a split names an unknown or
-            unlabelled case, or a participant is in more than one split of a fold.
+            unlabeled case, or a participant is in more than one split of a fold.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -236,7 +236,7 @@ def open_prepared(folder: Path) -> PreparedSet:
         prepared.folds,
         folder / SPLITS_FILE,
         participants={case.case_id: case.participant for case in prepared.cases},
-        labelled={case.case_id for case in prepared.cases if case.labels_path},
+        labeled={case.case_id for case in prepared.cases if case.labels_path},
     )
     return prepared
 

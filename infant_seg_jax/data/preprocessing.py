@@ -90,14 +90,14 @@ def preparation_from_record(record: Mapping[str, Any]) -> Preparation:
 
 @dataclass(frozen=True, eq=False)
 class PreparedVolume:
-    """A scan as the network sees it: RAS+, cropped, resampled if asked for, normalised.
+    """A scan as the network sees it: RAS+, cropped, resampled if asked for, normalized.
 
     Attributes:
         image: zero mean and unit variance over the brain in each channel, 0 outside it.
         mask: the brain; the head, of a scan that has its skull and no brain mask.
-        affine: voxel indices of `image` to RAS+ millimetres.
+        affine: voxel indices of `image` to RAS+ millimeters.
         box: where the crop lies in the scan's RAS+ volume, in voxels of that.
-        crop_affine: voxel indices of the crop before it was resampled to RAS+ millimetres.
+        crop_affine: voxel indices of the crop before it was resampled to RAS+ millimeters.
         crop_mask: what `mask` is, on the grid of the crop.
         extent: `"brain"` or `"head"`, what `mask` is of.
         notices: what a person should know, a sentence each.
@@ -129,7 +129,7 @@ class PreparedVolume:
 def prepare_volume(
     volume: Volume, preparation: Preparation, mask: Bool[np.ndarray, "x y z"] | None = None
 ) -> PreparedVolume:
-    """Find the brain unless `mask` says where it is, crop to it with a margin, and normalise.
+    """Find the brain unless `mask` says where it is, crop to it with a margin, and normalize.
 
     Args:
         volume: the scan; left as it is.
@@ -171,7 +171,7 @@ def prepare_volume(
                 "voxels."
             )
         _check_contrast(image, brain, volume)
-    image = normalise(image, brain, preparation.clip_percentiles)
+    image = normalize(image, brain, preparation.clip_percentiles)
     return PreparedVolume(image, brain, affine, box, before, crop_mask, extent, notices)
 
 
@@ -246,7 +246,7 @@ def limit_outliers(
     return limited, count
 
 
-def normalise(
+def normalize(
     data: Float32[np.ndarray, "x y z c"],
     mask: Bool[np.ndarray, "x y z"],
     clip_percentiles: tuple[float, float] = (0.0, 100.0),
@@ -262,13 +262,13 @@ def normalise(
         low, high = np.percentile(inside, clip_percentiles, axis=0)
         differ = low < high
         inside = np.where(differ, np.clip(inside, low, high), inside)
-    normalised = np.zeros_like(data)
-    normalised[mask] = (inside - inside.mean(axis=0)) / inside.std(axis=0)
-    return normalised
+    normalized = np.zeros_like(data)
+    normalized[mask] = (inside - inside.mean(axis=0)) / inside.std(axis=0)
+    return normalized
 
 
 def to_half(image: Float32[np.ndarray, "x y z c"]) -> Float16[np.ndarray, "x y z c"]:
-    """A normalised image in half precision, to store: 0 where it is 0, and nowhere else.
+    """A normalized image in half precision, to store: 0 where it is 0, and nowhere else.
 
     Values are rounded to a part in 2,000; those beyond half precision's 65,504, to that.
     """

@@ -1,6 +1,6 @@
 """From one grid to another: images linearly, label maps and probabilities by linear vote.
 
-A grid is a shape and an affine (voxel indices to RAS+ millimetres). What lies outside the grid that
+A grid is a shape and an affine (voxel indices to RAS+ millimeters). What lies outside the grid that
 one comes from is 0 in an image and background in a label map.
 """
 
@@ -21,7 +21,7 @@ def grid_with_spacing(
 ) -> tuple[Shape, Affine]:
     """The grid of voxel size `spacing_mm` that covers the same field of view.
 
-    Axes and centre stay; the extent along an axis changes by at most half a new voxel at either
+    Axes and center stay; the extent along an axis changes by at most half a new voxel at either
     end, and there is at least one voxel.
     """
     old = np.linalg.norm(affine[:3, :3], axis=0)
@@ -29,8 +29,8 @@ def grid_with_spacing(
     sizes = np.maximum(np.round(np.asarray(shape) * old / new), 1).astype(int)
     resized = affine.copy()
     resized[:3, :3] = affine[:3, :3] / old * new
-    centre = affine[:3, :3] @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
-    resized[:3, 3] = centre - resized[:3, :3] @ ((sizes - 1) / 2)
+    center = affine[:3, :3] @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
+    resized[:3, 3] = center - resized[:3, :3] @ ((sizes - 1) / 2)
     x, y, z = (int(size) for size in sizes)
     return (x, y, z), resized
 
@@ -51,8 +51,8 @@ def resample_labels(
 ) -> Integer[np.ndarray, "X Y Z"]:
     """The label with the largest share of each new voxel, its share interpolated linearly.
 
-    Unlike the nearest neighbour's, borders stay smooth, and unlike interpolated ids, no label
-    appears that neither neighbour has. Of equal shares, common where one spacing is a simple
+    Unlike the nearest neighbor's, borders stay smooth, and unlike interpolated ids, no label
+    appears that neither neighbor has. Of equal shares, common where one spacing is a simple
     multiple of the other, the smallest id wins: sheets of CSF, one voxel thick, outlive the gray
     matter around them, and CSF gains volume (up to 9% in IBSR, from 1 to 1.5 mm; else within 2%).
     Works with one label at a time: two float32 volumes of the new shape, however many labels.
@@ -142,7 +142,7 @@ def _to_source(
     """From the voxels of a new grid to those of the one that it is filled from.
 
     Rounded to less than a thousandth of a voxel, so that grids that differ by whole voxels, but for
-    what float32 affines hold, do not smear zeros with traces of their neighbours.
+    what float32 affines hold, do not smear zeros with traces of their neighbors.
     """
     to_source = np.linalg.inv(affine) @ to_affine
     return np.round(to_source[:3, :3], 6), np.round(to_source[:3, 3], 4)

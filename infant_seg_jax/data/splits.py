@@ -19,16 +19,16 @@ _VALIDATION_PART = _TEST_PART = 0.2
 def make_folds(cases: Sequence[SourceCase], seed: int, count: int = 1) -> tuple[Fold, ...]:
     """The source's own split where it has one, else folds drawn from `seed` by participant.
 
-    One fold: a fifth of the labelled participants validates (at least one of two), a fifth tests
+    One fold: a fifth of the labeled participants validates (at least one of two), a fifth tests
     (at least one of three, none where the source says what tests) and the others train. Several:
-    each labelled participant validates in exactly one of them and trains in the others, whether
+    each labeled participant validates in exactly one of them and trains in the others, whether
     the source lets it train or validate. In all of them, what the source calls test tests, and so
-    do participants without any labels. Unlabelled cases never train or validate.
+    do participants without any labels. Unlabeled cases never train or validate.
 
     Each draw is stratified by age where ages are known.
 
     Raises:
-        InputError: there are more folds than labelled participants.
+        InputError: there are more folds than labeled participants.
     """
     own_test = {case.participant for case in cases if case.split == "test"}
     drawn = sorted({case.participant for case in cases if case.labels} - own_test)
@@ -82,7 +82,7 @@ def _deal(ordered: Sequence[str], sizes: Sequence[int], seed: int) -> list[list[
     random = np.random.default_rng([seed, len(ordered)])
     left, groups = list(ordered), []
     for size in sizes:
-        # One of each of `size` runs of neighbours.
+        # One of each of `size` runs of neighbors.
         runs = np.array_split(np.arange(len(left)), size) if size else []
         taken = {int(random.choice(run)) for run in runs}
         groups.append([name for i, name in enumerate(left) if i in taken])
@@ -116,14 +116,14 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
 
 
 def check_folds(
-    folds: Sequence[Fold], path: Path, participants: Mapping[str, str], labelled: Set[str]
+    folds: Sequence[Fold], path: Path, participants: Mapping[str, str], labeled: Set[str]
 ) -> None:
     """Check folds against the cases that there are.
 
     Args:
         folds: as read from `path`, which the errors name.
         participants: the participant of each case, by the case's id.
-        labelled: the ids of the cases with labels.
+        labeled: the ids of the cases with labels.
 
     Raises:
         InputError: a fold names an unknown case, trains or validates on one without labels, or
@@ -138,7 +138,7 @@ def check_folds(
                     f"{where}, which is not in the set, expected one of "
                     f"{some_of(participants, 10)}."
                 )
-            if name != "test" and case_id not in labelled:
+            if name != "test" and case_id not in labeled:
                 raise InputError(f"{where}, which has no labels, expected it in 'test' or nowhere.")
             participant = participants[case_id]
             if seen.setdefault(participant, name) != name:

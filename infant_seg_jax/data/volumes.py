@@ -51,7 +51,7 @@ class Volume(_OnGrid):
 
     Attributes:
         data: intensities as the file means them, one channel per modality.
-        affine: voxel indices of `data` to RAS+ millimetres.
+        affine: voxel indices of `data` to RAS+ millimeters.
         native: the grid of the file.
         path: the file, for messages; the first one where several were stacked.
         notices: what people should know about the files, in full sentences that name them.
@@ -112,7 +112,7 @@ def volume_of(
 
     Args:
         array: intensities, three axes in any order; further ones have to be of length 1.
-        affine: voxel indices to RAS+ millimetres.
+        affine: voxel indices to RAS+ millimeters.
         header: of the NIfTI file that they are from, whose units and form codes results get.
         path: what messages call it.
 

@@ -32,7 +32,7 @@ def measure_run(
     keep: Callable[[str], Path] | None = None,
     classes: ClassSet | None = None,
 ) -> Evaluation:
-    """Predict the labelled cases of a split and measure all there is to measure.
+    """Predict the labeled cases of a split and measure all there is to measure.
 
     Args:
         run: a run's folder, or an exported model's.
@@ -44,7 +44,7 @@ def measure_run(
         classes: what to measure; None: those of the run if the set has the same, else tissues.
 
     Raises:
-        InputError: the run or the prepared set cannot be used, the split has no labelled case, or
+        InputError: the run or the prepared set cannot be used, the split has no labeled case, or
             the set was prepared for other modalities or with other parameters than the run's, or
             not both tell the classes apart that are wanted.
     """
@@ -75,7 +75,7 @@ class _Task:
 
     predictor: Predictor
     cases: Sequence[PreparedCase]
-    labelled: ClassSet
+    labeled: ClassSet
     classes: ClassSet
 
     def predicted(self, case: PreparedCase) -> UInt8[np.ndarray, "x y z"]:
@@ -85,7 +85,7 @@ class _Task:
 
     def true(self, case: PreparedCase) -> UInt8[np.ndarray, "x y z"]:
         """A case's labels."""
-        return self.labelled.convert(np.asarray(case.labels()), self.classes)
+        return self.labeled.convert(np.asarray(case.labels()), self.classes)
 
 
 def _score(task: _Task) -> ScoreTable:

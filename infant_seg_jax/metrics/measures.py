@@ -66,7 +66,7 @@ def measure(
     for a surface. A tissue that is in neither label map has no value of anything: NaN. One that is
     in only one of them has the worst: shares are 0, distances infinite, and the volume difference
     is what it is. Distances and the surface Dice take a tissue without a surface, all of whose
-    neighbours are ignored, for one that is not there.
+    neighbors are ignored, for one that is not there.
 
     Args:
         prediction, truth: classes on one grid.

@@ -1,13 +1,13 @@
 """How far apart the surfaces of two segmentations are, in mm.
 
-A surface is a set of voxels: those of the tissue with at least one of their six face neighbours not
+A surface is a set of voxels: those of the tissue with at least one of their six face neighbors not
 of the tissue, as MONAI and MedPy have it. What lies beyond the volume's edge is not of the tissue.
-Distances are Euclidean, from centre to centre, and every voxel of a surface counts alike.
+Distances are Euclidean, from center to center, and every voxel of a surface counts alike.
 (DeepMind's `surface-distance` takes all corners between voxels of two kinds, which make a thicker
 layer, and weights them by area: its distances are smaller, its surface Dice is higher.)
 
 Ignored voxels have no tissue and make no surface: a voxel of the tissue is not on the surface if
-all of its neighbours that are not of the tissue are ignored. So an ignored region cuts no new one.
+all of its neighbors that are not of the tissue are ignored. So an ignored region cuts no new one.
 """
 
 import numpy as np
@@ -85,7 +85,7 @@ def modified_hausdorff(
 ) -> float:
     """The larger one of the two surfaces' mean distances, in mm (Dubuisson and Jain, ICPR 1994).
 
-    iSeg-2017 and iSeg-2019 rank by a distance of this name, for which their organisers published
+    iSeg-2017 and iSeg-2019 rank by a distance of this name, for which their organizers published
     no code. Their tables have 5 to 10 mm of it beside average surface distances of 0.1 to 0.4 mm,
     which no mean over these surfaces can be: such values are the size of `hausdorff`.
     """

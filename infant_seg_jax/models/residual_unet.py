@@ -1,7 +1,7 @@
-"""A residual U-Net whose normalisation is of single voxels.
+"""A residual U-Net whose normalization is of single voxels.
 
 Blocks of two convolutions with a shortcut, as in the residual encoder of nnU-Net (Isensee et al.,
-MICCAI 2024), one convolution on the way up. Layer normalisation over the channels of each voxel (Ba
+MICCAI 2024), one convolution on the way up. Layer normalization over the channels of each voxel (Ba
 et al., 2016; as in ConvNeXt, Liu et al., CVPR 2022) has no statistics of a batch, which suit no
 scan where contrast changes from example to example, and none of a whole patch, so that a whole
 volume is answered as patches were.
@@ -23,12 +23,12 @@ _FIRST_GAIN = 0.2
 
 
 def _activate(x: Float[Array, "n d h w c"], dtype: Any, name: str) -> Float[Array, "n d h w c"]:
-    normalised = nn.LayerNorm(epsilon=1e-3, dtype=dtype, name=name)(x)
-    return nn.leaky_relu(normalised, 0.01)
+    normalized = nn.LayerNorm(epsilon=1e-3, dtype=dtype, name=name)(x)
+    return nn.leaky_relu(normalized, 0.01)
 
 
 class ResidualBlock(nn.Module):
-    """Norm, 3x3x3, norm, 3x3x3, times a gain that is learnt, added to the input."""
+    """Norm, 3x3x3, norm, 3x3x3, times a gain that is learned, added to the input."""
 
     features: int
     dtype: Any

@@ -14,7 +14,7 @@ from jax import Array, lax
 from jaxtyping import Float, Key
 
 from infant_seg_jax.models.layers import Conv, PointwiseOfParts, Upsample, dropout
-from infant_seg_jax.models.normalisation import BatchNorm
+from infant_seg_jax.models.normalization import BatchNorm
 
 Logits = Float[Array, "n d h w k"]
 
@@ -174,7 +174,7 @@ class SkipDenseNet3D(nn.Module):
         channels. So its map can be taken for logits as it is, without parameters of its own, and
         `deep` changes neither the logits nor the variables.
 
-        In training, normalisation uses the batch's statistics and updates the running ones
+        In training, normalization uses the batch's statistics and updates the running ones
         (apply with `mutable=["batch_stats"]`), unless these are to stay and be used, as
         `frozen_statistics`; and dropout draws from `example_keys`.
 
@@ -198,7 +198,7 @@ class SkipDenseNet3D(nn.Module):
             if stage < len(self.block_layers):
                 x = self.pool(stage, x, running)
         skip, *upsampled = maps
-        parts = self.head_norm.normalise_parts((*upsampled, skip), running)
+        parts = self.head_norm.normalize_parts((*upsampled, skip), running)
         logits = self.head_conv([nn.relu(part) for part in parts])
         # A fence: XLA's YNNPACK computes nonsense where it fuses these products, of bfloat16, with
         # the softmax that follows (jaxlib 0.12.0).
@@ -248,5 +248,5 @@ class SkipDenseNet3D(nn.Module):
         The head's convolution is of single voxels, so that each part has a share of its own.
         """
         first = self.num_classes * ((stage or len(self.block_layers) + 1) - 1)
-        part = nn.relu(self.head_norm.normalise_part(first, self.full_resolution(stage, x)))
+        part = nn.relu(self.head_norm.normalize_part(first, self.full_resolution(stage, x)))
         return self.head_conv.product_of_part(first, part)

@@ -1,7 +1,7 @@
 """Learned changes of resolution, written as matrix products.
 
 A convolution whose kernel is as large as its stride touches every voxel once, and a transposed
-convolution whose kernel is two voxels larger than its stride overlaps its neighbours by one voxel
+convolution whose kernel is two voxels larger than its stride overlaps its neighbors by one voxel
 only. Both are one matrix product and cheap rearrangements, on any platform, where XLA's general
 forms are slow. With a small stride most of the product is overlap: there oneDNN is faster, with a
 3x3x3 convolution that yields what each voxel becomes as channels.
@@ -68,7 +68,7 @@ def _upsample_by_convolution(x: Array, kernel: Array, stride: int) -> Array:
     """A 3x3x3 convolution, whose channels are what each voxel becomes."""
     n, depth, height, width, channels = x.shape
     group_channels, outputs = kernel.shape[3:]
-    taps = _taps_of_neighbours(stride)
+    taps = _taps_of_neighbors(stride)
     for axis in (0, 2, 4):
         shape = kernel.shape
         kernel = jnp.take(kernel, jnp.asarray(taps).ravel(), axis, mode="fill", fill_value=0)
@@ -87,7 +87,7 @@ def _upsample_by_convolution(x: Array, kernel: Array, stride: int) -> Array:
     return y.reshape(n, depth * stride, height * stride, width * stride, outputs)
 
 
-def _taps_of_neighbours(stride: int) -> Int[np.ndarray, "3 {stride}"]:
+def _taps_of_neighbors(stride: int) -> Int[np.ndarray, "3 {stride}"]:
     """By which tap the voxel before, the same, and the one behind add to each of `stride` outputs.
 
     What is no tap is one more than the last, so that it can be filled in.
@@ -148,21 +148,19 @@ def _reached(y: Array, stride: int) -> Array:
 
 
 def _with_rims(y: Array, axis: int) -> Array:
-    """Split blocks along `axis`, of taps along the next, with a tap of each neighbour around."""
+    """Split blocks along `axis`, of taps along the next, with a tap of each neighbor around."""
 
-    def neighbour(tap: int, by: int) -> Array:
+    def neighbor(tap: int, by: int) -> Array:
         rim = lax.slice_in_dim(y, tap, tap + 1, axis=axis + 1)
         configuration = [(0, 0, 0)] * rim.ndim
         configuration[axis] = (by, -by, 0)
         return lax.pad(rim, jnp.zeros((), rim.dtype), configuration)
 
-    return jnp.concatenate(
-        [neighbour(y.shape[axis + 1] - 1, 1), y, neighbour(0, -1)], axis=axis + 1
-    )
+    return jnp.concatenate([neighbor(y.shape[axis + 1] - 1, 1), y, neighbor(0, -1)], axis=axis + 1)
 
 
 def _overlap_add(spread: Array, axis: int, stride: int) -> Array:
-    """Join axis `axis` (voxels) and the next (taps): the two rim taps add to the neighbours.
+    """Join axis `axis` (voxels) and the next (taps): the two rim taps add to the neighbors.
 
     Only what the rims reach is touched again; what leaves the volume is dropped.
     """

@@ -1,4 +1,4 @@
-"""Whether a scan and what was made of it look like a brain at all, whatever a network has learnt.
+"""Whether a scan and what was made of it look like a brain at all, whatever a network has learned.
 
 Each check looks at one thing and says a sentence, or nothing. The limits were set on sound and on
 spoilt scans (docs/trust.md): they find gross mistakes. That none was found proves nothing.
@@ -27,7 +27,7 @@ LEAST_SYMMETRY = 0.8
 DETAIL = 0.015, 0.6
 LEAST_IN_ONE_PIECE = 0.9
 LEAST_CSF = 0.005
-LEAST_LABELLED = 0.7
+LEAST_LABELED = 0.7
 MOST_ABRUPT = 0.22
 _FINE_MM = 1.5
 _ABRUPT_MM = 3.0
@@ -55,7 +55,7 @@ def check_segmentation(
     *,
     masked: bool,
 ) -> tuple[Check, ...]:
-    """All checks of a labelled scan that take no further knowledge, save that of its orientation.
+    """All checks of a labeled scan that take no further knowledge, save that of its orientation.
 
     Args:
         volume: the scan.
@@ -73,7 +73,7 @@ def check_segmentation(
         None if masked else check_air(image, brain, path),
         check_contrast(image, label_map, path),
         check_volumes({name: counts[name] * ml for name in TISSUES}, None, path),
-        check_labelled(label_map, brain, path) if prepared.extent == BRAIN else None,
+        check_labeled(label_map, brain, path) if prepared.extent == BRAIN else None,
         check_pieces(label_map, volume.spacing, path),
     ]
     return tuple(check for check in found if check)
@@ -202,17 +202,17 @@ def check_volumes(volumes: Mapping[str, float], age: Age | None, path: Path) -> 
     )
 
 
-def check_labelled(
+def check_labeled(
     label_map: Integer[np.ndarray, "x y z"], brain: Bool[np.ndarray, "x y z"], path: Path
 ) -> Check:
-    """Whether most of a stripped brain was labelled tissue."""
+    """Whether most of a stripped brain was labeled tissue."""
     share = np.count_nonzero(label_map[brain]) / np.count_nonzero(brain)
-    if share >= LEAST_LABELLED:
-        return Check("labelled share")
+    if share >= LEAST_LABELED:
+        return Check("labeled share")
     return Check(
-        "labelled share",
+        "labeled share",
         f"{path} has {share:.0%} of everything but air labeled as tissue, expected "
-        f"{LEAST_LABELLED:.0%} of a brain at least: look at the label map.",
+        f"{LEAST_LABELED:.0%} of a brain at least: look at the label map.",
     )
 
 

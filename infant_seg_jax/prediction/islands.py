@@ -41,10 +41,10 @@ def remove_islands(
             beside = at.copy()
             beside[:, axis] += step
             inside = (beside[:, axis] >= 0) & (beside[:, axis] < label_map.shape[axis])
-            neighbour = label_map[tuple(beside[inside].T)]
-            other = neighbour != tissue
-            neighbours = np.searchsorted(present, neighbour)
-            np.add.at(touched, (piece[inside][other], neighbours[other]), 1)
+            neighbor = label_map[tuple(beside[inside].T)]
+            other = neighbor != tissue
+            neighbors = np.searchsorted(present, neighbor)
+            np.add.at(touched, (piece[inside][other], neighbors[other]), 1)
         result[tuple(at.T)] = present[touched.argmax(axis=1)[piece]]
     return result
 

@@ -225,7 +225,7 @@ def segment_with(
     networks have it; the confidence is of the probabilities before it.
 
     A scan whose header surely turns the brain is told of; if all networks fix orientations, it is
-    labelled as if its header were right. The label map lies on the scan's own grid all the same.
+    labeled as if its header were right. The label map lies on the scan's own grid all the same.
 
     Raises:
         InputError: as `Predictor.segment`.

@@ -1,10 +1,10 @@
 """Tissues found again by the intensities of the very scan, from where a network expects them.
 
 A network that has to read any contrast knows better where tissues lie than where exactly they end.
-In one scan, within a centimetre, each tissue has one brightness: expectation maximisation finds it,
+In one scan, within a centimeter, each tissue has one brightness: expectation maximization finds it,
 and by it the borders. As in Van Leemput et al. (IEEE Transactions on Medical Imaging 18, 1999) and
 FAST (Zhang et al., IEEE Transactions on Medical Imaging 20, 2001), each tissue is Gaussian, its
-prior comes from elsewhere (there an atlas, here the network), and neighbours tend to be alike,
+prior comes from elsewhere (there an atlas, here the network), and neighbors tend to be alike,
 which a mean field approximates. Instead of a bias field, mean and variance change from place to
 place: that follows myelination as well. What is fluid is also judged by the brightness in the
 whole scan, since a place that was wholly taken for another tissue fits itself.
@@ -23,7 +23,7 @@ from scipy.special import expit
 from infant_seg_jax.cores import count_cores
 from infant_seg_jax.data.cropping import crop_box
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, TISSUE_CLASSES, WM, ClassSet
-from infant_seg_jax.data.preprocessing import PreparedVolume, normalise
+from infant_seg_jax.data.preprocessing import PreparedVolume, normalize
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.data.volumes import Volume, spacing_of
 from infant_seg_jax.errors import InputError
@@ -83,7 +83,7 @@ def refine_scan(
     image, mask, spacing = prepared.image, prepared.crop_mask, spacing_of(prepared.crop_affine)
     if not prepared.resampled:
         return refine_classes(probabilities, image, mask, spacing, classes)
-    image = normalise(volume.data[prepared.box], mask, _CLIPPED)
+    image = normalize(volume.data[prepared.box], mask, _CLIPPED)
     fine = np.empty((*mask.shape, probabilities.shape[-1]), np.float32)
     for index in range(BACKGROUND + 1, fine.shape[-1]):  # One by one, for the sake of memory.
         one, grid = probabilities[..., [index]], (mask.shape, prepared.crop_affine)
@@ -168,7 +168,7 @@ def refine(
         return result
     box = crop_box(tissue, 0.0, spacing)
     inside, inner = tissue[box], result[box]
-    found = _maximise_expectation(inner, image[box], inside, spacing)
+    found = _maximize_expectation(inner, image[box], inside, spacing)
     background = inner[..., BACKGROUND]
     share = 1 - np.where(background < 0.5, background, 0)
     np.copyto(inner[..., BACKGROUND], 1 - share, where=inside)
@@ -177,7 +177,7 @@ def refine(
     return result
 
 
-def _maximise_expectation(
+def _maximize_expectation(
     probabilities: Float32[np.ndarray, "x y z k"],
     image: Float[np.ndarray, "x y z c"],
     inside: Bool[np.ndarray, "x y z"],

@@ -1,4 +1,4 @@
-"""A labelled scan: its label map and, on demand, the map of one class's probability."""
+"""A labeled scan: its label map and, on demand, the map of one class's probability."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ class Placement:
     Attributes:
         shape: voxels of the scan's whole RAS+ grid.
         box: the crop, in voxels of the scan's grid.
-        crop_affine: voxel indices of the crop to RAS+ millimetres.
+        crop_affine: voxel indices of the crop to RAS+ millimeters.
         affine: voxel indices of the prepared volume to the same.
         resampled: whether that is another grid than the crop's.
         turn: how the brain lies by the scan's header, where that was not believed: then all of the
@@ -48,7 +48,7 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A labelled scan.
+    """A labeled scan.
 
     Attributes:
         label_map: classes on the scan's whole RAS+ grid.

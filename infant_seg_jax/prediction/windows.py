@@ -1,7 +1,7 @@
 """Whole volumes from overlapping windows, blended with Gaussian weights.
 
 The weights follow nnU-Net (Isensee et al., Nature Methods 18, 2021): a Gaussian of an eighth of
-the window's extent about its centre, since predictions are worst at a window's rim.
+the window's extent about its center, since predictions are worst at a window's rim.
 """
 
 import itertools
@@ -18,7 +18,7 @@ WindowFunction = Callable[[Float[np.ndarray, "n x y z c"]], Float[np.ndarray, "n
 
 
 def window_starts(extent: int, window: int, overlap: float) -> list[int]:
-    """Starts of windows that cover an axis evenly, neighbours sharing at least `overlap`."""
+    """Starts of windows that cover an axis evenly, neighbors sharing at least `overlap`."""
     if extent <= window:
         return [0]
     stride = max(1, int(window * (1 - overlap)))
@@ -27,7 +27,7 @@ def window_starts(extent: int, window: int, overlap: float) -> list[int]:
 
 
 def gaussian_weights(window: Shape) -> Float[np.ndarray, "x y z"]:
-    """Weights of a window's voxels, 1 at its centre and never 0, float32."""
+    """Weights of a window's voxels, 1 at its center and never 0, float32."""
     axes = []
     for extent in window:
         offsets = np.arange(extent) - (extent - 1) / 2

@@ -1,7 +1,7 @@
 """From a patch of an anatomy to an example to train on, on the device, each by its own key.
 
 The anatomy is moved and deformed, varied (thinner cortex, more fluid around the brain), rendered
-with its head, stripped or not, and normalised as `data.preprocessing` normalises a scan: by the
+with its head, stripped or not, and normalized as `data.preprocessing` normalizes a scan: by the
 mean and SD over all that is shown of the whole anatomy, which its census and the drawn contrast
 give without rendering it. The augmentations of real patches come next.
 """

@@ -20,7 +20,7 @@ MARGIN = 12
 """Voxels around a patch that deforming it may take from."""
 
 NEAR_MM = 15
-"""Patches are centred no further than this from the brain, lest a stripped one be empty."""
+"""Patches are centered no further than this from the brain, lest a stripped one be empty."""
 
 _RENDERED = 1
 """Keeps these draws apart from those of real patches, which stay as they are without them."""
@@ -120,7 +120,7 @@ def _random_patch(
     balanced: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A patch centred on any tissue, or on any class (background being the head near it)."""
+    """A patch centered on any tissue, or on any class (background being the head near it)."""
     anatomy = _draw_anatomy(anatomies, random)
     wanted = np.arange(len(Structure)) < BRAIN
     if balanced and random.random() < balanced:
@@ -131,29 +131,29 @@ def _random_patch(
     def fits(structure: Any, distance: Any) -> Any:
         return wanted[structure] & (distance <= STEPS_PER_MM * NEAR_MM)
 
-    centre = draw_voxel(structures, distances, fits, random)
-    if centre is None:
+    center = draw_voxel(structures, distances, fits, random)
+    if center is None:
         raise InputError(
             f"{anatomy.folder} has no voxel of a class to center patches on, expected a brain with "
             "its head: prepare the anatomies again."
         )
     size = np.array(shape) + 2 * MARGIN
     return (
-        cut(structures, centre, size, Structure.OUTSIDE),
-        cut(distances, centre, size, 255),
+        cut(structures, center, size, Structure.OUTSIDE),
+        cut(distances, center, size, 255),
         anatomy.census,
     )
 
 
 def cut(
     volume: UInt8[np.ndarray, "x y z"],
-    centre: Integer[np.ndarray, "3"],
+    center: Integer[np.ndarray, "3"],
     size: Shaped[np.ndarray, "3"],
     beyond: int,
 ) -> UInt8[np.ndarray, "X Y Z"]:
-    """The box of `size` around `centre`; what lies beyond the volume is `beyond`."""
+    """The box of `size` around `center`; what lies beyond the volume is `beyond`."""
     patch = np.full(size, beyond, volume.dtype)
-    starts = centre - size // 2
+    starts = center - size // 2
     box = [
         slice(max(int(a), 0), min(int(a + n), whole))
         for a, n, whole in zip(starts, size, volume.shape, strict=True)

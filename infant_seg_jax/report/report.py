@@ -45,7 +45,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
 
     verdict: list[str] = []
     sections: list[Section] = []
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     evaluations = of(EVALUATION)
     if len(evaluations) > 1:
         # Not above: it loads SciPy's statistics, which take half a second.
@@ -60,19 +60,19 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         from infant_seg_jax.report.pages.evaluation import evaluation_page
 
         content = evaluation_page(one.folder, one.name, embedded)
-        colours |= content.classes.colours
+        colors |= content.classes.colors
         verdict += [f"{one.name}: {' '.join(content.verdict)}"] if content.verdict else []
         sections.append(Section(f"How good: {one.name}", "evaluation.html", content))
     for one in of(PREDICTION):
         content = prediction_page(one.folder, one.name, embedded)
-        colours |= content.classes.colours
+        colors |= content.classes.colors
         verdict.append(f"{one.name}: {' '.join(content.verdict)}")
-        sections.append(Section(f"Labelled: {one.name}", "prediction.html", content))
+        sections.append(Section(f"Labeled: {one.name}", "prediction.html", content))
     if runs := of(RUN):
         # Not above: it loads JAX, which takes seconds, and the other pages do not need it.
         from infant_seg_jax.report.pages.training import training_page
 
-        # Those that were evaluated first: they have the same colours then as their scores.
+        # Those that were evaluated first: they have the same colors then as their scores.
         scored = [one.name for one in evaluations]
         runs.sort(key=lambda run: scored.index(run.name) if run.name in scored else len(scored))
         training = training_page({one.name: one.folder for one in runs})
@@ -95,7 +95,7 @@ def write_report(paths: Sequence[Path], page: Path | None = None, *, viewer: boo
         embedded,
         hint if has_scans else "",
         has_truth=bool(evaluations),
-        colours=colours or TISSUE_CLASSES.colours,
+        colors=colors or TISSUE_CLASSES.colors,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from infant_seg_jax.evaluation.score_table import MEAN
 from infant_seg_jax.files import atomic_path, write_json
-from infant_seg_jax.report.drawing.charts import SERIES_COLOURS
+from infant_seg_jax.report.drawing.charts import SERIES_COLORS
 from infant_seg_jax.training.sweeps import HEAD_ONLY, SCRATCH, WHOLE, TransferResult
 
 _NAMES = {SCRATCH: "from scratch", WHOLE: "fine-tuned", HEAD_ONLY: "encoder frozen"}
@@ -61,13 +61,13 @@ def draw_transfer(path: Path, results: Sequence[TransferResult]) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     places = np.arange(len(results))
     arms = list(results[0].tables)
-    for offset, (arm, colour) in enumerate(zip(arms, cycle(SERIES_COLOURS), strict=False)):
+    for offset, (arm, color) in enumerate(zip(arms, cycle(SERIES_COLORS), strict=False)):
         at = places + (offset - (len(arms) - 1) / 2) * 0.12
         means = [result.tables[arm].summary["dice"][MEAN].mean for result in results]
-        axes.plot(at, means, "o-", color=colour, label=_name(arm))
+        axes.plot(at, means, "o-", color=color, label=_name(arm))
         for place, result in zip(at, results, strict=True):
             dots = list(result.tables[arm].of("dice", MEAN).values())
-            axes.plot([place] * len(dots), dots, ".", color=colour, alpha=0.35)
+            axes.plot([place] * len(dots), dots, ".", color=color, alpha=0.35)
     axes.set_xticks(places, [_count(result) for result in results])
     axes.set_xlabel("training subjects")
     axes.set_ylabel("mean Dice of the test subjects")

@@ -1,6 +1,6 @@
-"""Orbax checkpoints: parameters, batch statistics, optimiser and average as separate items.
+"""Orbax checkpoints: parameters, batch statistics, optimizer and average as separate items.
 
-Separate, so that prediction and fine-tuning never read an optimiser. Restoring always names the
+Separate, so that prediction and fine-tuning never read an optimizer. Restoring always names the
 shapes that are expected; nothing is padded, cut or converted to fit.
 """
 

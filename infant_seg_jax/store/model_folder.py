@@ -4,7 +4,7 @@ model.json            what the network is, what it expects and where it comes fr
 weights.safetensors   its parameters and batch statistics, named by their paths
 
 docs/models.md describes them. Nothing in a model folder is executed; files beside the two, such as
-a licence, are left alone.
+a license, are left alone.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.models.normalisation import EPSILON
+from infant_seg_jax.models.normalization import EPSILON
 from infant_seg_jax.store.model_folder import Model
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class _Graph:
         return name
 
     def norm(self, x: str, name: str) -> str:
-        """Normalised with the running statistics, then rectified."""
+        """Normalized with the running statistics, then rectified."""
         parts = {"scale": "params", "bias": "params", "mean": "batch_stats", "var": "batch_stats"}
         names = [
             self.tensor(f"{name}/{part}", self.weights[f"{kind}/{name}/{part}"])
             for part, kind in parts.items()
         ]
-        normalised = self.add("BatchNormalization", x, *names, epsilon=EPSILON)
-        return self.add("Relu", normalised)
+        normalized = self.add("BatchNormalization", x, *names, epsilon=EPSILON)
+        return self.add("Relu", normalized)
 
     def conv(self, x: str, name: str) -> str:
         kernel = self.weights[f"params/{name}/kernel"]

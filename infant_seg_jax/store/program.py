@@ -1,6 +1,6 @@
 """A trained network as one program, which runs without this package.
 
-network.stablehlo   windows of prepared scans to class probabilities, as `jax.export` serialises it,
+network.stablehlo   windows of prepared scans to class probabilities, as `jax.export` serializes it,
 network.onnx        or as an ONNX graph
 program.json        what goes in and comes out, and what is to be done before and after
 

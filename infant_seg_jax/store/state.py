@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # Predictions come this way and need none; it takes long to i
 
 @flax.struct.dataclass
 class TrainState:
-    """Parameters, batch statistics, optimiser state, and the number of steps taken (int32).
+    """Parameters, batch statistics, optimizer state, and the number of steps taken (int32).
 
     `average` is the moving average of parameters and batch statistics, under these two names, or
     None where the run keeps none.
@@ -35,7 +35,7 @@ def new_state(
     optimizer: "optax.GradientTransformation",
     average: bool = False,
 ) -> TrainState:
-    """Step 0 from the given variables, with a fresh optimiser; keeps an average if asked to."""
+    """Step 0 from the given variables, with a fresh optimizer; keeps an average if asked to."""
     names = ("params", "batch_stats")
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -21,7 +21,7 @@ _MOST = 20
 
 
 def calibrate(run: Path, validation: Sequence[PreparedCase]) -> None:
-    """Write what a finished run's best network makes of scans that it has not learnt from.
+    """Write what a finished run's best network makes of scans that it has not learned from.
 
     Nothing is done where that is known, or where there are none.
 

@@ -1,4 +1,4 @@
-"""Learning rates over a run, and the optimisers that follow them."""
+"""Learning rates over a run, and the optimizers that follow them."""
 
 import optax
 from jax.typing import ArrayLike
@@ -40,11 +40,11 @@ def learning_rate(optimizer: Config, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(optimizer: Config, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a run of `steps` steps, as `config.optimizer` describes it.
+    """The optimizer of a run of `steps` steps, as `config.optimizer` describes it.
 
     In this order, as PyTorch's users write it: the gradients of `accumulate` batches are averaged;
     their mean, as it is, is scaled down to the norm `clip_norm`; the weights, times `l2`, join it
-    ("adam", "sgd"); the optimiser makes an update of it; "adamw" takes the weights, times `l2` and
+    ("adam", "sgd"); the optimizer makes an update of it; "adamw" takes the weights, times `l2` and
     the learning rate, off by themselves instead.
 
     An accumulated update has the learning rate of its last batch; before it, updates are 0. Batches

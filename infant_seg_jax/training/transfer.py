@@ -51,7 +51,7 @@ def merge(
 ) -> tuple[dict[str, Any], tuple[PartStart, ...]]:
     """Fresh variables with what `init` takes from loaded ones, and how each of them starts.
 
-    Loaded is what has the same path and shape and is not to be reinitialised. Two differences of
+    Loaded is what has the same path and shape and is not to be reinitialized. Two differences of
     shape explain themselves or are explained by `init`: another number of classes makes the
     parameters that count classes start anew, and another number of input channels is met by
     `init.input_channels` (`sum`: several channels become one whose kernel is their sum; `spread`:
@@ -106,14 +106,14 @@ def merge(
 
 
 def run_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimiser of a run: `config.optimizer`'s, by the parts of `config.init`."""
+    """The optimizer of a run: `config.optimizer`'s, by the parts of `config.init`."""
     return learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
 
 
 def learn_by_parts(
     optimizer: optax.GradientTransformation, init: Config
 ) -> optax.GradientTransformation:
-    """An optimiser that leaves frozen parameters alone and scales the steps of others.
+    """An optimizer that leaves frozen parameters alone and scales the steps of others.
 
     Frozen ones have neither a share in the clipping of gradients nor move by weight decay, until
     step `init.unfreeze_at` (never, if 0).

@@ -125,8 +125,8 @@ def test_matrix_shears_then_scales_then_rotates() -> None:
 def test_points_are_the_inverse_of_the_motion() -> None:
     by = motion((10.0, -20.0, 30.0), (1.1, 0.9, 1.2), (0.1, -0.2, 0.05), (1.0, 2.0, -3.0))
     origins = affine_points(by, voxel_points(SHAPE), SHAPE)
-    centre = (np.array(SHAPE) - 1) / 2
-    there = (np.asarray(origins) - centre) @ np.asarray(affine_matrix(by)).T + centre
+    center = (np.array(SHAPE) - 1) / 2
+    there = (np.asarray(origins) - center) @ np.asarray(affine_matrix(by)).T + center
     np.testing.assert_allclose(there + np.array([1, 2, -3]), voxel_points(SHAPE), atol=1e-4)
 
 

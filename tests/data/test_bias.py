@@ -17,8 +17,8 @@ def library():
 
 def phantom(sign: float = 1.0):
     """White matter within gray, under a smooth field: scan, brain, white matter, truth."""
-    centre = np.reshape([size / 2 for size in SHAPE], (3, 1, 1, 1))
-    x, y, z = (np.indices(SHAPE) - centre) / centre
+    center = np.reshape([size / 2 for size in SHAPE], (3, 1, 1, 1))
+    x, y, z = (np.indices(SHAPE) - center) / center
     radius = np.sqrt(x**2 + y**2 + z**2)
     brain, white = radius < 0.85, radius < 0.6
     truth = np.where(white, 1000.0, 700.0) * brain

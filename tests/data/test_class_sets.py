@@ -44,7 +44,7 @@ def test_named_sets_are_found_by_name():
     assert list(CLASS_SETS) == ["tissues", "drawem9"]
     for name, classes in CLASS_SETS.items():
         assert find_classes(name) is classes and classes.name == name
-    assert len(DRAWEM9_CLASSES) == 9 == len(set(DRAWEM9_CLASSES.colours.values())) + 1
+    assert len(DRAWEM9_CLASSES) == 9 == len(set(DRAWEM9_CLASSES.colors.values())) + 1
     with input_error("'nine'", "tissues", "drawem9"):
         find_classes("nine")
 
@@ -129,7 +129,7 @@ def test_what_is_no_record_is_refused(record, sentence):
 
 
 def test_a_table_may_leave_out_what_is_known(tmp_path):
-    """As a dseg.tsv, whose columns it has: colours, numbers and known tissues may be missing."""
+    """As a dseg.tsv, whose columns it has: colors, numbers and known tissues may be missing."""
     path = write(
         tmp_path / "mine.tsv",
         "index\tname\ttissue\n0\tBackground\t\n7\tGray Matter\t\n3\tLeft thalamus\tGM\n",
@@ -138,7 +138,7 @@ def test_a_table_may_leave_out_what_is_known(tmp_path):
     assert found.name == "mine" and found.names == ("background", "GrayMatter", "Leftthalamus")
     assert found.tissues == (0, GM, GM) and [one.value for one in found.classes] == [0, 7, 3]
     assert [one.mapping for one in found.classes] == [None, None, None]
-    assert len(set(found.colours.values())) == 2
+    assert len(set(found.colors.values())) == 2
     record = to_record(found)
     assert isinstance(record, dict)
     for content in (record, record["classes"]):

@@ -132,7 +132,7 @@ def test_patches_are_pieces_of_their_volumes(cases, places):
     assert met == {case.case_id for case in cases}
 
 
-def test_patches_are_centred_on_the_brain_where_the_border_lets_them(cases, places):
+def test_patches_are_centered_on_the_brain_where_the_border_lets_them(cases, places):
     free = 0
     for image, _ in patches_of(cases):
         case, start = place(image, places)
@@ -178,8 +178,8 @@ def test_brain_of_one_voxel_is_found(make_case):
     assert (batch.image[:, 1, 1, 1] == 1).all()
 
 
-def centres(cases, count, balanced):
-    """The labels of the voxels that patches are centred on, for they are no larger."""
+def centers(cases, count, balanced):
+    """The labels of the voxels that patches are centered on, for they are no larger."""
     return patch_batch(cases, (1, 1, 1), count, 0, 0, balanced=balanced).labels.ravel()
 
 
@@ -194,8 +194,8 @@ def uneven_labels():
     return np.random.default_rng(0).choice([0, 1, 2, 3, IGNORE], (20, 20, 20), p=shares)
 
 
-def test_balanced_patches_are_centred_on_each_class_alike(make_case):
-    found = centres([make_case(uneven_labels())], 1000, 1.0)
+def test_balanced_patches_are_centered_on_each_class_alike(make_case):
+    found = centers([make_case(uneven_labels())], 1000, 1.0)
     for index in range(4):
         assert_share(found == index, 1 / 4)
 
@@ -203,7 +203,7 @@ def test_balanced_patches_are_centred_on_each_class_alike(make_case):
 def test_classes_that_a_case_lacks_are_not_drawn(make_case):
     labels = uneven_labels()
     labels[(labels == 0) | (labels == 2)] = IGNORE
-    found = centres([make_case(labels)], 500, 1.0)
+    found = centers([make_case(labels)], 500, 1.0)
     assert set(found) == {1, 3}
     assert_share(found == 1, 1 / 2)
 
@@ -211,7 +211,7 @@ def test_classes_that_a_case_lacks_are_not_drawn(make_case):
 def test_cases_are_balanced_each_by_itself(make_case):
     one, other = np.full((9, 9, 9), 1), np.full((9, 9, 9), 2)
     other[4, 4, 4] = 3
-    found = centres([make_case(one), make_case(other)], 1000, 1.0)
+    found = centers([make_case(one), make_case(other)], 1000, 1.0)
     for index, share in ((1, 1 / 2), (2, 1 / 4), (3, 1 / 4)):
         assert_share(found == index, share)
 
@@ -220,16 +220,16 @@ def test_a_mixture_balances_its_share_of_the_patches(make_case):
     labels = uneven_labels()
     brain = (np.indices(labels.shape).sum(axis=0) % 2 == 0) & (labels != 0)
     inside = labels[brain & (labels != IGNORE)]
-    found = centres([make_case(labels, brain)], 1000, 0.4)
+    found = centers([make_case(labels, brain)], 1000, 0.4)
     for index in range(4):
         assert_share(found == index, 0.4 / 4 + 0.6 * np.mean(inside == index))
 
 
 @pytest.mark.parametrize("balanced", [0.0, 0.5, 1.0])
-def test_ignored_voxels_are_never_centres(make_case, balanced):
+def test_ignored_voxels_are_never_centers(make_case, balanced):
     labels = np.full((16, 16, 16), IGNORE)
     labels[3, 4, 5], labels[8, 8, 8] = 1, 2
-    assert set(centres([make_case(labels)], 50, balanced)) == {1, 2}
+    assert set(centers([make_case(labels)], 50, balanced)) == {1, 2}
 
 
 @pytest.mark.parametrize("balanced", [0.0, 1.0])
@@ -288,7 +288,7 @@ def test_hosts_make_together_the_one_hosts_batch(cases, hosts, balanced):
 @pytest.mark.parametrize(
     ("balanced", "what"), [(0.0, "the brain that is not ignored"), (1.0, "WM")]
 )
-def test_no_voxel_to_centre_on_is_one_sentence(make_case, balanced, what):
+def test_no_voxel_to_center_on_is_one_sentence(make_case, balanced, what):
     case = make_case(np.full((4, 4, 4), 3))
     np.save(case.labels_path, np.full((4, 4, 4), IGNORE, np.uint8))
     with pytest.raises(InputError) as caught:
@@ -300,11 +300,11 @@ def test_no_voxel_to_centre_on_is_one_sentence(make_case, balanced, what):
 
 
 @given(SIDE, SIDE, st.data())
-def test_box_is_centred_as_far_as_the_volume_lets_it(volume, patch, data):
+def test_box_is_centered_as_far_as_the_volume_lets_it(volume, patch, data):
     patch = tuple(map(min, patch, volume))
-    centre = np.array([data.draw(st.integers(0, extent - 1)) for extent in volume])
+    center = np.array([data.draw(st.integers(0, extent - 1)) for extent in volume])
     for side, size, extent, middle in zip(
-        patch_box(centre, patch, volume), patch, volume, centre, strict=True
+        patch_box(center, patch, volume), patch, volume, center, strict=True
     ):
         assert 0 <= side.start and side.stop <= extent and side.stop - side.start == size
         assert side.start <= middle < side.stop

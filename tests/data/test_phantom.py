@@ -75,8 +75,8 @@ def test_geometry_and_kinds_of_arrays(phantom: Phantom) -> None:
     assert phantom.image.shape == phantom.label_map.shape == (80, 96, 80)
     assert (phantom.image.dtype, phantom.label_map.dtype) == (np.float32, np.uint8)
     np.testing.assert_array_equal(phantom.affine[:3, :3], np.diag([2.0, 2.0, 2.0]))
-    centre = phantom.affine @ [39.5, 47.5, 39.5, 1]
-    np.testing.assert_allclose(centre, [0, 0, 0, 1])
+    center = phantom.affine @ [39.5, 47.5, 39.5, 1]
+    np.testing.assert_allclose(center, [0, 0, 0, 1])
 
 
 def test_every_class_with_plausible_volumes_within_the_field_of_view(phantom: Phantom) -> None:
@@ -139,7 +139,7 @@ def test_cortex_has_its_thickness(cohort: str) -> None:
     beneath &= to_csf < 8  # not at the deep gray matter
     beneath[:, :6] = beneath[:, -6:] = False  # the nearest CSF may lie beyond the slab
     beneath[67:83] = False  # the corpus callosum has no cortex
-    thickness = to_csf[beneath] - 1  # centres of voxels lie one voxel further apart
+    thickness = to_csf[beneath] - 1  # centers of voxels lie one voxel further apart
     assert abs(np.median(thickness) - anatomy.thickness) < 0.5
     assert np.percentile(thickness, 10) > 1.4
     assert np.percentile(thickness, 90) < 5
@@ -175,7 +175,7 @@ def test_a_small_shape_holds_the_whole_brain() -> None:
 
 
 def test_tissues_are_as_bright_as_the_contrast_says() -> None:
-    """Voxels whose neighbours are of the same tissue; deeper, so that none is mixed."""
+    """Voxels whose neighbors are of the same tissue; deeper, so that none is mixed."""
     phantom = _rendered(0, CLEAN_ADULT)
     for tissue, intensity in ((CSF, ADULT_T1.csf), (GM, ADULT_T1.gm), (WM, ADULT_T1.wm)):
         pure = _eroded(phantom.label_map == tissue)

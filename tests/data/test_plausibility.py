@@ -87,7 +87,7 @@ def test_exchanged_gray_and_white_matter_are_noticed() -> None:
 
 
 def test_a_wrong_unit_is_noticed_at_any_age() -> None:
-    for factor in (1e-3, 1e3):  # voxel sizes in cm, or in a tenth of a millimetre
+    for factor in (1e-3, 1e3):  # voxel sizes in cm, or in a tenth of a millimeter
         wrong = {tissue: ml * factor for tissue, ml in ADULT.items()}
         assert len(implausible_tissues(wrong, None)) >= 3
 

@@ -90,8 +90,8 @@ def set_in(*keys, value):
         (set_in("cases", 0, "affine", value=[[1, 0]]), ("4 x 4",)),
         (set_in("cases", 0, "affine", value=[[float("nan")] * 4] * 4), ("4 x 4",)),
         (set_in("cases", 0, "sources", value=["x"]), ("(AttributeError",)),
-        (set_in("preparation", value={"colour": 1}), ("(KeyError: ",)),
-        (set_in("preparation", "colour", value=1), ("(TypeError: ", "colour")),
+        (set_in("preparation", value={"color": 1}), ("(KeyError: ",)),
+        (set_in("preparation", "color", value=1), ("(TypeError: ", "color")),
         (
             set_in("preparation", "margin_mm", value="1"),
             ("(TypeError: margin_mm", "'1'"),

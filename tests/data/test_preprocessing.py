@@ -16,7 +16,7 @@ from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.preprocessing import (
     Preparation,
     limit_outliers,
-    normalise,
+    normalize,
     preparation_from_record,
     prepare_labels,
     prepare_volume,
@@ -34,8 +34,8 @@ def volume_of(data, affine=AFFINE, path="scan.nii.gz"):
     return Volume(data, affine, Grid(data.shape[:3], affine), Path(path))
 
 
-def ball(centre=(14, 18, 13), radius=9.0, shape=SHAPE) -> np.ndarray:
-    offsets = np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))
+def ball(center=(14, 18, 13), radius=9.0, shape=SHAPE) -> np.ndarray:
+    offsets = np.indices(shape) - np.reshape(center, (3, 1, 1, 1))
     return (offsets**2).sum(axis=0) < radius**2
 
 
@@ -55,19 +55,19 @@ def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_normalised_channels_have_zero_mean_and_unit_variance():
+def test_normalized_channels_have_zero_mean_and_unit_variance():
     data = brain() * np.array([1, 1000], np.float32) + np.array(
         [0, 3e4], np.float32
     )  # float32 sums would drift here
     mask = ball()
-    normal = normalise(data, mask)
+    normal = normalize(data, mask)
     assert normal.dtype == np.float32 and normal.shape == data.shape
     inside = normal[mask].astype(np.float64)
     np.testing.assert_allclose(inside.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(inside.var(0), 1, rtol=1e-6)
     assert not normal[~mask].any()
     # Channels do not mix, and order within a channel is kept.
-    np.testing.assert_array_equal(normal[..., :1], normalise(data[..., :1], mask))
+    np.testing.assert_array_equal(normal[..., :1], normalize(data[..., :1], mask))
     for channel in range(2):
         correlation = np.corrcoef(normal[mask][:, channel], data[mask][:, channel])[0, 1]
         assert correlation == pytest.approx(1, abs=1e-6)
@@ -85,21 +85,21 @@ def test_half_precision_is_near_and_zero_where_the_image_is(values):
 
 @settings(deadline=None)
 @given(scale=st.floats(0.01, 1e4), shift=st.floats(-1e3, 1e3))
-def test_normalisation_forgets_scale_and_shift(scale, shift):
+def test_normalization_forgets_scale_and_shift(scale, shift):
     data = brain(channels=1, seed=1)
     mask = data[..., 0] != 0
     changed = (data.astype(np.float64) * scale + shift).astype(np.float32)
     # float32 holds `changed` to this, in units of the scan's own spread.
     tolerance = 2e-7 * (np.abs(changed).max() / changed[mask].std()) + 2e-6
-    np.testing.assert_allclose(normalise(changed, mask), normalise(data, mask), atol=tolerance)
+    np.testing.assert_allclose(normalize(changed, mask), normalize(data, mask), atol=tolerance)
 
 
 def test_clipping_is_to_percentiles_of_the_brain_s_intensities():
     data, mask = brain(), ball()
     low, high = np.percentile(data[mask], (5, 80), axis=0)
     clipped = np.where(mask[..., None], np.clip(data, low, high), 0).astype(np.float32)
-    expected = normalise(clipped, mask)
-    np.testing.assert_allclose(normalise(data, mask, (5.0, 80.0)), expected, atol=1e-5)
+    expected = normalize(clipped, mask)
+    np.testing.assert_allclose(normalize(data, mask, (5.0, 80.0)), expected, atol=1e-5)
 
 
 def test_one_wrapped_voxel_does_not_darken_the_rest():
@@ -110,7 +110,7 @@ def test_one_wrapped_voxel_does_not_darken_the_rest():
     rest[14, 18, 13] = False
 
     def change(clip):
-        apart = normalise(wrapped, mask, clip)[rest] - normalise(data, mask, clip)[rest]
+        apart = normalize(wrapped, mask, clip)[rest] - normalize(data, mask, clip)[rest]
         return np.abs(apart).max()
 
     assert change((0.0, 100.0)) > 1
@@ -121,17 +121,17 @@ def test_percentiles_that_collapse_are_not_applied():
     data, mask = brain(), ball()
     data[..., 1] = np.where(mask, 7, 0)
     data[14, 18, 13, 1] = 9  # all but this one are 7
-    normal = normalise(data, mask, (1.0, 99.0))
+    normal = normalize(data, mask, (1.0, 99.0))
     assert np.isfinite(normal).all()
-    np.testing.assert_array_equal(normal[..., 1:], normalise(data[..., 1:], mask))
-    np.testing.assert_array_equal(normal[..., :1], normalise(data[..., :1], mask, (1.0, 99.0)))
+    np.testing.assert_array_equal(normal[..., 1:], normalize(data[..., 1:], mask))
+    np.testing.assert_array_equal(normal[..., :1], normalize(data[..., :1], mask, (1.0, 99.0)))
 
 
-def test_prepared_volume_is_the_cropped_normalised_scan_in_its_place():
+def test_prepared_volume_is_the_cropped_normalized_scan_in_its_place():
     data = brain()
     volume = volume_of(data)
     prepared = prepare_volume(volume, Preparation(margin_mm=3.0))
-    whole = normalise(data, ball())
+    whole = normalize(data, ball())
     np.testing.assert_array_equal(prepared.image, whole[prepared.box])
     np.testing.assert_array_equal(prepared.mask, ball()[prepared.box])
     assert prepared.extent == "brain" and not prepared.resampled
@@ -158,7 +158,7 @@ def test_given_mask_is_the_brain_and_blanks_the_outside():
     assert prepared.extent == "brain"
     np.testing.assert_array_equal(uncrop(prepared.mask, prepared.box, SHAPE), mask)
     whole = uncrop(prepared.image, prepared.box, SHAPE)
-    np.testing.assert_array_equal(whole, normalise(data, mask))
+    np.testing.assert_array_equal(whole, normalize(data, mask))
     assert not whole[~mask].any() and whole[mask].all()
 
 
@@ -181,9 +181,9 @@ def test_resampled_volume_has_the_spacing_and_lies_where_the_scan_does(spacing):
     ml = prepared.mask.sum() * spacing**3, ball().sum() * abs(np.linalg.det(AFFINE))
     assert ml[0] == pytest.approx(ml[1], rel=0.03)
     index = np.argwhere(prepared.mask)
-    centre, origin = apply_affine(prepared.affine, index), apply_affine(AFFINE, (14, 18, 13))
-    deep = (np.abs(np.linalg.solve(AFFINE[:3, :3], (centre - origin).T)) < 4).all(0)
-    expected = centre @ [3.0, 1.0, -2.0] + 200
+    center, origin = apply_affine(prepared.affine, index), apply_affine(AFFINE, (14, 18, 13))
+    deep = (np.abs(np.linalg.solve(AFFINE[:3, :3], (center - origin).T)) < 4).all(0)
+    expected = center @ [3.0, 1.0, -2.0] + 200
     found = prepared.image[prepared.mask][:, 0]
     slope, _ = np.polyfit(expected[deep], found[deep], 1)
     fitted = np.polyval(np.polyfit(expected[deep], found[deep], 1), expected[deep])
@@ -249,7 +249,7 @@ def test_bias_correction_comes_first():
     plain = prepare_volume(volume_of(data), Preparation())
     spacing = spacing_of(AFFINE)
     corrected = correct_bias(data[plain.box], plain.mask, spacing, "scan.nii.gz")
-    np.testing.assert_array_equal(prepared.image, normalise(corrected, plain.mask))
+    np.testing.assert_array_equal(prepared.image, normalize(corrected, plain.mask))
 
     def slope(image):
         return abs(np.corrcoef(np.nonzero(plain.mask)[0], image[plain.mask][:, 0])[0, 1])

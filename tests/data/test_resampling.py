@@ -26,12 +26,12 @@ def affine_of(spacing, origin=(0.0, 0.0, 0.0), degrees=(0.0, 0.0, 0.0)):
 
 
 def world(shape, affine):
-    """Millimetres of every voxel centre, shape (x, y, z, 3)."""
+    """Millimeters of every voxel center, shape (x, y, z, 3)."""
     return apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
 
 
 def sources(shape, affine, to_shape, to_affine):
-    """Where each new voxel's centre lies among the old voxels, shape (3, X, Y, Z)."""
+    """Where each new voxel's center lies among the old voxels, shape (3, X, Y, Z)."""
     return np.moveaxis(apply_affine(np.linalg.inv(affine), world(to_shape, to_affine)), -1, 0)
 
 
@@ -54,7 +54,7 @@ on_every_grid = pytest.mark.parametrize("to_shape, to_affine", GRIDS.values(), i
 
 
 def inside(shape, affine, to_shape, to_affine, by=0.0):
-    """The new voxels whose centres lie between old ones, and `by` voxels within."""
+    """The new voxels whose centers lie between old ones, and `by` voxels within."""
     where = sources(shape, affine, to_shape, to_affine)
     return np.all([(0 + by <= w) & (w <= n - 1 - by) for w, n in zip(where, shape, strict=True)], 0)
 
@@ -73,7 +73,7 @@ def test_grid_of_a_spacing_covers_the_same_field_of_view(shape, old, new, degree
     np.testing.assert_allclose(
         to_affine[:3, :3] / new, affine[:3, :3] / old, atol=1e-9
     )  # directions
-    np.testing.assert_allclose(  # centres
+    np.testing.assert_allclose(  # centers
         apply_affine(to_affine, (np.array(to_shape) - 1) / 2),
         apply_affine(affine, (np.array(shape) - 1) / 2),
         atol=1e-9,
@@ -92,7 +92,7 @@ def test_grid_of_its_own_spacing_is_itself():
 
 @on_every_grid
 def test_ramps_and_constants_are_kept_exactly(to_shape, to_affine):
-    """What is linear in millimetres stays so: each feature stays where it is in the world."""
+    """What is linear in millimeters stays so: each feature stays where it is in the world."""
     shape, affine = OLD
     slopes = np.array([0.7, -1.1, 0.4])
     ramp = world(shape, affine) @ slopes + 50
@@ -187,7 +187,7 @@ def test_no_label_appears_that_was_not_there(seed, size, ids):
 
 
 def test_votes_of_probabilities_weigh_them():
-    """One neighbour is sure of a class and the other less so of another: sums decide, no count."""
+    """One neighbor is sure of a class and the other less so of another: sums decide, no count."""
     probabilities = np.array([[0.1, 0.9, 0.0], [0.0, 0.4, 0.6]]).reshape(2, 1, 1, 3)
     at = (3, 1, 1), affine_of((0.25, 1.0, 1.0), (0.5, 0.0, 0.0))
 
@@ -206,7 +206,7 @@ def test_votes_of_probabilities_weigh_them():
         assert (winners == background).all()
 
 
-def test_thin_sheets_survive_where_the_nearest_neighbour_loses_them():
+def test_thin_sheets_survive_where_the_nearest_neighbor_loses_them():
     """CSF one voxel thick between banks of gray matter, at 0.5 mm, brought to 1 mm and back."""
     fine = affine_of((0.5, 0.5, 0.5))
     coarse_shape, coarse = grid_with_spacing((24, 24, 24), fine, (1.0, 1.0, 1.0))

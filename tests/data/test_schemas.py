@@ -89,7 +89,7 @@ ASEG = """
 254    CC_Mid_Anterior            WM
 255    CC_Anterior                WM
 """
-# What the head around SynthSeg's brains is labelled with, by SimNIBS's charm.
+# What the head around SynthSeg's brains is labeled with, by SimNIBS's charm.
 CHARM = {
     **{501: "air", 502: "artery", 506: "eyes", 507: "other tissue", 508: "rectus muscles"},
     **{509: "mucosa", 511: "skin", 512: "spinal cord", 514: "vein", 515: "cortical bone"},
@@ -169,7 +169,7 @@ def test_synthseg_s_heads():
         **dict.fromkeys(CHARM, BACKGROUND),
         **dict.fromkeys((25, 57), IGNORE),  # lesions
         520: CSF,
-        # Left and right choroid plexus, learnt as the ventricle that each lies in.
+        # Left and right choroid plexus, learned as the ventricle that each lies in.
         **{136: FREESURFER_SCHEMA.table[4], 137: FREESURFER_SCHEMA.table[5]},
         **{163: FREESURFER_SCHEMA.table[43], 164: FREESURFER_SCHEMA.table[44]},
     }

@@ -14,8 +14,8 @@ from tests.input_errors import input_error
 PARTICIPANTS = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 
 
-def case(case_id, participant=None, labelled=True, split=None, months=None):
-    labels = Path("labels.nii") if labelled else None
+def case(case_id, participant=None, labeled=True, split=None, months=None):
+    labels = Path("labels.nii") if labeled else None
     age = None if months is None else Age(float(months), "months")
     images = (Path("t1.nii"),)
     return SourceCase(case_id, participant or case_id, images, labels, age=age, split=split)
@@ -28,7 +28,7 @@ def make_fold(cases, seed):
 
 def test_the_sources_own_split_is_kept():
     cases = [
-        case("4", split="test", labelled=False),
+        case("4", split="test", labeled=False),
         case("1", split="train"),
         case("3", split="validation"),
         case("2", split="train"),
@@ -44,20 +44,20 @@ def test_the_sources_own_split_is_kept():
 )
 def test_drawn_fold_never_splits_a_participant(sessions, seed):
     cases = [
-        case(f"s{number}", f"p{participant}", labelled)
-        for number, (participant, labelled) in enumerate(sessions)
+        case(f"s{number}", f"p{participant}", labeled)
+        for number, (participant, labeled) in enumerate(sessions)
     ]
     fold = make_fold(cases, seed)
     assert fold == make_fold(cases, seed)
     participant = {c.case_id: c.participant for c in cases}
     groups = [{participant[id_] for id_ in fold[name]} for name in SPLITS]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
-    # Every labelled case is in exactly one split, and train and validation hold no other.
+    # Every labeled case is in exactly one split, and train and validation hold no other.
     placed = [id_ for name in SPLITS for id_ in fold[name]]
-    labelled = {c.case_id for c in cases if c.labels}
-    assert len(placed) == len(set(placed)) and labelled <= set(placed)
-    assert set(fold["train"] + fold["validation"]) <= labelled
-    check_folds([fold], Path("splits.json"), participant, labelled)
+    labeled = {c.case_id for c in cases if c.labels}
+    assert len(placed) == len(set(placed)) and labeled <= set(placed)
+    assert set(fold["train"] + fold["validation"]) <= labeled
+    check_folds([fold], Path("splits.json"), participant, labeled)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_seed_changes_the_draw_and_order_of_cases_does_not():
 
 def test_what_the_source_keeps_for_testing_is_not_drawn():
     cases = [case(f"{number:02}") for number in range(10)]
-    cases += [case("t1", split="test"), case("t2", labelled=False, split="test")]
+    cases += [case("t1", split="test"), case("t2", labeled=False, split="test")]
     fold = make_fold(cases, seed=1)
     assert fold["test"] == ("t1", "t2")
     assert (len(fold["train"]), len(fold["validation"])) == (8, 2)
@@ -95,10 +95,10 @@ def test_what_the_source_keeps_for_testing_is_not_drawn():
 )
 def test_each_participant_validates_once_in_k_folds(sessions, count):
     cases = [
-        case(f"s{number}", f"p{participant}", labelled, months=months)
-        for number, (participant, labelled, months) in enumerate(sessions)
+        case(f"s{number}", f"p{participant}", labeled, months=months)
+        for number, (participant, labeled, months) in enumerate(sessions)
     ]
-    labelled = {c.case_id for c in cases if c.labels}
+    labeled = {c.case_id for c in cases if c.labels}
     participant = {c.case_id: c.participant for c in cases}
     people = {c.participant for c in cases if c.labels}
     if len(people) < count:
@@ -107,13 +107,13 @@ def test_each_participant_validates_once_in_k_folds(sessions, count):
         return
     folds = make_folds(cases, 0, count)
     assert folds == make_folds(cases, 0, count)
-    check_folds(folds, Path("splits.json"), participant, labelled)
+    check_folds(folds, Path("splits.json"), participant, labeled)
     validated = [id_ for fold in folds for id_ in fold["validation"]]
-    assert sorted(validated) == sorted(labelled)
+    assert sorted(validated) == sorted(labeled)
     sizes = [len({participant[id_] for id_ in fold["validation"]}) for fold in folds]
     assert len(folds) == count and max(sizes) - min(sizes) <= 1
     for fold in folds:
-        assert set(fold["train"]) == labelled - set(fold["validation"])
+        assert set(fold["train"]) == labeled - set(fold["validation"])
 
 
 def test_folds_pool_what_the_source_trains_and_validates_on():

@@ -24,9 +24,9 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
 
 
 def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """An ellipsoid of noise, labelled in slabs along x; one voxel background, one ignored."""
-    centre, radii = np.reshape([7, 6.5, 6], (3, 1, 1, 1)), np.reshape([5, 3.6, 5], (3, 1, 1, 1))
-    inside = (((np.indices(SHAPE) - centre) / radii) ** 2).sum(axis=0) < 1
+    """An ellipsoid of noise, labeled in slabs along x; one voxel background, one ignored."""
+    center, radii = np.reshape([7, 6.5, 6], (3, 1, 1, 1)), np.reshape([5, 3.6, 5], (3, 1, 1, 1))
+    inside = (((np.indices(SHAPE) - center) / radii) ** 2).sum(axis=0) < 1
     scans = np.random.default_rng(seed).gamma(4, 25, (2, *SHAPE)) + 1
     slabs = np.repeat([0, 10, 150, 250, 0], [3, 3, 3, 3, 4])[:, None, None]
     labels = (slabs * inside).astype(np.int16)

@@ -49,7 +49,7 @@ def predictor(prepared: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> Oracle:
     return found
 
 
-def test_measures_the_labelled_cases_of_a_split(prepared: PreparedSet, predictor: Oracle) -> None:
+def test_measures_the_labeled_cases_of_a_split(prepared: PreparedSet, predictor: Oracle) -> None:
     found = measure_run(Path("run"), prepared.folder, "train", tolerance=1.5)
     cases = [case for case in prepared.split("train") if case.labels_path]
     assert list(found.scores.subjects) == [case.case_id for case in cases] and cases

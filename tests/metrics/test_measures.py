@@ -88,7 +88,7 @@ def test_what_is_predicted_at_ignored_voxels_changes_nothing(maps):
 
 
 @given(label_maps(), st.floats(0.25, 4.0))
-def test_millimetres_and_millilitres_grow_with_the_voxels(maps, factor):
+def test_millimeters_and_milliliters_grow_with_the_voxels(maps, factor):
     x, y, z = SPACING
     grown = measure(*maps, spacing=(x * factor, y * factor, z * factor), tolerance=factor)
     for tissue, values in measure(*maps, spacing=SPACING, tolerance=1.0).items():

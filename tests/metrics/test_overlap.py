@@ -92,8 +92,8 @@ def test_of_balls_equals_the_volume_of_their_lens(distance):
     radius = 12.0
     x, y, z = np.ogrid[-26:27, -13:14, -13:14]
 
-    def ball(centre):
-        return np.where((x - centre) ** 2 + y**2 + z**2 <= radius**2, WM, 0)
+    def ball(center):
+        return np.where((x - center) ** 2 + y**2 + z**2 <= radius**2, WM, 0)
 
     lens = math.pi * (4 * radius + distance) * max(2 * radius - distance, 0) ** 2 / 12
     expected = lens / (4 / 3 * math.pi * radius**3)

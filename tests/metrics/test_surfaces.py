@@ -32,11 +32,11 @@ def pairs(draw):
     return *masks, draw(SPACINGS)
 
 
-def ball(radius, spacing=(1.0, 1.0, 1.0), centre=(0.0, 0.0, 0.0), reach=14.0):
+def ball(radius, spacing=(1.0, 1.0, 1.0), center=(0.0, 0.0, 0.0), reach=14.0):
     """A ball in mm, in a cube of twice the `reach`."""
     axes = [np.arange(-round(reach / side), round(reach / side) + 1) * side for side in spacing]
     x, y, z = np.meshgrid(*axes, indexing="ij")
-    away = [axis - middle for axis, middle in zip((x, y, z), centre, strict=True)]
+    away = [axis - middle for axis, middle in zip((x, y, z), center, strict=True)]
     return np.sqrt(sum(one**2 for one in away)) <= radius
 
 

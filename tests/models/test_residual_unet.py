@@ -68,8 +68,8 @@ def test_equals_a_network_of_torchs_operations(variables: dict[str, Any]) -> Non
     def activate(x: Any, layer: Any) -> Any:
         last = x.movedim(1, -1)
         size = last.shape[-1:]
-        normalised = functional.layer_norm(last, size, layer["scale"], layer["bias"], eps=1e-3)
-        return functional.leaky_relu(normalised, 0.01).movedim(-1, 1)
+        normalized = functional.layer_norm(last, size, layer["scale"], layer["bias"], eps=1e-3)
+        return functional.leaky_relu(normalized, 0.01).movedim(-1, 1)
 
     def block(x: Any, part: Any) -> Any:
         y = conv(activate(x, part["norm1"]), part["conv1"])
@@ -113,7 +113,7 @@ def test_depth_to_space_has_each_voxel_reach_its_eight() -> None:
 
 
 def test_a_volume_is_answered_as_patches_of_it(variables: dict[str, Any]) -> None:
-    """Far from the border, whatever lies elsewhere: nothing is normalised over the volume."""
+    """Far from the border, whatever lies elsewhere: nothing is normalized over the volume."""
     given = image(48, 16, 16)
     other = given.copy()
     other[:, 40:] *= 100

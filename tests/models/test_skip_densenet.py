@@ -124,7 +124,7 @@ def test_initial_values_are_he_normal():
     # Channels before upsampling are 12, 14, 11 and 9.
     groups = {f"upsample{i}/kernel": count for i, count in enumerate((4, 2, 1, 1), start=1)}
     paths, _ = jax.tree.flatten_with_path(variables["params"])
-    standardised = []
+    standardized = []
     for path, values in paths:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name.endswith("/kernel"):
@@ -139,14 +139,14 @@ def test_initial_values_are_he_normal():
             # Five standard errors of a normal sample's mean and standard deviation.
             assert abs(z.mean()) < 5 / math.sqrt(z.size), name
             assert abs(z.std() - 1) < 5 / math.sqrt(2 * z.size), name
-            standardised.append(z.ravel())
+            standardized.append(z.ravel())
         else:
             assert np.all(values == (1 if name.endswith("/scale") else 0)), name
-    assert len(standardised) == 3 + 1 + 2 * 5 + 4 + 2 * 3 + 1
-    pooled = np.concatenate(standardised)
+    assert len(standardized) == 3 + 1 + 2 * 5 + 4 + 2 * 3 + 1
+    pooled = np.concatenate(standardized)
     assert abs(pooled.std() - 1) < 5 / math.sqrt(2 * pooled.size)
     # No two kernels share their draws.
-    assert len({z[:20].tobytes() for z in standardised}) == len(standardised)
+    assert len({z[:20].tobytes() for z in standardized}) == len(standardized)
     for leaf, start in (("mean", 0), ("var", 1)):
         assert np.all(variables["batch_stats"]["block4"]["layer1"]["norm2"][leaf] == start)
 
@@ -348,7 +348,7 @@ def assert_all_close(one: Any, other: Any, rtol: float) -> None:
     )
 
 
-def test_rematerialisation_changes_no_number():
+def test_rematerialization_changes_no_number():
     logits, gradient, statistics = gradients(remat=True)
     expected_logits, expected, expected_statistics = gradients()
     np.testing.assert_allclose(logits, expected_logits, atol=1e-5)
@@ -371,7 +371,7 @@ def kept_bytes(model: SkipDenseNet3D) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
-def test_rematerialisation_keeps_less_of_the_blocks():
+def test_rematerialization_keeps_less_of_the_blocks():
     # Block 1 alone keeps its four layers' 3x3x3 inputs, of 64 channels at half the extent.
     saved = 4 * 64 * 2 * 32**3 * 4
     assert kept_bytes(SkipDenseNet3D(remat=True)) < kept_bytes(SkipDenseNet3D()) - saved

@@ -221,7 +221,7 @@ def test_running_averages_agree(step):
         old, new = step.old_averages[name], step.averages[name]
         expected = torch_average
         if name.endswith("/var"):
-            # PyTorch averages the unbiased variance, Flax the one that normalisation uses.
+            # PyTorch averages the unbiased variance, Flax the one that normalization uses.
             module = name.split("/")[0]
             level = int(module[-1]) if module.startswith(("block", "transition")) else 0
             voxels = np.prod(step.shape) / 8**level

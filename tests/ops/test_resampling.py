@@ -115,7 +115,7 @@ def test_upsample_equals_torch(case, onednn):
     np.testing.assert_allclose(output, np.moveaxis(expected, 1, -1), rtol=1e-4, atol=1e-4)
 
 
-def test_a_voxel_reaches_one_voxel_into_its_neighbours():
+def test_a_voxel_reaches_one_voxel_into_its_neighbors():
     """Tap t of voxel i lands at stride * i + t - 1, and what leaves the volume is dropped."""
     kernel = np.zeros((6, 6, 6, 1, 1), np.float32)
     kernel[..., 0, 0] = np.arange(1, 7)[:, None, None]

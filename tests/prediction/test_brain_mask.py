@@ -24,10 +24,10 @@ def ball(radius: float, size: int = 40) -> np.ndarray:
     arrays(bool, st.tuples(*[st.integers(1, 9)] * 3)),
     st.tuples(*[st.sampled_from([0.5, 1.0, 3.0])] * 3),
 )
-def test_nothing_labelled_is_outside_and_nothing_enclosed(labelled, spacing):
-    mask = brain_mask(labelled, spacing)
-    assert mask.shape == labelled.shape and not (labelled & ~mask).any()
-    assert mask.any() == labelled.any()
+def test_nothing_labeled_is_outside_and_nothing_enclosed(labeled, spacing):
+    mask = brain_mask(labeled, spacing)
+    assert mask.shape == labeled.shape and not (labeled & ~mask).any()
+    assert mask.any() == labeled.any()
     again = brain_mask(mask, spacing)
     pieces = np.empty(mask.shape, np.int32)
     if ndimage.label(mask, output=pieces) == 1:  # of one piece, there is nothing to add
@@ -59,20 +59,20 @@ def test_gaps_are_as_wide_in_millimeters_whatever_the_voxels():
 
 
 def test_a_piece_apart_brings_none_of_its_surroundings():
-    """It stays, since it is labelled, but its hole is none of the brain's."""
-    labelled = ball(8, 60)
-    apart = np.zeros_like(labelled)
+    """It stays, since it is labeled, but its hole is none of the brain's."""
+    labeled = ball(8, 60)
+    apart = np.zeros_like(labeled)
     apart[2:9, 2:9, 2:9] = True
     apart[4:7, 4:7, 4:7] = False
-    mask = brain_mask(labelled | apart, MM)
-    np.testing.assert_array_equal(mask, labelled | apart)
+    mask = brain_mask(labeled | apart, MM)
+    np.testing.assert_array_equal(mask, labeled | apart)
 
 
 def test_a_brain_at_the_border_does_not_grow_out_of_it():
-    labelled = np.ones((6, 7, 8), bool)
-    np.testing.assert_array_equal(brain_mask(labelled, MM), labelled)
-    labelled[3] = False
-    assert brain_mask(labelled, MM).all()
+    labeled = np.ones((6, 7, 8), bool)
+    np.testing.assert_array_equal(brain_mask(labeled, MM), labeled)
+    labeled[3] = False
+    assert brain_mask(labeled, MM).all()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -81,6 +81,6 @@ def test_the_mask_of_a_phantom_is_its_brain(seed):
     phantom = render_phantom(seed, shape=(48, 56, 48))
     truth = phantom.label_map != 0
     spacing = spacing_of(phantom.affine)
-    for labelled in (truth, phantom.label_map > CSF):
-        mask = brain_mask(labelled, spacing)
+    for labeled in (truth, phantom.label_map > CSF):
+        mask = brain_mask(labeled, spacing)
         assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97

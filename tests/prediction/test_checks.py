@@ -15,7 +15,7 @@ from infant_seg_jax.prediction.checks import (
     check_air,
     check_contrast,
     check_detail,
-    check_labelled,
+    check_labeled,
     check_orientation,
     check_pieces,
     check_shape,
@@ -128,8 +128,8 @@ def test_volumes_are_those_of_a_brain(volumes, age, odd) -> None:
 
 
 def test_most_of_a_stripped_brain_is_tissue() -> None:
-    assert not check_labelled(LABELS, BALL, PATH).sentence
-    assert check_labelled(np.where(RADIUS < 10, LABELS, 0), BALL, PATH).sentence
+    assert not check_labeled(LABELS, BALL, PATH).sentence
+    assert check_labeled(np.where(RADIUS < 10, LABELS, 0), BALL, PATH).sentence
 
 
 def test_a_brain_is_of_one_piece() -> None:

@@ -1,4 +1,4 @@
-"""Scans whose headers turn the brain, labelled as if the header were right."""
+"""Scans whose headers turn the brain, labeled as if the header were right."""
 
 from dataclasses import replace
 
@@ -38,13 +38,13 @@ def test_a_right_header_is_believed(masked: bool) -> None:
 
 @pytest.mark.parametrize("where", SIGNED_PERMUTATIONS[9::11])
 @pytest.mark.parametrize("resampled", [False, True])
-def test_a_turned_scan_is_labelled_as_the_right_one_is(where: np.ndarray, resampled: bool) -> None:
+def test_a_turned_scan_is_labeled_as_the_right_one_is(where: np.ndarray, resampled: bool) -> None:
     preparation = Preparation(margin_mm=SIZE, spacing_mm=8.0 * resampled)
     ours = expecting(predictor(fix_orientation=True), preparation=preparation)
     right, mask = scan(np.eye(3, dtype=int))
     wrong, wrong_mask = scan(where)
     found = ours.segment(wrong, wrong_mask)
-    # Which side is left is not known: a mirrored scan is labelled as the mirrored right one is.
+    # Which side is left is not known: a mirrored scan is labeled as the mirrored right one is.
     if np.linalg.det(where) < 0:
         right, mask = replace(right, data=right.data[::-1].copy()), mask[::-1].copy()
         where = where @ np.diag([-1, 1, 1])
@@ -59,7 +59,7 @@ def test_a_turned_scan_is_labelled_as_the_right_one_is(where: np.ndarray, resamp
     assert "front" in found.notices[0] and found.notices[0] == found.confidence.unusual[0]
 
 
-def test_without_being_asked_a_turned_scan_is_told_of_and_labelled_as_it_is() -> None:
+def test_without_being_asked_a_turned_scan_is_told_of_and_labeled_as_it_is() -> None:
     volume, _ = scan(np.diag([1, -1, 1]))
     found = predictor().segment(volume)
     assert "--fix_orientation" in found.notices[0] and "posterior" in found.notices[0]

@@ -10,7 +10,7 @@ from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, WM
 from infant_seg_jax.prediction.islands import remove_islands
 
 
-def neighbours(at, shape):
+def neighbors(at, shape):
     for axis, step in itertools.product(range(3), (-1, 1)):
         beside = list(at)
         beside[axis] += step
@@ -28,7 +28,7 @@ def by_hand(label_map, ml, voxel_ml):
             continue
         piece, waiting = {start}, [start]
         while waiting:
-            for beside in neighbours(waiting.pop(), label_map.shape):
+            for beside in neighbors(waiting.pop(), label_map.shape):
                 if label_map[beside] == tissue and beside not in piece:
                     piece.add(beside)
                     waiting.append(beside)
@@ -43,7 +43,7 @@ def by_hand(label_map, ml, voxel_ml):
                 continue
             touched = [0, 0, 0, 0]
             for at in piece:
-                for beside in neighbours(at, label_map.shape):
+                for beside in neighbors(at, label_map.shape):
                     touched[label_map[beside]] += label_map[beside] != tissue
             for at in piece:
                 result[at] = touched.index(max(touched))

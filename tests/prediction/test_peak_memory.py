@@ -36,7 +36,7 @@ def test_a_scan_of_300_cubed_takes_under_4_gib(tmp_path: Path, way: str) -> None
     x, y, z = np.ogrid[:SIDE, :SIDE, :SIDE]
     ball = (x - 149.5) ** 2 + (y - 149.5) ** 2 + (z - 149.5) ** 2 < 149**2
     data = np.where(ball, 100 + (x + 2 * y + 3 * z) % 50, 0).astype(np.int16)
-    # Voxels of half a millimetre: a brain of 1.7 litres, that fills the field of view.
+    # Voxels of half a millimeter: a brain of 1.7 liters, that fills the field of view.
     nib.save(nib.Nifti1Image(data, np.diag([0.5, 0.5, 0.5, 1.0])), tmp_path / "scan.nii")
     result = subprocess.run(
         [sys.executable, __file__, str(tmp_path), way],

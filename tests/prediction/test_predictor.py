@@ -90,7 +90,7 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray, codes: str = "RAS") 
 
 
 @pytest.fixture(scope="module")
-def labelled(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+def labeled(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """The label map of a phantom that is stored in RAS order."""
     phantom = render_phantom(3, shape=(32, 36, 30))
     path = tmp_path_factory.mktemp("ras") / "scan.nii.gz"
@@ -107,7 +107,7 @@ def labelled(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> 
     ],
 )
 def test_a_label_map_lies_where_the_scan_lies(
-    predictor: Predictor, labelled: np.ndarray, tmp_path: Path, codes: str
+    predictor: Predictor, labeled: np.ndarray, tmp_path: Path, codes: str
 ) -> None:
     phantom = render_phantom(3, shape=(32, 36, 30))
     scan = save(tmp_path / "scan.nii.gz", phantom.image, phantom.affine, codes)
@@ -121,7 +121,7 @@ def test_a_label_map_lies_where_the_scan_lies(
     assert nib.aff2axcodes(written.affine) == tuple(codes)
     assert np.asarray(written.affine).tobytes() == np.asarray(original.affine).tobytes()
     back = nib.as_closest_canonical(written)
-    np.testing.assert_array_equal(np.asarray(back.dataobj), labelled)
+    np.testing.assert_array_equal(np.asarray(back.dataobj), labeled)
 
 
 def test_everything_outside_the_crop_is_background(predictor: Predictor, tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_prediction_at_another_voxel_size_comes_back(
     # Its own grid differs, so the nonsense does; but it is where the brain is, in the same space.
     prepared = prepare_volume(volume, coarse.expects.preparation)
     probabilities = coarse.probabilities(prepared.image)
-    centre = np.argwhere(found).mean(axis=0)
+    center = np.argwhere(found).mean(axis=0)
     expected = np.argwhere(probabilities.argmax(-1)).mean(axis=0)
     np.testing.assert_allclose(
-        apply_affine(volume.affine, centre), apply_affine(prepared.affine, expected), atol=1.0
+        apply_affine(volume.affine, center), apply_affine(prepared.affine, expected), atol=1.0
     )
 
 
@@ -308,13 +308,13 @@ def test_real_infants_keep_their_grid(
         original = nib.Nifti1Image.from_filename(scan)
         assert written.shape == original.shape
         assert np.asarray(written.affine).tobytes() == np.asarray(original.affine).tobytes()
-        labelled = np.asarray(written.dataobj) > 0
-        assert labelled.any()
+        labeled = np.asarray(written.dataobj) > 0
+        assert labeled.any()
         # Labels lie within the crop: the box around what is not 0, and its margin.
         brain = np.asarray(original.dataobj) != 0
         for axis, spacing in enumerate(original.header.get_zooms()[:3]):
             others = tuple(other for other in range(3) if other != axis)
             inside = np.flatnonzero(brain.any(axis=others))
-            found = np.flatnonzero(labelled.any(axis=others))
+            found = np.flatnonzero(labeled.any(axis=others))
             margin = predictor.expects.preparation.margin_mm / float(spacing) + 1
             assert inside[0] - margin <= found[0] and found[-1] <= inside[-1] + margin

@@ -185,7 +185,7 @@ def test_two_modalities_are_used_together() -> None:
     assert worst["both"] > 0.95 > max(worst["fluid"], worst["matter"])
 
 
-def test_millimetres_count_and_not_voxels() -> None:
+def test_millimeters_count_and_not_voxels() -> None:
     """The same brain in half the voxel size is refined alike."""
     coarse, fine = brain(32), brain(64)
     found = []

@@ -50,7 +50,7 @@ def test_starts_cover_the_axis(extent, window, overlap):
         return
     assert starts[0] == 0 and starts[-1] == extent - window
     gaps = np.diff(starts)
-    # Neighbours share at least the overlap, save that a window moves by at least a voxel.
+    # Neighbors share at least the overlap, save that a window moves by at least a voxel.
     assert gaps.min() >= 1
     assert gaps.max() <= max(1, window * (1 - overlap))
     assert gaps.max() - gaps.min() <= 1  # They lie evenly,
@@ -65,15 +65,15 @@ def test_starts_of_half_overlapping_windows():
 
 
 @pytest.mark.parametrize("window", [(16, 16, 16), (8, 5, 1), (3, 64, 7)])
-def test_weights_are_symmetric_and_positive_with_their_peak_at_the_centre(window):
+def test_weights_are_symmetric_and_positive_with_their_peak_at_the_center(window):
     weights = gaussian_weights(window)
     assert weights.shape == window and weights.dtype == np.float32
     assert weights.min() > 0
     np.testing.assert_allclose(weights, np.flip(weights), rtol=1e-6)
     for axis in range(3):
         np.testing.assert_allclose(weights, np.flip(weights, axis), rtol=1e-6)
-        towards_the_centre = np.diff(weights, axis=axis).take(range((window[axis] - 1) // 2), axis)
-        assert (towards_the_centre >= 0).all()
+        towards_the_center = np.diff(weights, axis=axis).take(range((window[axis] - 1) // 2), axis)
+        assert (towards_the_center >= 0).all()
     assert weights.max() == 1
     assert weights[tuple(size // 2 for size in window)] == pytest.approx(1)
 

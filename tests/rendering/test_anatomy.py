@@ -21,7 +21,7 @@ def radii(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> n
 
 
 def ball(spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """White matter of 16 mm radius in a cortex of 4 mm, and each voxel's distance to the centre."""
+    """White matter of 16 mm radius in a cortex of 4 mm, and each voxel's distance to the center."""
     x, y, z = (int(56 / size) | 1 for size in spacing)
     r = radii((x, y, z), spacing)
     cortex = np.where(r <= 20, np.uint8(Structure.CORTEX), np.uint8(Structure.OUTSIDE))

@@ -1,4 +1,4 @@
-"""Rendered examples are normalised, stripped and labelled as their anatomy says."""
+"""Rendered examples are normalized, stripped and labeled as their anatomy says."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from infant_seg_jax.augmentation.spatial import AffineMotion
 from infant_seg_jax.augmentation.splines import SmoothField
 from infant_seg_jax.config import Config, default_config
 from infant_seg_jax.data.labels import BACKGROUND, IGNORE
-from infant_seg_jax.data.preprocessing import normalise
+from infant_seg_jax.data.preprocessing import normalize
 from infant_seg_jax.rendering import example, image
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM
 from infant_seg_jax.rendering.patches import MARGIN, AnatomyPatches
@@ -79,18 +79,18 @@ def middle(volume: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stripped", [0.0, 1.0])
-def test_a_whole_anatomy_is_normalised_as_a_prepared_scan(stripped: float) -> None:
+def test_a_whole_anatomy_is_normalized_as_a_prepared_scan(stripped: float) -> None:
     values = {"tight": 0.0, "loose": 0.0, "thin_cortex": 0.0, "more_fluid": 0.0, "texture": 0.0}
     drawn = draw(stripped=stripped, maturation=0.0, **values)
     found, labels = render(drawn)
     structures = middle(head()[0])
     shown = (structures != Structure.OUTSIDE) & ((structures < BRAIN) | (stripped == 0))
     scan = np.asarray(drawn.image.contrast.means, np.float32)[structures]
-    np.testing.assert_allclose(found, normalise(scan, shown), atol=1e-4)
+    np.testing.assert_allclose(found, normalize(scan, shown), atol=1e-4)
     assert np.array_equal(labels, np.where(shown, CLASSES[structures], BACKGROUND))
 
 
-def test_texture_bias_and_noise_hardly_change_the_normalisation() -> None:
+def test_texture_bias_and_noise_hardly_change_the_normalization() -> None:
     """Mixing does, here, where the blocks of a tissue are hardly larger than what is mixed."""
     usual = default_config().rendering
     for seed in range(4):

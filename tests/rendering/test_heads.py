@@ -14,13 +14,13 @@ from infant_seg_jax.rendering.heads import (
 from infant_seg_jax.rendering.structures import BRAIN, Structure
 
 SHAPE = (90, 96, 88)
-CENTRE = np.array([45, 48, 50])
+CENTER = np.array([45, 48, 50])
 
 
 def ball() -> tuple[np.ndarray, np.ndarray]:
-    """A ball of white matter in cortex and fluid, and each voxel's distance to its centre."""
+    """A ball of white matter in cortex and fluid, and each voxel's distance to its center."""
     grid = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
-    r = np.sqrt(sum((axis - middle) ** 2 for axis, middle in zip(grid, CENTRE, strict=True)))
+    r = np.sqrt(sum((axis - middle) ** 2 for axis, middle in zip(grid, CENTER, strict=True)))
     found = np.zeros(SHAPE, np.uint8)
     for radius, structure in (
         (20, Structure.SULCAL_CSF),
@@ -45,7 +45,7 @@ def test_the_brain_stays_and_all_else_is_of_the_head() -> None:
 
 def test_upwards_there_are_meninges_bone_scalp_and_air() -> None:
     for seed in range(3):
-        line = grown(seed)[CENTRE[0], CENTRE[1], CENTRE[2] + 20 :]
+        line = grown(seed)[CENTER[0], CENTER[1], CENTER[2] + 20 :]
         runs = [structure for i, structure in enumerate(line) if not i or structure != line[i - 1]]
         assert runs[0] == Structure.SULCAL_CSF
         assert Structure.BONE in runs
@@ -55,7 +55,7 @@ def test_upwards_there_are_meninges_bone_scalp_and_air() -> None:
 def test_the_top_of_the_head_is_as_thick_as_its_layers() -> None:
     _, r = ball()
     head = grown()
-    above = np.arange(SHAPE[2]) > CENTRE[2] + 10
+    above = np.arange(SHAPE[2]) > CENTER[2] + 10
     thickness = r[(head >= BRAIN) & above].max() - 20
     low, high = (MENINGES_MM[i] + BONE_MM[i] + SCALP_MM[i] for i in (0, 1))
     varies = np.exp(2 * VARIATION)
@@ -69,7 +69,7 @@ def test_a_face_lies_in_front_and_below_and_nothing_as_far_above() -> None:
     far = (head >= BRAIN) & (r > 21 + layers * np.exp(2 * VARIATION))
     z = np.nonzero(far)[2]
     assert len(z)
-    assert z.max() < CENTRE[2] + 10
+    assert z.max() < CENTER[2] + 10
 
 
 def test_a_seed_grows_the_same_head_and_another_seed_another() -> None:

@@ -41,16 +41,16 @@ def config(fraction: float, balanced: float = 0.0) -> Config:
     return found
 
 
-@pytest.mark.parametrize("centre", [(0, 0, 0), (12, 10, 14), (23, 19, 27), (1, 19, 13)])
+@pytest.mark.parametrize("center", [(0, 0, 0), (12, 10, 14), (23, 19, 27), (1, 19, 13)])
 @pytest.mark.parametrize("size", [(7, 8, 9), (40, 3, 60)])
 def test_a_cut_is_a_part_of_the_padded_volume(
-    centre: tuple[int, ...], size: tuple[int, ...]
+    center: tuple[int, ...], size: tuple[int, ...]
 ) -> None:
     volume = np.random.default_rng(0).integers(0, 9, SHAPE).astype(np.uint8)
     padded = np.pad(volume, 80, constant_values=99)
-    starts = [80 + c - n // 2 for c, n in zip(centre, size, strict=True)]
+    starts = [80 + c - n // 2 for c, n in zip(center, size, strict=True)]
     expected = padded[tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))]
-    assert np.array_equal(cut(volume, np.array(centre), np.array(size), 99), expected)
+    assert np.array_equal(cut(volume, np.array(center), np.array(size), 99), expected)
 
 
 def test_a_census_counts_structures_at_their_distances(anatomies: AnatomySet) -> None:
@@ -95,7 +95,7 @@ def test_structures_and_distances_are_of_the_same_place(anatomies: AnatomySet) -
         assert np.array_equal(distances[box], batch.distances[i])
 
 
-def centres(anatomies: AnatomySet, balanced: float) -> np.ndarray:
+def centers(anatomies: AnatomySet, balanced: float) -> np.ndarray:
     found = [
         make_batch((), 1, anatomies, config(1.0, balanced), step, range(SIZE)).anatomy.structures
         for step in range(12)
@@ -104,10 +104,10 @@ def centres(anatomies: AnatomySet, balanced: float) -> np.ndarray:
     return np.concatenate(found)[:, middle, middle, middle]
 
 
-def test_centres_are_brain_or_balanced_over_classes(anatomies: AnatomySet) -> None:
-    brain = centres(anatomies, 0.0)
+def test_centers_are_brain_or_balanced_over_classes(anatomies: AnatomySet) -> None:
+    brain = centers(anatomies, 0.0)
     assert ((brain > 0) & (brain < BRAIN)).all()
-    balanced = centres(anatomies, 1.0)
+    balanced = centers(anatomies, 1.0)
     assert (balanced > 0).all()
     shares = np.bincount(CLASSES[balanced], minlength=4)[:4] / len(balanced)
     assert np.abs(shares - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / len(balanced))

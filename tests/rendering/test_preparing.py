@@ -83,7 +83,7 @@ def test_what_is_held_out_is_a_prepared_set_to_validate_on(anatomies: Path) -> N
     for case in cases:
         image, labels = case.image(), case.labels()
         assert abs(image[image != 0].mean()) < 0.01
-        # What is labelled is shown, but for a voxel that rounding to the grid may lose.
+        # What is labeled is shown, but for a voxel that rounding to the grid may lose.
         assert np.mean(image[..., 0][labels > 0] != 0) > 0.99
 
 
@@ -239,7 +239,7 @@ def nearest(where: np.ndarray, to: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("thin_cortex", [False, True])
-def test_distances_are_those_to_the_nearest_neighbours(thin_cortex: bool) -> None:
+def test_distances_are_those_to_the_nearest_neighbors(thin_cortex: bool) -> None:
     structures = np.pad(box_brain()[:20, 4:24, 6:30], 3)
     structures[10:14, 10:14, 11:14] = Structure.SULCAL_CSF  # deep, as a ventricle is
     structures[:1] = Structure.BONE

@@ -11,7 +11,7 @@ from infant_seg_jax.data.labels import CSF, GM, TISSUES, WM
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.evaluation.score_files import write_scores
 from infant_seg_jax.evaluation.score_table import ScoreTable
-from infant_seg_jax.labelling.scans import sidecar_of
+from infant_seg_jax.labeling.scans import sidecar_of
 from infant_seg_jax.metrics.measures import measure
 from tests.data.volume_files import save
 

@@ -13,7 +13,7 @@ from infant_seg_jax.config import default_config
 from infant_seg_jax.data.labels import IGNORE, TISSUE_CLASSES
 from infant_seg_jax.report.drawing.augmentation_sheet import (
     TELLING_REACH,
-    UNKNOWN_COLOUR,
+    UNKNOWN_COLOR,
     describe,
     painter,
     sheet_rows,
@@ -91,8 +91,8 @@ def test_picture_shows_brain_unknown_and_tissue_apart() -> None:
     assert (pixels[0, 0] == 0).all()  # Around the brain it is black.
     # The left of the subject, x below 3, is on the right of each picture.
     for modality in np.split(pixels, 2, axis=1):
-        unknown = (modality == rgb(UNKNOWN_COLOUR)).all(axis=-1)
+        unknown = (modality == rgb(UNKNOWN_COLOR)).all(axis=-1)
         edge = round(17 / 20 * unknown.shape[1])
         assert unknown[:, edge + 1 :].all() and not unknown[:, : edge - 1].any()
-        outline = (modality == rgb(TISSUE_CLASSES.colours["GM"])).all(axis=-1)
+        outline = (modality == rgb(TISSUE_CLASSES.colors["GM"])).all(axis=-1)
         assert 0.01 < outline.mean() < 0.1  # One tissue has an outline.

@@ -13,7 +13,7 @@ from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.report.drawing import charts
 from infant_seg_jax.report.drawing.charts import Series
 
-COLOURS = TISSUE_CLASSES.colours
+COLORS = TISSUE_CLASSES.colors
 GROUPS = {"CSF": [[0.5, 0.7]], "GM": [[0.6, 0.8]], "WM": [[0.9, math.nan]], "mean": [[0.7, 0.7]]}
 
 EVERY = {
@@ -21,7 +21,7 @@ EVERY = {
         title, "loss", [Series(0, [1.0, 2.0], [0.3, 0.2])], [1.5]
     ),
     "bars": lambda title: charts.bars_with_dots(
-        title, "each dot is a subject", GROUPS, COLOURS, True
+        title, "each dot is a subject", GROUPS, COLORS, True
     ),
     "against": lambda title: charts.against_each_other(
         title, "ml", [1.0, 2.0], [1.0, 3.0], "#56B4E9"
@@ -43,7 +43,7 @@ def texts(svg: Markup) -> list[str]:
 
 def test_subjects_of_the_same_score_are_dots_beside_each_other() -> None:
     for count in (1, 2, 6, 9):
-        drawn = charts.bars_with_dots("t", "", {"CSF": [[0.5] * count]}, COLOURS, shares=True)
+        drawn = charts.bars_with_dots("t", "", {"CSF": [[0.5] * count]}, COLORS, shares=True)
         dots = [
             part
             for part in ElementTree.fromstring(drawn).iter()
@@ -76,11 +76,11 @@ def test_charts_of_one_page_share_no_id_of_another_meaning() -> None:
 
 
 def test_bars_are_as_high_as_the_means_and_begin_at_zero() -> None:
-    svg = charts.bars_with_dots("Dice", "", {"CSF": [[0.2, 0.4]], "GM": [[0.6]]}, COLOURS, True)
+    svg = charts.bars_with_dots("Dice", "", {"CSF": [[0.2, 0.4]], "GM": [[0.6]]}, COLORS, True)
     bars = []
     for part in ElementTree.fromstring(svg).iter():
         style = part.get("style", "").lower()
-        if any(f"fill: {colour.lower()}" in style for colour in COLOURS.values()):
+        if any(f"fill: {color.lower()}" in style for color in COLORS.values()):
             numbers = [
                 float(n) for n in part.get("d", "").replace("L", "M").split() if n[0] not in "Mz"
             ]
@@ -111,4 +111,4 @@ def test_an_even_choice_keeps_order_and_both_ends(values: list[int], most: int) 
 def test_every_series_looks_different_and_unlike_a_tissue() -> None:
     styles = [charts.series_style(number) for number in range(charts.MAX_SERIES)]
     assert len(set(styles)) == charts.MAX_SERIES
-    assert not {colour for colour, _ in styles} & set(COLOURS.values())
+    assert not {color for color, _ in styles} & set(COLORS.values())

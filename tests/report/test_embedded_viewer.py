@@ -20,7 +20,7 @@ from infant_seg_jax.report.viewer import embedded, niivue
 from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_prediction, write_run
 
-LICENCE = "Do <b>as</b> you like."
+LICENSE = "Do <b>as</b> you like."
 EVIL = "</script><script>alert(1)</script>"
 
 
@@ -28,7 +28,7 @@ EVIL = "</script><script>alert(1)</script>"
 def script(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of NiiVue, which takes an extra."""
     monkeypatch.setattr(embedded, "niivue_script", lambda: b"niivue")
-    monkeypatch.setattr(embedded, "niivue_licence", lambda: LICENCE)
+    monkeypatch.setattr(embedded, "niivue_license", lambda: LICENSE)
 
 
 def image_of(volume: dict[str, Any]) -> nib.Nifti1Image:
@@ -50,7 +50,7 @@ def wide() -> Scan:
     return Scan(image, np.roll(labels, 2, axis=1), AFFINE, labels)
 
 
-def test_volumes_are_cut_to_what_is_labelled_and_stay_where_they_are() -> None:
+def test_volumes_are_cut_to_what_is_labeled_and_stay_where_they_are() -> None:
     case, viewer = wide(), EmbeddedViewer()
     assert case.image is not None and case.truth is not None
     assert viewer.add("a", case) == "look-0" and viewer.add("b", case) == "look-1"

@@ -46,7 +46,7 @@ def texts(browser: Browser, expression: str) -> list[str]:
     return browser.evaluate(f"[...document.querySelectorAll({expression!r})].map(e => e.innerText)")
 
 
-def colour(browser: Browser, what: str, of: str) -> list[int]:
+def color(browser: Browser, what: str, of: str) -> list[int]:
     said = browser.evaluate(f"getComputedStyle(document.querySelector({of!r}))[{what!r}]")
     return [int(number) for number in re.findall(r"\d+", said)[:3]]
 
@@ -126,18 +126,18 @@ def test_a_report_can_be_read_on_a_phone_in_light_and_dark(
 ) -> None:
     browser.open(page.as_uri(), width=390, dark=dark)
     assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-    paper, ink = colour(browser, "backgroundColor", "body"), colour(browser, "color", "body")
+    paper, ink = color(browser, "backgroundColor", "body"), color(browser, "color", "body")
     assert (np.mean(paper) < 60 < 180 < np.mean(ink)) == dark
     assert (np.mean(paper) > 180 > 60 > np.mean(ink)) == (not dark)
-    assert colour(browser, "fill", "svg text") == ink  # Charts are of the page's ink.
+    assert color(browser, "fill", "svg text") == ink  # Charts are of the page's ink.
 
 
 def test_a_report_can_be_printed(browser: Browser, page: Path) -> None:
-    """On white whatever the screen's colours, and no wider than a sheet, or it would be shrunk."""
+    """On white whatever the screen's colors, and no wider than a sheet, or it would be shrunk."""
     browser.open(page.as_uri(), width=720, dark=True)
     browser.print_media()
-    assert np.mean(colour(browser, "backgroundColor", "body")) == 255
-    assert colour(browser, "backgroundColor", "thead th") == [0xEE, 0xF0, 0xF3]
+    assert np.mean(color(browser, "backgroundColor", "body")) == 255
+    assert color(browser, "backgroundColor", "thead th") == [0xEE, 0xF0, 0xF3]
     assert browser.evaluate("document.documentElement.scrollWidth") <= 720
     assert browser.pdf().startswith(b"%PDF")
 
@@ -221,14 +221,14 @@ def test_viewer_has_the_subjects_right_on_the_left(browser: Browser, served: str
     assert places[0] > places[1]
 
 
-def test_viewer_paints_the_tissues_in_their_colours(browser: Browser, served: str) -> None:
+def test_viewer_paints_the_tissues_in_their_colors(browser: Browser, served: str) -> None:
     browser.open(served)
     browser.wait("document.getElementById('viewer').dataset.ready === 'yes'")
     browser.evaluate(
         "(o => { o.value = '1'; o.dispatchEvent(new Event('input')); })"
         "(document.getElementById('opacity'))"
     )
-    for tissue in TISSUE_CLASSES.colours.values():
+    for tissue in TISSUE_CLASSES.colors.values():
         shown = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("RGB"))[150:600]
         near = np.abs(shown / 255 - to_rgb(tissue)).max(axis=-1) < 0.06
         assert near.mean() > 0.005

@@ -333,7 +333,7 @@ def test_runs_of_other_data_are_said_not_to_compare(tmp_path: Path) -> None:
     assert "validated on different data" in write_report(list(runs.values())).read_text()
 
 
-def test_a_report_says_which_run_was_fine_tuned_and_gives_it_the_colour_of_its_scores(
+def test_a_report_says_which_run_was_fine_tuned_and_gives_it_the_color_of_its_scores(
     tmp_path: Path,
 ) -> None:
     adult = write_run(tmp_path / "runs" / "adult")
@@ -379,7 +379,7 @@ def test_a_report_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     page = write_report([scores, labels, run])
     text = page.read_text(encoding="utf-8")
     assert page == scores / "report.html"
-    for heading in ("How good: scores", "Labelled: labels", "Training"):
+    for heading in ("How good: scores", "Labeled: labels", "Training"):
         assert f"<h2>{heading}</h2>" in text
     for what in ("src=", "href="):
         rest = text.split(what)[1:]

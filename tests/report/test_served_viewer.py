@@ -162,7 +162,7 @@ def test_what_is_shown_is_the_brain_in_the_middle(tmp_path: Path, with_labels: b
 
 
 @pytest.mark.usefixtures("script")
-def test_finer_classes_have_their_own_values_names_and_colours(tmp_path: Path) -> None:
+def test_finer_classes_have_their_own_values_names_and_colors(tmp_path: Path) -> None:
     schema = find_schema("drawem9", DRAWEM9_CLASSES)
     ids = np.where(truth() == 1, 5, truth())
     paths = [

@@ -1,4 +1,4 @@
-"""Pictures of slices: the side that they say, the colours that they say."""
+"""Pictures of slices: the side that they say, the colors that they say."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from infant_seg_jax.report.drawing.demo_figure import show_slice
 from infant_seg_jax.report.drawing.slices import (
     LARGE,
     SMALL,
-    WRONG_COLOUR,
+    WRONG_COLOR,
     Scan,
     error_picture,
     gray_slice,
@@ -39,9 +39,9 @@ def pixels(picture: Markup) -> np.ndarray:
     return np.asarray(image).astype(float) / 255
 
 
-def share_of(picture: np.ndarray, colour: str) -> float:
-    """How much of a picture is about this colour."""
-    return float((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.17).mean())
+def share_of(picture: np.ndarray, color: str) -> float:
+    """How much of a picture is about this color."""
+    return float((np.abs(picture - to_rgb(color)).max(axis=-1) < 0.17).mean())
 
 
 def brain(image: np.ndarray | None = None, **other) -> Scan:
@@ -96,17 +96,17 @@ def test_anterior_is_on_the_left_of_sagittal_slices_and_superior_on_top() -> Non
         assert (v < 0.45 * tile.shape[0]) if vertical else (u < 0.45 * tile.shape[1])
 
 
-def test_outlines_have_the_tissues_colours_and_leave_the_scan_to_be_seen() -> None:
+def test_outlines_have_the_tissues_colors_and_leave_the_scan_to_be_seen() -> None:
     image = np.full((40, 48, 32), 10.0, np.float32)
     image[8:32, 8:40, 8:24] = 100.0
     shown = pixels(mosaic(brain(image), ""))
     without = pixels(mosaic(Scan(image, np.zeros(image.shape, np.uint8), np.eye(4)), ""))
-    for colour in TISSUE_CLASSES.colours.values():
-        assert 0.001 < share_of(shown, colour) < 0.08
-        assert share_of(without, colour) < 0.001
+    for color in TISSUE_CLASSES.colors.values():
+        assert 0.001 < share_of(shown, color) < 0.08
+        assert share_of(without, color) < 0.001
 
 
-def test_what_is_wrong_is_coloured_and_nothing_else() -> None:
+def test_what_is_wrong_is_colored_and_nothing_else() -> None:
     labels = brain().labels
     wrong = labels.copy()
     wrong[20:24, 20:28, 14:18] = 1
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_coloured_and_nothing_else() -> None:
     )
     for picture, low, high in ((right, 0, 0.0005), (faulty, 0.002, 0.05)):
         last = np.array_split(picture, 3, axis=1)[2]  # No scan, so three columns.
-        assert low <= share_of(last, WRONG_COLOUR) <= high
+        assert low <= share_of(last, WRONG_COLOR) <= high
 
 
 def test_no_slice_is_empty_however_the_tissue_lies() -> None:
@@ -126,7 +126,7 @@ def test_no_slice_is_empty_however_the_tissue_lies() -> None:
     shown = pixels(mosaic(Scan(image, labels, np.eye(4)), ""))
     for row in np.array_split(shown, 3):
         for tile in np.array_split(row[25:-8], 3, axis=1):
-            assert share_of(tile, TISSUE_CLASSES.colours["WM"]) > 0
+            assert share_of(tile, TISSUE_CLASSES.colors["WM"]) > 0
 
 
 def test_pictures_of_a_few_scans_are_larger() -> None:
@@ -164,8 +164,8 @@ def test_letters_of_a_figure_are_at_the_sides_that_they_name() -> None:
     assert letters["R"] < letters["L"]
 
 
-def test_tissue_colours_differ_for_everyone() -> None:
+def test_tissue_colors_differ_for_everyone() -> None:
     """Luminance alone tells the tissues apart."""
-    rgb = np.array([to_rgb(colour) for colour in TISSUE_CLASSES.colours.values()])
+    rgb = np.array([to_rgb(color) for color in TISSUE_CLASSES.colors.values()])
     luminance = np.sort(rgb @ [0.2126, 0.7152, 0.0722])
     assert np.diff(luminance).min() > 0.1

@@ -37,7 +37,7 @@ def test_it_is_opened_without_what_only_training_and_charts_take() -> None:
     code = (
         "import sys\n"
         "import infant_seg_jax.commands.predict, infant_seg_jax.report.report\n"
-        "import infant_seg_jax.labelling.inputs, infant_seg_jax.labelling.labelling\n"
+        "import infant_seg_jax.labeling.inputs, infant_seg_jax.labeling.labeling\n"
         "from infant_seg_jax.store import loading\n"
         "loading.open_predictor(loading.model_path(loading.BUNDLED))\n"
         "slow = {'matplotlib', 'optax', 'orbax', 'scipy.stats', 'tensorboardX', 'torch'}\n"

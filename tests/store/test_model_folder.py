@@ -435,7 +435,7 @@ JUNK = [None, True, -1, 0, 7, 2**70, 0.5, -1e300, float("nan"), "", "a\nb", [], 
 
 
 def json_mutated(content: Any, rng: np.random.Generator) -> Any:
-    """Somewhere in it a value is another one, is gone, or has a neighbour."""
+    """Somewhere in it a value is another one, is gone, or has a neighbor."""
     parent: Any = None
     key: Any = None
     node = content

@@ -108,7 +108,7 @@ def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState])
         train_and_evaluate(config, workdir)
 
 
-def test_fine_tuning_starts_from_the_best_weights_with_a_fresh_optimiser(
+def test_fine_tuning_starts_from_the_best_weights_with_a_fresh_optimizer(
     run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adult, _ = run

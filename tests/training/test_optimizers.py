@@ -1,4 +1,4 @@
-"""Learning rates against closed forms; the optimisers against plain ones in NumPy and PyTorch's."""
+"""Learning rates against closed forms; the optimizers against plain ones in NumPy and PyTorch's."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def in_single(tree):
 
 
 def follow(optimizer: Config) -> list[dict[str, np.ndarray]]:
-    """The parameters after each step of our optimiser."""
+    """The parameters after each step of our optimizer."""
     transformation = make_optimizer(optimizer, STEPS)
     params = in_single(start())
     state = transformation.init(params)

@@ -53,7 +53,7 @@ def whole(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def assert_same_end(workdir: Path, whole: tuple[Path, TrainState]) -> None:
-    """Parameters, statistics, optimiser, average and log are those of the run that was whole."""
+    """Parameters, statistics, optimizer, average and log are those of the run that was whole."""
     expected_folder, expected = whole
     with checkpoints.open_checkpoints(workdir, read_only=True) as manager:
         assert manager.latest_step() == STEPS

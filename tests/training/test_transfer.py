@@ -245,7 +245,7 @@ def test_running_statistics_move_unless_frozen(adult, batch_norm, moves):
     state = train(adult, init(batch_norm=batch_norm), 2)
     for path, before in by_path(adult["batch_stats"]).items():
         assert np.array_equal(before, by_path(state.batch_stats)[path]) != moves
-    # Frozen, they are what normalises: other statistics, other steps.
+    # Frozen, they are what normalizes: other statistics, other steps.
     other = {**adult, "batch_stats": jax.tree.map(lambda x: x + 1, adult["batch_stats"])}
     changed = train(other, init(batch_norm=batch_norm), 1, name="sgd")
     steady = train(adult, init(batch_norm=batch_norm), 1, name="sgd")

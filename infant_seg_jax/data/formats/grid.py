@@ -38,7 +38,7 @@ class Grid:
 
     Attributes:
         shape: voxels along the file's first three axes.
-        affine: voxel indices to RAS+ millimetres.
+        affine: voxel indices to RAS+ millimeters.
         header: the NIfTI header it was read from, for its form codes, units and trailing axes of
             length 1; None for a grid that came from another format or from nowhere.
     """
@@ -123,7 +123,7 @@ def check_shape(sizes: Sequence[int], path: Path) -> Shape:
 
 
 def check_spacing(sizes: Float64[np.ndarray, "3"], path: Path) -> None:
-    """Check that voxel sizes are plausible millimetres.
+    """Check that voxel sizes are plausible millimeters.
 
     Raises:
         InputError: a size is not between 0.0001 and 1000 mm.

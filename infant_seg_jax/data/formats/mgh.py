@@ -87,13 +87,13 @@ def write_mgh(path: Path, array: Shaped[np.ndarray, "i j k *c"], grid: Grid) -> 
 
 
 def _affine(fields: np.void, shape: Shape, path: Path) -> Affine:
-    spacing, cosines, centre = np.ones(3), _CORONAL, np.zeros(3)
+    spacing, cosines, center = np.ones(3), _CORONAL, np.zeros(3)
     if fields["goodRASFlag"] > 0:
-        spacing, cosines, centre = (
+        spacing, cosines, center = (
             fields[name].astype(np.float64) for name in ("delta", "Mdc", "Pxyz_c")
         )
         check_spacing(spacing, path)
     affine = np.eye(4)
     affine[:3, :3] = cosines.T * spacing
-    affine[:3, 3] = centre - affine[:3, :3] @ (np.array(shape) / 2)
+    affine[:3, 3] = center - affine[:3, :3] @ (np.array(shape) / 2)
     return affine

@@ -31,7 +31,7 @@ HEADER_SIZE = nib.Nifti2Header.sizeof_hdr
 """Bytes of the longest header, NIfTI-2's."""
 
 _FORM_CODES = range(6)
-_FOREIGN_UNITS = {1: "metres", 3: "micrometres"}
+_FOREIGN_UNITS = {1: "meters", 3: "micrometers"}
 _GEOMETRY_FIELDS = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),

@@ -123,10 +123,10 @@ def _remarks_on_grid(grid: Grid, path: Path) -> list[Remark]:
             "and voxel size: check in a viewer that left is left and that voxels are 1 mm wide."
         )
         remarks.append(Remark("affine", sentence))
-    centre = (affine @ [*((np.array(grid.shape) - 1) / 2), 1])[:3]
-    if np.linalg.norm(centre) > _FARTHEST_MM:
+    center = (affine @ [*((np.array(grid.shape) - 1) / 2), 1])[:3]
+    if np.linalg.norm(center) > _FARTHEST_MM:
         sentence = (
-            f"{path} has its center {np.linalg.norm(centre):.0f} mm from the origin of its "
+            f"{path} has its center {np.linalg.norm(center):.0f} mm from the origin of its "
             f"coordinates, expected at most {_FARTHEST_MM:.0f}: is the affine this scan's own?"
         )
         remarks.append(Remark("affine", sentence))

@@ -20,7 +20,7 @@ Counts = dict[int, int]
 def kind_of(data: Float32[np.ndarray, "x y z"]) -> tuple[str, Counts]:
     """What a volume is, and the counts of its values, unless it is a scan.
 
-    Label maps hold whole numbers, few of them, in pieces: of neighbours with a face in common, both
+    Label maps hold whole numbers, few of them, in pieces: of neighbors with a face in common, both
     off the background, most are equal (85% in the finest maps of tissues, 15% in the coarsest
     scans). A mask holds 0 and one other value. The background is the commonest value.
     """
@@ -30,7 +30,7 @@ def kind_of(data: Float32[np.ndarray, "x y z"]) -> tuple[str, Counts]:
     if len(counts) == 2 and 0 in counts:
         return MASK, counts
     background = max(counts, key=counts.__getitem__)
-    if _share_of_equal_neighbours(data, background) < _EQUAL:
+    if _share_of_equal_neighbors(data, background) < _EQUAL:
         return SCAN, {}
     return LABEL_MAP, counts
 
@@ -49,7 +49,7 @@ def _count_whole_numbers(data: Float32[np.ndarray, "x y z"]) -> Counts:
     return {int(value): int(count) for value, count in zip(values, voxels, strict=True)}
 
 
-def _share_of_equal_neighbours(data: Float32[np.ndarray, "x y z"], background: int) -> float:
+def _share_of_equal_neighbors(data: Float32[np.ndarray, "x y z"], background: int) -> float:
     inside = np.abs(data - np.float32(background)) > _TOLERANCE
     box = crop_box(inside, 0.0, (1.0, 1.0, 1.0))
     data, inside = data[box], inside[box]

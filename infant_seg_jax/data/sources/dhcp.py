@@ -1,4 +1,4 @@
-"""dHCP: newborns, T2w and T1w with the skull on, labelled by DrawEM.
+"""dHCP: newborns, T2w and T1w with the skull on, labeled by DrawEM.
 
 The developing Human Connectome Project (Makropoulos et al., NeuroImage 173, 2018; Edwards et al.,
 Frontiers in Neuroscience 16, 2022). Of its structural pipeline's output, `sub-*/ses-*/anat/` is

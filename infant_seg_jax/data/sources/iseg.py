@@ -37,17 +37,15 @@ def find(folder: Path, query: Query) -> Dataset:
             "(or subject-N-T1.nii.gz) and so on somewhere below it."
         )
     cases = tuple(_case(number, modalities, files) for number in numbers)
-    unlabelled = [case.case_id for case in cases if case.labels is None]
-    notice = (
-        f"{len(unlabelled)} of {len(cases)} subjects have no label map: {', '.join(unlabelled)}."
-    )
+    unlabeled = [case.case_id for case in cases if case.labels is None]
+    notice = f"{len(unlabeled)} of {len(cases)} subjects have no label map: {', '.join(unlabeled)}."
     return Dataset(
         "iseg",
         folder,
         modalities,
         query.schema_or(ISEG_SCHEMA.name),
         cases,
-        (notice,) if unlabelled else (),
+        (notice,) if unlabeled else (),
     )
 
 

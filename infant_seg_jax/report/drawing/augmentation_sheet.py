@@ -29,7 +29,7 @@ from infant_seg_jax.report.drawing.slices import Scan, class_slice, middle, outl
 TELLING_REACH = 0.3
 """Of `gain` and `offset`, to show what they do where the config has them off."""
 
-UNKNOWN_COLOUR = "#505050"
+UNKNOWN_COLOR = "#505050"
 _PANEL = 2.2  # Inches, its width.
 _TITLE_WIDTH = 46  # Letters.
 
@@ -143,7 +143,7 @@ def painter(
         for channel in np.moveaxis(np.where(image == 0, -reach, image), -1, 0):
             scan = Scan(channel, labels, affine, classes=classes, window=(-reach, reach))
             shown = outlined_slice(scan, "axial", at)
-            shown[class_slice(scan, labels, "axial", at) == IGNORE] = rgb(UNKNOWN_COLOUR)
+            shown[class_slice(scan, labels, "axial", at) == IGNORE] = rgb(UNKNOWN_COLOR)
             beside_each_other.append(shown)
         axes.imshow(np.concatenate(beside_each_other, axis=1))
 
@@ -151,10 +151,10 @@ def painter(
 
 
 def draw_legend(figure: Figure, classes: ClassSet) -> None:
-    """What the colours of a sheet mean, below it."""
-    tissues = [Patch(color=colour, label=name) for name, colour in classes.colours.items()]
+    """What the colors of a sheet mean, below it."""
+    tissues = [Patch(color=color, label=name) for name, color in classes.colors.items()]
     figure.legend(
-        handles=[*tissues, Patch(color=UNKNOWN_COLOUR, label="ignored: from beyond the volume")],
+        handles=[*tissues, Patch(color=UNKNOWN_COLOR, label="ignored: from beyond the volume")],
         loc="outside lower left",
         ncols=4,
         title="Axial slices; the subject's right is on the left (radiological convention)",

@@ -1,7 +1,7 @@
 """Charts as SVG that stands in a page: its ink is the page's, so it suits light and dark alike.
 
-Classes have colours of their own, always with a line of ink around them; runs and
-evaluations have those of `SERIES_COLOURS`. Names are drawn as they are: no mathematics in dollars.
+Classes have colors of their own, always with a line of ink around them; runs and
+evaluations have those of `SERIES_COLORS`. Names are drawn as they are: no mathematics in dollars.
 """
 
 import io
@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
-"""What becomes the page's text colour."""
-SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", INK)
+"""What becomes the page's text color."""
+SERIES_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", INK)
 """Of the palette of Okabe and Ito (2008), those that no tissue has; seen on white and on black."""
 DASHES = ("-", "--", ":", "-.")
-MAX_SERIES = len(SERIES_COLOURS) * len(DASHES)
+MAX_SERIES = len(SERIES_COLORS) * len(DASHES)
 MAX_DOTS = 300
 """Of more values an even choice is drawn, or a page of a thousand scans would not open."""
 GRAY = "#999999"
@@ -44,7 +44,7 @@ class Series:
     """A line of a chart.
 
     Attributes:
-        number: which run's it is, from 0; it has that one's colour and dashes.
+        number: which run's it is, from 0; it has that one's color and dashes.
         x, y: its points; those that are not finite are left out.
     """
 
@@ -54,9 +54,9 @@ class Series:
 
 
 def series_style(number: int) -> tuple[str, str]:
-    """Colour and dashes of the series of this number."""
-    colours = len(SERIES_COLOURS)
-    return SERIES_COLOURS[number % colours], DASHES[number // colours % len(DASHES)]
+    """Color and dashes of the series of this number."""
+    colors = len(SERIES_COLORS)
+    return SERIES_COLORS[number % colors], DASHES[number // colors % len(DASHES)]
 
 
 def curves(
@@ -76,11 +76,11 @@ def draw_curves(axes: Axes, y_label: str, series: Sequence[Series]) -> None:
     """Draw lines against steps."""
     for one in series:
         points = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
-        colour, dashes = series_style(one.number)
+        color, dashes = series_style(one.number)
         axes.plot(
             [x for x, _ in points],
             [y for _, y in points],
-            color=colour,
+            color=color,
             linestyle=dashes,
             marker="o" if len(points) < 40 else "",
             markersize=3,
@@ -93,7 +93,7 @@ def bars_with_dots(
     title: str,
     y_label: str,
     groups: Mapping[str, Sequence[Sequence[float]]],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
     shares: bool,
 ) -> Markup:
     """For each group, as each tissue, the mean of each series as a bar and its values as dots.
@@ -101,17 +101,17 @@ def bars_with_dots(
     Args:
         title, y_label: above the chart, and beside its axis.
         groups: by name, the values of every series, in the order of their numbers.
-        colours: of groups, where there is one series; `GRAY` for others.
+        colors: of groups, where there is one series; `GRAY` for others.
         shares: whether the values are shares, whose axis ends at 1.
     """
-    return _draw(title, lambda axes: draw_bars(axes, y_label, groups, colours, shares))
+    return _draw(title, lambda axes: draw_bars(axes, y_label, groups, colors, shares))
 
 
 def draw_bars(
     axes: Axes,
     y_label: str,
     groups: Mapping[str, Sequence[Sequence[float]]],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
     shares: bool,
 ) -> None:
     """Draw what `bars_with_dots` has."""
@@ -121,9 +121,9 @@ def draw_bars(
         for number, values in enumerate(group):
             known = finite(values)
             at = place + (number - (len(group) - 1) / 2) * width
-            colour = series_style(number)[0] if several else colours.get(name, GRAY)
+            color = series_style(number)[0] if several else colors.get(name, GRAY)
             if known:
-                bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=colour)
+                bar = axes.bar(at, float(np.mean(known)), 0.9 * width, color=color)
                 bar.patches[0].set(edgecolor=INK, linewidth=0.6, alpha=0.75)
             shown = evenly(known, MAX_DOTS)
             places = max(1, min(len(shown), 9))
@@ -138,12 +138,12 @@ def draw_bars(
 
 
 def against_each_other(
-    title: str, unit: str, true: Sequence[float], predicted: Sequence[float], colour: str
+    title: str, unit: str, true: Sequence[float], predicted: Sequence[float], color: str
 ) -> Markup:
     """Predicted against true values of every subject, and the line on which they are the same."""
 
     def paint(axes: Axes) -> None:
-        _dots(axes, true, predicted, colour)
+        _dots(axes, true, predicted, color)
         low, high = min(*true, *predicted), max(*true, *predicted)
         room = 0.05 * (high - low) or 1.0
         ends = (low - room, high + room)
@@ -154,7 +154,7 @@ def against_each_other(
 
 
 def bland_altman(
-    title: str, unit: str, true: Sequence[float], predicted: Sequence[float], colour: str
+    title: str, unit: str, true: Sequence[float], predicted: Sequence[float], color: str
 ) -> Markup:
     """Differences against means (Bland and Altman, Lancet 327, 1986).
 
@@ -164,7 +164,7 @@ def bland_altman(
 
     def paint(axes: Axes) -> None:
         difference = np.subtract(predicted, true)
-        _dots(axes, (np.add(predicted, true) / 2).tolist(), difference.tolist(), colour)
+        _dots(axes, (np.add(predicted, true) / 2).tolist(), difference.tolist(), color)
         mean = float(difference.mean())
         axes.axhline(0, color=INK, linewidth=0.6, alpha=0.4)
         axes.axhline(mean, color=INK, linewidth=1.2)
@@ -177,7 +177,7 @@ def bland_altman(
     return _draw(title, paint)
 
 
-def histogram(title: str, x_label: str, values: Sequence[float], colour: str, end: float) -> Markup:
+def histogram(title: str, x_label: str, values: Sequence[float], color: str, end: float) -> Markup:
     """Shares of values; what is beyond `end` is in the last bin."""
 
     def paint(axes: Axes) -> None:
@@ -187,7 +187,7 @@ def histogram(title: str, x_label: str, values: Sequence[float], colour: str, en
             clipped,
             bins=bins.tolist(),
             weights=np.full(len(clipped), 1 / max(1, len(clipped))),
-            color=colour,
+            color=color,
             edgecolor=INK,
             linewidth=0.5,
         )
@@ -197,14 +197,14 @@ def histogram(title: str, x_label: str, values: Sequence[float], colour: str, en
     return _draw(title, paint)
 
 
-def strip(title: str, x_label: str, values: Sequence[float], colour: str) -> Markup:
+def strip(title: str, x_label: str, values: Sequence[float], color: str) -> Markup:
     """Every value as a dot along a line, and the median as a stroke."""
 
     def paint(axes: Axes) -> None:
         known = finite(values)
         shown = evenly(sorted(known), MAX_DOTS)
         heights = np.arange(len(shown)) % 7 - 3.0
-        _dots(axes, shown, heights.tolist(), colour)
+        _dots(axes, shown, heights.tolist(), color)
         if known:
             axes.axvline(float(np.median(known)), color=INK, linewidth=1.2)
         axes.set(xlabel=x_label, yticks=[], ylim=(-6, 6))
@@ -225,11 +225,11 @@ def evenly(values: Sequence[_Value], most: int) -> list[_Value]:
     return [values[at] for at in np.linspace(0, len(values) - 1, most).round().astype(int)]
 
 
-def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
     if len(x) > MAX_DOTS:
         chosen = np.linspace(0, len(x) - 1, MAX_DOTS).round().astype(int)
         x, y = np.asarray(x)[chosen].tolist(), np.asarray(y)[chosen].tolist()
-    axes.plot(x, y, "o", color=colour, markersize=5, markeredgecolor=INK, markeredgewidth=0.6)
+    axes.plot(x, y, "o", color=color, markersize=5, markeredgecolor=INK, markeredgewidth=0.6)
 
 
 def _draw(title: str, paint: Callable[[Axes], None], height: float = 2.7) -> Markup:

@@ -74,9 +74,7 @@ def demo_figure(
         draw_curves(dice, "validation Dice", validation)
         losses.legend(names, fontsize=8)
         figure.legend(
-            handles=[
-                Patch(color=colour, label=name) for name, colour in scan.classes.colours.items()
-            ],
+            handles=[Patch(color=color, label=name) for name, color in scan.classes.colors.items()],
             loc="outside lower left",
             ncols=3,
             title="R: subject's right (radiological convention)",

@@ -32,7 +32,7 @@ def example_sheet(
     count: int = 16,
     classes: ClassSet = TISSUE_CLASSES,
 ) -> Path:
-    """Draw the first `count` examples of a run: rendered, augmented and labelled as in its steps.
+    """Draw the first `count` examples of a run: rendered, augmented and labeled as in its steps.
 
     Args:
         path: of the picture.

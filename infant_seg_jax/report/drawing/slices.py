@@ -1,4 +1,4 @@
-"""Slices of scans as pictures that stand in a page, with tissues in colour and sides marked.
+"""Slices of scans as pictures that stand in a page, with tissues in color and sides marked.
 
 Slices are in the radiological convention: the subject's right is on the picture's left. Both sides
 are marked on every slice; on sagittal ones, anterior and posterior.
@@ -24,7 +24,7 @@ PLANES = ("sagittal", "coronal", "axial")
 """In the order of the axes that they cut."""
 ENDS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}
 """What is on the left and on the right of a picture."""
-WRONG_COLOUR = "#CC79A7"
+WRONG_COLOR = "#CC79A7"
 
 SMALL, LARGE = 210, 370
 """Pixels of the longest side that a slice may have: of many scans, and of a few."""
@@ -43,7 +43,7 @@ class Scan:
     Attributes:
         image: gray values; None where there is no scan to see.
         labels: the predicted classes.
-        affine: voxel indices to RAS+ millimetres.
+        affine: voxel indices to RAS+ millimeters.
         truth: the true classes, if they are known.
         classes: which they are.
         window: the gray values that are shown as black and as white; None: as `gray_window` has it.
@@ -80,9 +80,9 @@ def plane_slice(
     return flat.T[::-1, ::-1]
 
 
-def rgb(colour: str) -> Float[np.ndarray, "3"]:
-    """Red, green and blue, from 0 to 1, of a colour as in `#0072B2`."""
-    return np.array(ImageColor.getrgb(colour)[:3]) / 255
+def rgb(color: str) -> Float[np.ndarray, "3"]:
+    """Red, green and blue, from 0 to 1, of a color as in `#0072B2`."""
+    return np.array(ImageColor.getrgb(color)[:3]) / 255
 
 
 def mosaic(scan: Scan, alt: str, longest: int = SMALL) -> Markup:
@@ -119,7 +119,7 @@ def error_picture(scan: Scan, alt: str) -> Markup:
     for plane, at in zip(PLANES, worst_slices(wrong), strict=True):
         gray = gray_slice(scan, plane, at)
         errors = gray.copy()
-        errors[class_slice(scan, wrong, plane, at)] = rgb(WRONG_COLOUR)
+        errors[class_slice(scan, wrong, plane, at)] = rgb(WRONG_COLOR)
         pictures = {
             "scan": gray,
             "truth": filled_slice(scan, scan.truth, plane, at),
@@ -237,24 +237,24 @@ def class_slice(
 def filled_slice(
     scan: Scan, labels: UInt8[np.ndarray, "x y z"], plane: str, at: int
 ) -> Float[np.ndarray, "v u 3"]:
-    """A slice with tissues in colour, through which the scan is seen."""
+    """A slice with tissues in color, through which the scan is seen."""
     pixels, shown = gray_slice(scan, plane, at), class_slice(scan, labels, plane, at)
     share = _FILLED if scan.image is not None else 1.0
-    for index, colour in enumerate(scan.classes.colours.values(), start=1):
+    for index, color in enumerate(scan.classes.colors.values(), start=1):
         tissue = shown == index
-        pixels[tissue] = share * rgb(colour) + (1 - share) * pixels[tissue]
+        pixels[tissue] = share * rgb(color) + (1 - share) * pixels[tissue]
     return pixels
 
 
 def outlined_slice(
     scan: Scan, plane: str, at: int, longest: int = SMALL
 ) -> Float[np.ndarray, "v u 3"]:
-    """A slice with the outlines of tissues in colour."""
+    """A slice with the outlines of tissues in color."""
     pixels = gray_slice(scan, plane, at, longest)
     shown = class_slice(scan, scan.labels, plane, at, longest)
-    for index, colour in enumerate(scan.classes.colours.values(), start=1):
+    for index, color in enumerate(scan.classes.colors.values(), start=1):
         tissue = shown == index
-        pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = rgb(colour)
+        pixels[tissue & ~np.asarray(binary_erosion(tissue), bool)] = rgb(color)
     return pixels
 
 
@@ -284,7 +284,7 @@ def _picture(rows: Sequence[Sequence[_Tile]], alt: str) -> Markup:
     for x, y, text, anchor in texts:
         draw.text((x, y), text, "white", font, anchor)
     file = io.BytesIO()
-    # WebP: half of a PNG's size. Without losses, which would take the colour of thin lines.
+    # WebP: half of a PNG's size. Without losses, which would take the color of thin lines.
     picture.save(file, "webp", lossless=True)
     encoded = base64.b64encode(file.getvalue()).decode("ascii")
     return Markup(

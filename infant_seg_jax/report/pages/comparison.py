@@ -10,7 +10,7 @@ from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, in_words
 from infant_seg_jax.metrics.paired import paired_difference
 from infant_seg_jax.report.drawing import charts
 
-MAX_EVALUATIONS = len(charts.SERIES_COLOURS)
+MAX_EVALUATIONS = len(charts.SERIES_COLORS)
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class ComparisonPage:
 
     Attributes:
         verdict: sentences: what the first is better or worse by than each other one.
-        colours: of each evaluation.
+        colors: of each evaluation.
         chart: Dice of all, every subject a dot.
         columns: the classes that are compared, and their mean.
         rows: mean Dice of each, by these.
     """
 
     verdict: tuple[str, ...]
-    colours: Mapping[str, str]
+    colors: Mapping[str, str]
     chart: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
@@ -47,10 +47,10 @@ def comparison_page(tables: Mapping[str, ScoreTable]) -> ComparisonPage | None:
     groups = {
         row: [list(table.of("dice", row).values()) for table in chosen.values()] for row in columns
     }
-    colours = {name: charts.series_style(number)[0] for number, name in enumerate(chosen)}
+    colors = {name: charts.series_style(number)[0] for number, name in enumerate(chosen)}
     return ComparisonPage(
         tuple(_verdict(first, other, chosen) for other in others),
-        {n: "currentColor" if colour == charts.INK else colour for n, colour in colours.items()},
+        {n: "currentColor" if color == charts.INK else color for n, color in colors.items()},
         charts.bars_with_dots(
             "Dice", "from 0 to 1; each dot is a subject", groups, {}, shares=True
         ),

@@ -39,8 +39,8 @@ def volume_charts(
     ):
         for tissue, index in classes.foreground.items():
             true, predicted = every[:, index].sum(axis=1), every[:, :, index].sum(axis=1)
-            colour = classes.colours[tissue]
-            found.append(draw(f"{tissue}: {what}", "ml", true.tolist(), predicted.tolist(), colour))
+            color = classes.colors[tissue]
+            found.append(draw(f"{tissue}: {what}", "ml", true.tolist(), predicted.tolist(), color))
     return tuple(found)
 
 

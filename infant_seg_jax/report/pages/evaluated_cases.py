@@ -14,7 +14,7 @@ from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.data.volumes import check_same_grid, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.label_maps import find_pairs, find_scans
-from infant_seg_jax.labelling.scans import sidecar_of
+from infant_seg_jax.labeling.scans import sidecar_of
 from infant_seg_jax.report.drawing.slices import Scan
 from infant_seg_jax.report.pages.page import view_command
 from infant_seg_jax.report.pages.scan_paths import scan_of, with_image
@@ -83,7 +83,7 @@ def _of_prepared(
 
 
 def _read_prepared(
-    case: PreparedCase, path: Path, labelled: ClassSet, classes: ClassSet
+    case: PreparedCase, path: Path, labeled: ClassSet, classes: ClassSet
 ) -> tuple[Scan, tuple[str, ...]]:
     prediction = read_label_map(path)
     if prediction.shape != case.shape:
@@ -91,7 +91,7 @@ def _read_prepared(
     image = case.image()[..., 0]
     image[image == 0] = image.min()  # Around the brain; its mean is 0, too.
     labels = LabelSchema.of(classes).with_ignored().to_classes(prediction.data, path)
-    truth = labelled.convert(np.array(case.labels()), classes)
+    truth = labeled.convert(np.array(case.labels()), classes)
     return Scan(image, labels, case.affine, truth, classes), ()
 
 

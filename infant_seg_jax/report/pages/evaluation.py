@@ -234,9 +234,7 @@ def _bars(scores: ScoreTable) -> tuple[Markup, ...]:
             groups = {row: [list(scores.of(metric, row).values())] for row in rows}
             unit = METRICS[metric].unit
             label = f"{unit or 'from 0 to 1'}; each dot is a subject"
-            found.append(
-                charts.bars_with_dots(title, label, groups, scores.classes.colours, shares)
-            )
+            found.append(charts.bars_with_dots(title, label, groups, scores.classes.colors, shares))
     return tuple(found)
 
 
@@ -315,7 +313,7 @@ def _histograms(scan: Scan) -> tuple[Markup, ...]:
                     title,
                     label,
                     distances.tolist(),
-                    scan.classes.colours[tissue],
+                    scan.classes.colors[tissue],
                     _HISTOGRAM_END_MM,
                 )
             )

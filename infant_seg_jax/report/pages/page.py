@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.files import write_text
-from infant_seg_jax.report.drawing.slices import WRONG_COLOUR
+from infant_seg_jax.report.drawing.slices import WRONG_COLOR
 from infant_seg_jax.report.templates import environment, template_text
 from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
 
@@ -62,7 +62,7 @@ def write_page(
     hint: str = "",
     *,
     has_truth: bool = True,
-    colours: Mapping[str, str] = TISSUE_CLASSES.colours,  # noqa: B008 (never changed)
+    colors: Mapping[str, str] = TISSUE_CLASSES.colors,  # noqa: B008 (never changed)
 ) -> Path:
     """Write the page, whole or not at all.
 
@@ -74,7 +74,7 @@ def write_page(
         viewer: what there is to look around in; of nothing, the page has no viewer.
         has_truth: whether any picture shows what is wrong.
         hint: the command that draws the page with one, which is shown where there is none.
-        colours: of the classes, by name, for the legend.
+        colors: of the classes, by name, for the legend.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -97,8 +97,8 @@ def write_page(
             style=Markup(style),
             viewer=viewer,
             hint="" if viewer else hint,
-            tissues=colours,
-            wrong=WRONG_COLOUR if has_truth else "",
+            tissues=colors,
+            wrong=WRONG_COLOR if has_truth else "",
             version=version("infant_seg_jax"),
             made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         )

@@ -17,7 +17,7 @@ from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import as_named, read_json, read_text
-from infant_seg_jax.labelling.scans import TABLE, schema_of, sidecar_of, table_of
+from infant_seg_jax.labeling.scans import TABLE, schema_of, sidecar_of, table_of
 from infant_seg_jax.prediction.expected_dice import ExpectedDice
 from infant_seg_jax.progress import progress
 from infant_seg_jax.report.drawing.slices import LARGE, SMALL, Scan, mosaic
@@ -87,7 +87,7 @@ class PredictionPage:
     """A folder of label maps in words, a table, charts of the cohort, and pictures.
 
     Attributes:
-        made_by: by which networks the scans that are shown were labelled, a sentence each.
+        made_by: by which networks the scans that are shown were labeled, a sentence each.
         next_steps: commands that may be of use now, each with what it does.
         volumes: the columns of the table that have such.
         classes: those of the label maps.
@@ -230,8 +230,8 @@ def _charts(
     from infant_seg_jax.report.drawing import charts  # Not above: Matplotlib takes half a second.
 
     found = [
-        charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], colour)
-        for tissue, colour in classes.colours.items()
+        charts.strip(f"{tissue}", "ml", [row.volumes[tissue] for row in rows], color)
+        for tissue, color in classes.colors.items()
         if tissue in rows[0].volumes
     ]
     label = "mean entropy: 0 certain, 1 all classes equally likely"

@@ -39,8 +39,8 @@ class RunPage:
 
     Attributes:
         name: its folder.
-        number: its colour and dashes in the charts.
-        colour, dashes: these.
+        number: its color and dashes in the charts.
+        color, dashes: these.
         started_from: the run whose weights it began with; empty: from scratch.
         after: at which step of the charts it begins, which is where that run ended, or 0.
         steps: how many it took, of how many.
@@ -57,7 +57,7 @@ class RunPage:
 
     name: str
     number: int
-    colour: str
+    color: str
     dashes: str
     started_from: str
     after: int
@@ -186,7 +186,7 @@ def _steps(run: _Run) -> int:
 
 
 def _page(number: int, run: _Run, after: int) -> RunPage:
-    colour, dashes = charts.series_style(number)
+    color, dashes = charts.series_style(number)
     _, losses = run.series("loss")
     seconds = seconds_per_step(run.folder)
     subjects = _mapping(run.record.get("subjects"))
@@ -194,7 +194,7 @@ def _page(number: int, run: _Run, after: int) -> RunPage:
     return RunPage(
         name=run.name,
         number=number,
-        colour="currentColor" if colour == charts.INK else colour,
+        color="currentColor" if color == charts.INK else color,
         dashes=dashes,
         started_from=str(run.config.init.checkpoint),
         after=after,

@@ -27,14 +27,14 @@ class Model {
   async command(type, ...data) { await this.listeners.get("msg:custom")?.({ type, data }, []); }
 }
 
-function volumeModel(id, volume, bytes, colours, opacity, models) {
+function volumeModel(id, volume, bytes, colors, opacity, models) {
   return new Model({
     id, name: `${id}.nii`, url: null, data: new DataView(bytes),
     path: {}, paired_img_path: {}, paired_img_url: null, paired_img_data: null,
-    opacity: colours ? opacity : 1, colormap: "gray", colormap_negative: "", colorbar_visible: false,
-    cal_min: colours ? null : volume.low, cal_max: colours ? null : volume.high, frame_4d: 0,
+    opacity: colors ? opacity : 1, colormap: "gray", colormap_negative: "", colorbar_visible: false,
+    cal_min: colors ? null : volume.low, cal_max: colors ? null : volume.high, frame_4d: 0,
     colormap_type: 0, colormap_invert: false, modulation_image: null, modulate_alpha: 0,
-    colormap_label: colours,
+    colormap_label: colors,
   }, models);
 }
 
@@ -78,8 +78,8 @@ class Panel {
     this.heading.textContent = title;
     for (const id of Object.keys(this.models)) delete this.models[id];
     const awaited = new Set();
-    for (const { id, volume, bytes, colours } of volumes) {
-      this.models[id] = volumeModel(id, volume, bytes.slice(0), colours, opacity, this.models);
+    for (const { id, volume, bytes, colors } of volumes) {
+      this.models[id] = volumeModel(id, volume, bytes.slice(0), colors, opacity, this.models);
       awaited.add(id);
     }
     this.overlays = Object.values(this.models).slice(1);
@@ -179,9 +179,9 @@ function makeViewer(niivue) {
     panels.forEach((panel, number) => { panel.place.hidden = number >= shown.length; });
     count += 1; // NiiVue tells volumes apart by their ids.
     for (const [number, labelMap] of shown.entries()) {
-      const volumes = [{ id: `${count}-scan`, volume: config.scan, bytes: scan, colours: null }];
+      const volumes = [{ id: `${count}-scan`, volume: config.scan, bytes: scan, colors: null }];
       if (labelMap) volumes.push({
-        id: `${count}-labels`, volume: labelMap, bytes: bytes[number], colours: lookUpTable(config.labels),
+        id: `${count}-labels`, volume: labelMap, bytes: bytes[number], colors: lookUpTable(config.labels),
       });
       if (!panels[number]) {
         const panel = panels[number] = new Panel();

@@ -1,6 +1,6 @@
 """An interactive viewer within a page: NiiVue and the volumes of a few subjects, as text in it.
 
-Such a page opens from a file, without network or server. Volumes are cut to what is labelled,
+Such a page opens from a file, without network or server. Volumes are cut to what is labeled,
 scans have 256 steps of gray, and all of it is gzip in base 64. There is a limit to how much of that
 a page takes, for a browser reads all of it before it shows anything.
 """
@@ -22,9 +22,9 @@ from infant_seg_jax.report.drawing.slices import (
     wrong_voxels,
 )
 from infant_seg_jax.report.viewer.niivue import (
-    label_colours,
+    label_colors,
     nifti_bytes,
-    niivue_licence,
+    niivue_license,
     niivue_script,
 )
 
@@ -52,7 +52,7 @@ class EmbeddedViewer:
         Raises:
             InputError: NiiVue is not installed.
         """
-        self.script, self.licence = _packed(niivue_script()), niivue_licence()
+        self.script, self.license = _packed(niivue_script()), niivue_license()
         self.looks: list[Look] = []
         self.left_out: list[str] = []
         """Titles of those for which there was no room."""
@@ -111,7 +111,7 @@ def _config(title: str, scan: Scan) -> tuple[dict[str, Any], int]:
         ],
         "shape": image.shape,
         "first": [side.start for side in box],
-        "labels": label_colours(scan.classes),
+        "labels": label_colors(scan.classes),
     }
     if scan.truth is not None:
         config["at"] = worst_slices(wrong_voxels(scan.labels, scan.truth))

@@ -17,7 +17,7 @@ from infant_seg_jax.data.labels import IGNORE, ClassSet
 from infant_seg_jax.errors import InputError
 
 _WIDGET = "ipyniivue/static/widget.js"
-_IGNORED_COLOUR = "#999999"
+_IGNORED_COLOR = "#999999"
 
 
 def niivue_script() -> bytes:
@@ -32,7 +32,7 @@ def niivue_script() -> bytes:
         raise _missing() from error
 
 
-def niivue_licence() -> str:
+def niivue_license() -> str:
     """The terms on which a page may carry NiiVue, which have to come with it.
 
     Raises:
@@ -51,23 +51,23 @@ def nifti_bytes(
 ) -> bytes:
     """A NIfTI-1 file in RAS+ order, its voxels from byte 352 on, as the viewer's script expects."""
     image = nib.Nifti1Image(array, affine, dtype=array.dtype)
-    if of_labels:  # NiiVue takes colours by value only for what says so.
+    if of_labels:  # NiiVue takes colors by value only for what says so.
         image.header.set_intent("label")
     file = io.BytesIO()
     image.to_stream(file)
     return file.getvalue()
 
 
-def label_colours(classes: ClassSet) -> list[dict[str, object]]:
-    """Each class's index, what is said of it, and its colour; background has none."""
-    named = [(index, one.value, one.name, one.colour) for index, one in enumerate(classes.classes)]
+def label_colors(classes: ClassSet) -> list[dict[str, object]]:
+    """Each class's index, what is said of it, and its color; background has none."""
+    named = [(index, one.value, one.name, one.color) for index, one in enumerate(classes.classes)]
     return [
         {
             "value": index,
             "name": f"{value} {name}",
-            "rgba": [*ImageColor.getrgb(colour), 255 if index else 0],
+            "rgba": [*ImageColor.getrgb(color), 255 if index else 0],
         }
-        for index, value, name, colour in (*named, (IGNORE, IGNORE, "ignored", _IGNORED_COLOUR))
+        for index, value, name, color in (*named, (IGNORE, IGNORE, "ignored", _IGNORED_COLOR))
     ]
 
 

@@ -28,7 +28,7 @@ from infant_seg_jax.progress import note
 from infant_seg_jax.report.drawing.slices import gray_window, tissues
 from infant_seg_jax.report.templates import environment, template_text
 from infant_seg_jax.report.viewer.embedded import MARGIN_MM
-from infant_seg_jax.report.viewer.niivue import label_colours, nifti_bytes, niivue_script
+from infant_seg_jax.report.viewer.niivue import label_colors, nifti_bytes, niivue_script
 
 MAX_LABEL_MAPS = 4
 """Each has a panel of its own, with the scan in it."""
@@ -104,7 +104,7 @@ def viewer_files(
         "label_maps": names,
         "shape": image.shape,
         "first": [side.start for side in box],
-        "labels": label_colours(schema.classes),
+        "labels": label_colors(schema.classes),
     }
     page = environment().get_template("viewer.html")
     text = page.render(title=str(scan), config=json.dumps(config))

@@ -85,7 +85,7 @@ def test_left_is_assumed_and_said(tmp_path):
     ],
 )
 @pytest.mark.parametrize("origin", [(0, 0, 0), (2, 4, 1)])
-def test_slice_orientation_is_honoured(tmp_path, orient, codes, to_ras, origin):
+def test_slice_orientation_is_honored(tmp_path, orient, codes, to_ras, origin):
     edits = put(ORIENT, "b", orient), put(ORIGIN, "3h", *origin)
     volume = read_image(pair(tmp_path / "scan.hdr", *edits))
     np.testing.assert_array_equal(volume.data[..., 0], to_ras(ramp()))
@@ -94,7 +94,7 @@ def test_slice_orientation_is_honoured(tmp_path, orient, codes, to_ras, origin):
     np.testing.assert_allclose(
         np.linalg.norm(volume.native.affine[:3, :3], axis=0), SPACING, rtol=1e-6
     )
-    # The origin counts voxels from 1; the centre of the volume is meant where there is none.
+    # The origin counts voxels from 1; the center of the volume is meant where there is none.
     at = np.subtract(origin, 1) if any(origin) else np.array([1, 1.5, 2])
     np.testing.assert_allclose(volume.native.affine @ [*at, 1], [0, 0, 0, 1], atol=1e-6)
     if orient == 0:

@@ -22,7 +22,7 @@ from tests.data.volume_files import (
 )
 
 # Byte offsets in the header: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
-VERSION, DIMS, TYPE, GOOD_RAS, DELTA, COSINES, CENTRE = 0, 4, 20, 28, 30, 42, 78
+VERSION, DIMS, TYPE, GOOD_RAS, DELTA, COSINES, CENTER = 0, 4, 20, 28, 30, 42, 78
 
 
 def put_big(offset, form, *values):
@@ -57,17 +57,17 @@ def test_uint16_is_read(tmp_path):
 
 
 def test_geometry_is_what_the_format_says(tmp_path):
-    """Closed form, as FreeSurfer places voxels: the centre is that of index size / 2."""
+    """Closed form, as FreeSurfer places voxels: the center is that of index size / 2."""
     cosines = np.array([[0.8, 0, 0.6], [0, -1, 0], [0.6, 0, -0.8]])
-    spacing, centre = np.array([0.9, 1.5, 1.1]), np.array([4.0, -5.0, 6.0])
+    spacing, center = np.array([0.9, 1.5, 1.1]), np.array([4.0, -5.0, 6.0])
     path = save(tmp_path / "scan.mgh", ramp(), kind=nib.MGHImage)
     block = bytearray(path.read_bytes())
-    for offset, values in ((DELTA, spacing), (COSINES, cosines.T.ravel()), (CENTRE, centre)):
+    for offset, values in ((DELTA, spacing), (COSINES, cosines.T.ravel()), (CENTER, center)):
         put_big(offset, f"{values.size}f", *values)(block)
     path.write_bytes(block)
     affine = read_image(path).native.affine
     np.testing.assert_allclose(affine[:3, :3], cosines * spacing, atol=1e-6)
-    np.testing.assert_allclose(affine @ [3 / 2, 4 / 2, 5 / 2, 1], [*centre, 1], atol=1e-5)
+    np.testing.assert_allclose(affine @ [3 / 2, 4 / 2, 5 / 2, 1], [*center, 1], atol=1e-5)
 
 
 @pytest.mark.parametrize("flag", [0, -1])
@@ -120,8 +120,8 @@ def test_results_are_nifti_on_the_same_grid(tmp_path):
         (put_big(DELTA + 4, "f", math.nan), "0.9xnanx1.1 mm"),
         (put_big(COSINES, "9f", *[0] * 9), "independent axes"),
         (put_big(COSINES, "f", math.inf), "independent axes"),
-        (put_big(CENTRE, "f", -math.inf), "independent axes"),
-        (put_big(CENTRE, "f", 1e9), "no number beyond 1e+06"),
+        (put_big(CENTER, "f", -math.inf), "independent axes"),
+        (put_big(CENTER, "f", 1e9), "no number beyond 1e+06"),
     ],
 )
 def test_unusable_header_is_one_sentence(tmp_path, name, edit, shown):

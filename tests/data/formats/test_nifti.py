@@ -225,7 +225,7 @@ def test_a_broken_qform_beside_a_sform_is_said(tmp_path, quaternion):
 
 
 @pytest.mark.parametrize(
-    "unit, shown", [(0, None), (2, None), (2 + 8, None), (1, "metres"), (3 + 8, "micrometres")]
+    "unit, shown", [(0, None), (2, None), (2 + 8, None), (1, "meters"), (3 + 8, "micrometers")]
 )
 def test_units_other_than_mm_are_said(tmp_path, unit, shown):
     path = save_raw(tmp_path / "scan.nii", put(UNITS, "B", unit))

@@ -35,7 +35,7 @@ def save(path: Path, array):
 
 
 def classes_in(dataset: Dataset) -> dict[str, list[int]]:
-    """The classes of each labelled case, by the dataset's schema; its images are read as well."""
+    """The classes of each labeled case, by the dataset's schema; its images are read as well."""
     found = {}
     for case in dataset.cases:
         assert read_images(case.images).data.shape[-1] == len(dataset.modalities)

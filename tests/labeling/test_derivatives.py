@@ -13,13 +13,13 @@ import pytest
 from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, WM, LabelSchema
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.derivatives import start_output
-from infant_seg_jax.labelling.inputs import find_inputs
-from infant_seg_jax.labelling.label_tables import TABLES
-from infant_seg_jax.labelling.stripping import Stripper
+from infant_seg_jax.labeling.derivatives import start_output
+from infant_seg_jax.labeling.inputs import find_inputs
+from infant_seg_jax.labeling.label_tables import TABLES
+from infant_seg_jax.labeling.stripping import Stripper
 from infant_seg_jax.report.report import write_report
 from tests.data.volume_files import ramp
-from tests.labelling.fake_network import labeller
+from tests.labeling.fake_network import labeler
 
 
 def start(output: Path, dataset: Path | None, schema=TISSUE_SCHEMA, overwrite=False) -> None:
@@ -111,10 +111,10 @@ def test_bids_validators_find_nothing(tmp_path: Path) -> None:
     described = {"Name": "x", "BIDSVersion": "1.10.0", "Authors": ["A B", "C D"]}
     (raw / "dataset_description.json").write_text(json.dumps(described))
     found = find_inputs([str(raw)], output, ["T1w"])
-    assert len(list(labeller(probabilities="uint8").label(found, output))) == 2
+    assert len(list(labeler(probabilities="uint8").label(found, output))) == 2
     write_report([output])
     brains = raw / "derivatives" / "brains"
-    like = labeller(label_ids={"brain": 1})
+    like = labeler(label_ids={"brain": 1})
     found = find_inputs([str(raw)], brains, ["T1w"])
     stripper = Stripper(like.segment, like.models, like.settings)
     assert len(list(stripper.label(found, brains))) == 2

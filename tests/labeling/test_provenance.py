@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.labelling.provenance import identify
+from infant_seg_jax.labeling.provenance import identify
 from infant_seg_jax.prediction.predictor import Predictor
 from tests.untrained import expecting, untrained_predictor
 

@@ -5,8 +5,8 @@ import numpy as np
 from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.volumes import Volume
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.labelling import Labeller
-from infant_seg_jax.labelling.provenance import ModelIdentity, Settings
+from infant_seg_jax.labeling.labeling import Labeler
+from infant_seg_jax.labeling.provenance import ModelIdentity, Settings
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.segmentation import Placement, Segmentation
 
@@ -34,10 +34,10 @@ def segment(volume: Volume, mask=None) -> Segmentation:
     return Segmentation(label_map, unusual, confidence, probabilities, placement)
 
 
-def labeller(
+def labeler(
     schema=TISSUE_SCHEMA, overwrite=False, model="a", segment=segment, **settings
-) -> Labeller:
+) -> Labeler:
     chosen = Settings(
         **{"mirror": False, "refine": False, "overlap": 0.25, "label_ids": OURS, **settings}
     )
-    return Labeller(segment, (ModelIdentity(model, model * 64),), chosen, schema, overwrite)
+    return Labeler(segment, (ModelIdentity(model, model * 64),), chosen, schema, overwrite)

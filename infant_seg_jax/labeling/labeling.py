@@ -1,4 +1,4 @@
-"""Many scans labelled, one after another: what is read of each, made of it, and written."""
+"""Many scans labeled, one after another: what is read of each, made of it, and written."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
@@ -24,9 +24,9 @@ from infant_seg_jax.data.volumes import (
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import write_json
-from infant_seg_jax.labelling.derivatives import start_output
-from infant_seg_jax.labelling.pipeline import overlapped
-from infant_seg_jax.labelling.provenance import (
+from infant_seg_jax.labeling.derivatives import start_output
+from infant_seg_jax.labeling.pipeline import overlapped
+from infant_seg_jax.labeling.provenance import (
     ModelIdentity,
     Settings,
     check_repeatable,
@@ -35,15 +35,15 @@ from infant_seg_jax.labelling.provenance import (
     make_sidecar,
     read_sidecar,
 )
-from infant_seg_jax.labelling.scans import CLASSES, Inputs, Scan, schema_of, sidecar_of
-from infant_seg_jax.labelling.tissue_volumes import (
+from infant_seg_jax.labeling.scans import CLASSES, Inputs, Scan, schema_of, sidecar_of
+from infant_seg_jax.labeling.tissue_volumes import (
     INTRACRANIAL,
     VOLUMES,
     intracranial_ml,
     measure,
     volumes_record,
 )
-from infant_seg_jax.labelling.volume_table import write_table
+from infant_seg_jax.labeling.volume_table import write_table
 from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.prediction.checks import check_volumes
 from infant_seg_jax.prediction.confidence import Confidence
@@ -90,7 +90,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Labeller:
+class Labeler:
     """Labels scans and writes what is found.
 
     Attributes:
@@ -116,7 +116,7 @@ class Labeller:
 
         Raises:
             InputError: label maps are there that were made otherwise, or the folder cannot be
-                used; raised before anything is labelled.
+                used; raised before anything is labeled.
         """
         if not self.overwrite:
             check_repeatable(inputs.scans, self.models, self.settings)
@@ -308,11 +308,11 @@ def complete(scan: Scan, label_ids: Mapping[str, int]) -> None:
         InputError: the label map cannot be read, or the folder cannot be written to.
     """
     found, path = read_label_map(scan.label_map), scan.brain_mask
-    labelled = found.data != label_ids.get("background", BACKGROUND)
+    labeled = found.data != label_ids.get("background", BACKGROUND)
     sidecar = read_sidecar(scan.sidecar)
-    if sidecar is None or (INTRACRANIAL in sidecar and (not path or _covers(path, labelled))):
+    if sidecar is None or (INTRACRANIAL in sidecar and (not path or _covers(path, labeled))):
         return
-    mask = brain_mask(labelled, found.spacing)
+    mask = brain_mask(labeled, found.spacing)
     write_mask(scan, mask, found.native, sidecar)
     write_json(scan.sidecar, sidecar | {INTRACRANIAL: intracranial_ml(mask, found.native)})
 
@@ -334,7 +334,7 @@ def write_mask(
         depth = 3 if scan.folder.parent.name.startswith("ses-") else 2
         label_map = Path(*scan.label_map.parts[-depth - 1 :]).as_posix()
         content = {
-            "Description": "All that is labelled, and the gaps and holes in it.",
+            "Description": "All that is labeled, and the gaps and holes in it.",
             "Type": "Brain",
             "Sources": [f"bids::{label_map}"],
             "SpatialReference": about["SpatialReference"],
@@ -343,13 +343,13 @@ def write_mask(
     write_label_map(path, mask.view(np.uint8), native)
 
 
-def _covers(path: Path, labelled: Bool[np.ndarray, "x y z"]) -> bool:
-    """Whether a file is a mask with all that is labelled in it."""
+def _covers(path: Path, labeled: Bool[np.ndarray, "x y z"]) -> bool:
+    """Whether a file is a mask with all that is labeled in it."""
     try:
         mask = read_label_map(path).data
     except InputError:
         return False
-    return mask.shape == labelled.shape and not (labelled & (mask == 0)).any()
+    return mask.shape == labeled.shape and not (labeled & (mask == 0)).any()
 
 
 def outcomes_of(

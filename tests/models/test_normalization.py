@@ -1,4 +1,4 @@
-"""Batch normalisation against Flax's, and volumes side by side against the joined one."""
+"""Batch normalization against Flax's, and volumes side by side against the joined one."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.models.layers import Conv, PointwiseOfParts
-from infant_seg_jax.models.normalisation import EPSILON, BatchNorm
+from infant_seg_jax.models.normalization import EPSILON, BatchNorm
 
 WIDTHS = (3, 1, 5)
 
@@ -43,13 +43,13 @@ def test_outputs_gradients_and_statistics_equal_those_of_flax(running):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), *results)
 
 
-def test_parts_are_normalised_as_if_they_were_joined():
+def test_parts_are_normalized_as_if_they_were_joined():
     given, norm = parts(), BatchNorm()
     joined = jnp.concatenate(given, axis=-1)
     variables = random_like(norm.init(jax.random.key(0), joined))
     whole, updates = norm.apply(variables, joined, False, mutable=["batch_stats"])
     apart, other = norm.apply(
-        variables, tuple(given), False, mutable=["batch_stats"], method="normalise_parts"
+        variables, tuple(given), False, mutable=["batch_stats"], method="normalize_parts"
     )
     np.testing.assert_array_equal(np.concatenate(apart, axis=-1), whole)
     jax.tree.map(np.testing.assert_array_equal, updates, other)
@@ -58,11 +58,11 @@ def test_parts_are_normalised_as_if_they_were_joined():
 def test_a_part_in_evaluation_is_what_it_is_of_all_parts():
     given, norm, conv = parts(), BatchNorm(), PointwiseOfParts(4)
     variables = random_like(norm.init(jax.random.key(0), jnp.concatenate(given, axis=-1)))
-    together: Any = norm.apply(variables, tuple(given), method="normalise_parts")
+    together: Any = norm.apply(variables, tuple(given), method="normalize_parts")
     weights = random_like(conv.init(jax.random.key(0), given))
     products = []
     for first, part, expected in zip((0, 3, 4), given, together, strict=True):
-        found: Any = norm.apply(variables, first, part, method="normalise_part")
+        found: Any = norm.apply(variables, first, part, method="normalize_part")
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         products.append(conv.apply(weights, first, part, method="product_of_part"))
     whole: Any = conv.apply(weights, given)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.inputs import find_inputs
-from infant_seg_jax.labelling.labelling import Outcome
-from infant_seg_jax.labelling.stripping import Stripper
+from infant_seg_jax.labeling.inputs import find_inputs
+from infant_seg_jax.labeling.labeling import Outcome
+from infant_seg_jax.labeling.stripping import Stripper
 from tests.data.volume_files import GEOMETRY, affine_of, load, ramp, reorient, save
-from tests.labelling.fake_network import classes_of, labeller
+from tests.labeling.fake_network import classes_of, labeler
 
 SHAPE = (12, 13, 14)
 
@@ -26,7 +26,7 @@ def scan_of(dtype: Any = np.int16) -> np.ndarray:
 
 
 def strip(path: Path | str, output: Path, model="a", overwrite=False) -> list[Outcome]:
-    like = labeller(model=model, label_ids={"brain": 1})
+    like = labeler(model=model, label_ids={"brain": 1})
     stripper = Stripper(like.segment, like.models, like.settings, overwrite)
     return list(stripper.label(find_inputs([str(path)], output, ["T1w"]), output))
 
@@ -64,7 +64,7 @@ def test_what_is_within_stays_as_it_was_and_all_else_is_0(tmp_path, kind, dtype)
 def test_the_mask_is_that_of_the_label_map(tmp_path):
     path = save(tmp_path / "a.nii.gz", scan_of())
     strip(path, tmp_path / "strip")
-    list(labeller().label(find_inputs([str(path)], tmp_path / "p", ["T1w"]), tmp_path / "p"))
+    list(labeler().label(find_inputs([str(path)], tmp_path / "p", ["T1w"]), tmp_path / "p"))
     name = "a_desc-brain_mask.nii.gz"
     assert (tmp_path / "strip" / name).read_bytes() == (tmp_path / "p" / name).read_bytes()
     assert not (classes_of(scan_of()) > voxels(tmp_path / "p" / name)).any()

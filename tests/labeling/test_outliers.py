@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infant_seg_jax.labelling.outliers import outliers
+from infant_seg_jax.labeling.outliers import outliers
 
 
 def test_the_modified_z_score_of_a_cohort_without_ages():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.inputs import check_inputs, find_files, find_inputs
-from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.labeling.inputs import check_inputs, find_files, find_inputs
+from infant_seg_jax.labeling.scans import Inputs, Scan
 from tests.data.sources.trees import touch
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.files import write_text
-from infant_seg_jax.labelling.provenance import label_ids
+from infant_seg_jax.labeling.provenance import label_ids
 
 BIDS, FREESURFER, ITK_SNAP, SLICER = TABLES = (
     *("dseg.tsv", "dseg_freesurfer.txt"),
@@ -32,12 +32,12 @@ class _Label:
     value: int
     name: str
     abbreviation: str
-    colour: str
+    color: str
     mapping: int | None
 
     @property
     def rgb(self) -> str:
-        red, green, blue = bytes.fromhex(self.colour.removeprefix("#"))
+        red, green, blue = bytes.fromhex(self.color.removeprefix("#"))
         return f"{red} {green} {blue}"
 
 
@@ -77,11 +77,11 @@ def label_tables(schema: LabelSchema) -> Mapping[str, str]:
 
 
 def label_table(schema: LabelSchema) -> str:
-    """The rows of a `dseg.tsv`: what values mean, their colours, their numbers in BIDS' table."""
+    """The rows of a `dseg.tsv`: what values mean, their colors, their numbers in BIDS' table."""
     lines = ["index\tname\tabbreviation\tcolor\tmapping"]
     for one in _labels(schema):
         mapping = "n/a" if one.mapping is None else one.mapping
-        cells = (one.value, one.name, one.abbreviation, one.colour, mapping)
+        cells = (one.value, one.name, one.abbreviation, one.color, mapping)
         lines.append("\t".join(map(str, cells)))
     return "\n".join(lines) + "\n"
 
@@ -91,4 +91,4 @@ def _labels(schema: LabelSchema) -> Iterator[_Label]:
     for one in schema.classes.classes:
         if one.name in ids:
             value = ids[one.name]
-            yield _Label(value, one.full_name, one.abbreviation, one.colour, one.mapping)
+            yield _Label(value, one.full_name, one.abbreviation, one.color, one.mapping)

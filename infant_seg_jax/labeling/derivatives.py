@@ -13,8 +13,8 @@ from infant_seg_jax.data.bids.uris import DATASET_DESCRIPTION, LINKS, extras_of,
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, remove_left_behind, write_json, write_text
-from infant_seg_jax.labelling.label_tables import BIDS, label_table, write_label_tables
-from infant_seg_jax.labelling.provenance import RAW, SOFTWARE
+from infant_seg_jax.labeling.label_tables import BIDS, label_table, write_label_tables
+from infant_seg_jax.labeling.provenance import RAW, SOFTWARE
 
 _BIDS_VERSION = "1.10.0"
 _MOVED = ("tissue_volumes.tsv", "tissue_volumes.json", "report.html")

@@ -19,10 +19,10 @@ from infant_seg_jax.data.bids.sexes import read_sexes
 from infant_seg_jax.data.formats import stem, times, volumes_below
 from infant_seg_jax.data.labels import BACKGROUND, CSF, ClassSet
 from infant_seg_jax.files import write_json, write_text
-from infant_seg_jax.labelling.outliers import FAR, LEAST, NEAREST, outliers
-from infant_seg_jax.labelling.provenance import read_sidecar
-from infant_seg_jax.labelling.scans import schema_of, sidecar_of, table_of
-from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, VOLUMES, VOXEL
+from infant_seg_jax.labeling.outliers import FAR, LEAST, NEAREST, outliers
+from infant_seg_jax.labeling.provenance import read_sidecar
+from infant_seg_jax.labeling.scans import schema_of, sidecar_of, table_of
+from infant_seg_jax.labeling.tissue_volumes import INTRACRANIAL, VOLUMES, VOXEL
 from infant_seg_jax.prediction.expected_dice import SHARE
 
 _NONE = "n/a"
@@ -47,7 +47,7 @@ _SUMS: Mapping[str, Mapping[str, Any]] = {
     "brain_ml": {"Description": "Total brain volume: gray and white matter, no CSF.", **_ML},
     "intracranial_ml": {
         "Description": (
-            "All within the brain mask: what is labelled, and the gaps and holes in it. It stands "
+            "All within the brain mask: what is labeled, and the gaps and holes in it. It stands "
             "for the intracranial volume as far as the network labels the fluid around the brain. "
             "n/a for a label map of version 0.1 that has no mask yet: the command that made it "
             "adds one."
@@ -167,7 +167,7 @@ def write_table(folder: Path, classes: ClassSet, dataset: Path | None = None) ->
 
 def _columns(classes: ClassSet) -> dict[str, Mapping[str, Any]]:
     volumes = {
-        f"{name}_ml": {"Description": f"The volume of all voxels labelled {name}.", **_ML}
+        f"{name}_ml": {"Description": f"The volume of all voxels labeled {name}.", **_ML}
         for name in classes.foreground
     }
     shares = {

@@ -10,9 +10,9 @@ import pytest
 
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.bids_inputs import bids_tree, find_bids
-from infant_seg_jax.labelling.inputs import find_inputs
-from infant_seg_jax.labelling.scans import Inputs
+from infant_seg_jax.labeling.bids_inputs import bids_tree, find_bids
+from infant_seg_jax.labeling.inputs import find_inputs
+from infant_seg_jax.labeling.scans import Inputs
 from tests.data.sources.trees import touch
 
 
@@ -118,7 +118,7 @@ def test_the_network_chooses_the_modality(tmp_path: Path) -> None:
         assert scan.notices == ()
 
 
-def test_a_session_without_the_modality_is_labelled_and_flagged(tmp_path: Path) -> None:
+def test_a_session_without_the_modality_is_labeled_and_flagged(tmp_path: Path) -> None:
     out = tmp_path / "out"
     touch(
         tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T2w.nii", "sub-3/anat/sub-3_PDw.nii"
@@ -184,7 +184,7 @@ def test_masks_come_from_a_derivative_or_by_name(tmp_path: Path) -> None:
         find(tmp_path, tmp_path / "out", ["T1w"], masks="derivatives/nowhere")
 
 
-def test_what_cannot_be_labelled_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_labeled_is_told(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-1/anat/sub-1_desc-{name}_T1w.nii" for name in ("a", "b")))
     inputs = find(tmp_path, tmp_path / "out", ["T1w"])
     assert len(inputs.scans) == 1

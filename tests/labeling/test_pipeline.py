@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from infant_seg_jax.labelling.pipeline import overlapped
+from infant_seg_jax.labeling.pipeline import overlapped
 
 SECONDS = 20  # before a test that would wait for ever fails
 

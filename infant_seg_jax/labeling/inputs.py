@@ -9,8 +9,8 @@ from pathlib import Path
 from infant_seg_jax.data.formats import ENDINGS_IN_WORDS, stem, volumes_below
 from infant_seg_jax.data.formats.names import ending_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.bids_inputs import Tree, bids_tree, find_bids, select
-from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.labeling.bids_inputs import Tree, bids_tree, find_bids, select
+from infant_seg_jax.labeling.scans import Inputs, Scan
 from infant_seg_jax.paths import expand, split_at_commas
 
 _NO_SCANS = ("_dseg", "_probseg", "_mask")

@@ -15,10 +15,10 @@ from infant_seg_jax.data.schemas import ISEG_SCHEMA, find_schema
 from infant_seg_jax.data.sources import SOURCES
 from infant_seg_jax.data.volumes import spacing_of
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.inputs import find_inputs
-from infant_seg_jax.labelling.labelling import Outcome
-from infant_seg_jax.labelling.provenance import label_ids
-from infant_seg_jax.labelling.scans import schema_of
+from infant_seg_jax.labeling.inputs import find_inputs
+from infant_seg_jax.labeling.labeling import Outcome
+from infant_seg_jax.labeling.provenance import label_ids
+from infant_seg_jax.labeling.scans import schema_of
 from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.report.pages.prediction import prediction_page
 from tests.data.volume_files import (
@@ -33,7 +33,7 @@ from tests.data.volume_files import (
     save,
     save_raw,
 )
-from tests.labelling.fake_network import SURE, classes_of, labeller, segment
+from tests.labeling.fake_network import SURE, classes_of, labeler, segment
 
 ISEG_IDS = label_ids(ISEG_SCHEMA)
 KINDS = {"a.nii": nib.Nifti1Image, "a.nii.gz": nib.Nifti2Image, "a.mgz": nib.MGHImage}
@@ -41,7 +41,7 @@ KINDS = {"a.nii": nib.Nifti1Image, "a.nii.gz": nib.Nifti2Image, "a.mgz": nib.MGH
 
 def label(inputs, output: Path, labels=None) -> list[Outcome]:
     found = find_inputs([str(inputs)], output, ["T1w"])
-    return list((labels or labeller()).label(found, output))
+    return list((labels or labeler()).label(found, output))
 
 
 def whats(outcomes: list[Outcome]) -> list[str]:
@@ -81,7 +81,7 @@ def test_everything_lies_where_the_scan_lies(tmp_path, kind):
         source.header["pixdim"][5:] = 0  # of axes that are not there
         nib.save(source, tmp_path / "in" / f"{number}.nii.gz")
     settings = {"probabilities": "float32", "label_ids": ISEG_IDS}
-    outcomes = label(tmp_path / "in", tmp_path / "out", labeller(ISEG_SCHEMA, **settings))
+    outcomes = label(tmp_path / "in", tmp_path / "out", labeler(ISEG_SCHEMA, **settings))
     assert whats(outcomes) == ["written"] * 48
     for outcome in outcomes:
         source = load(outcome.scan.images[0])
@@ -102,14 +102,14 @@ def test_islands_are_removed_before_all_else(tmp_path):
     voxels = np.full((8, 8, 8), 102)
     voxels[0, 0, 0], voxels[5:7, 5:7, 5:7] = 103, 103
     save(tmp_path / "in" / "a.nii", voxels.astype(np.int16), np.eye(4))
-    (outcome,) = label(tmp_path / "in", tmp_path / "out", labeller(remove_islands_ml=0.002))
+    (outcome,) = label(tmp_path / "in", tmp_path / "out", labeler(remove_islands_ml=0.002))
     voxels[0, 0, 0] = 102
     np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, classes_of(voxels))
     assert outcome.volumes_ml == {"CSF": 0, "GM": 0.504, "WM": 0.008}
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
-def test_any_format_is_labelled_as_nifti(tmp_path, name):
+def test_any_format_is_labeled_as_nifti(tmp_path, name):
     path = save(tmp_path / "in" / name, ramp(), kind=KINDS[name])
     (outcome,) = label(path, tmp_path / "out")
     np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, classes_of(ramp()))
@@ -126,7 +126,7 @@ def test_probabilities_are_read_as_they_were(scans, tmp_path, kind, dtype, error
         found.probabilities[:2] = found.probabilities[:2] > 0.5
         return found
 
-    label(scans / "a.nii.gz", tmp_path / "out", labeller(segment=certain, probabilities=kind))
+    label(scans / "a.nii.gz", tmp_path / "out", labeler(segment=certain, probabilities=kind))
     expected = np.where(classes_of(ramp())[..., None] == [1, 2, 3], SURE, 0.1)
     expected[:2] = expected[:2] > 0.5
     for index, tissue in enumerate(("CSF", "GM", "WM")):
@@ -177,7 +177,7 @@ def test_finished_scans_are_skipped_and_keep_their_rows(scans, tmp_path):
     assert whats(label(scans / "b.nii.gz", out)) == ["skipped"]
     assert [row["label_map"][0] for row in rows(out)] == ["a", "b", "c"]
     # The same weights under another name are the same network.
-    assert whats(label(scans, out, labeller(overwrite=True))) == ["written"] * 3
+    assert whats(label(scans, out, labeler(overwrite=True))) == ["written"] * 3
 
     # Of a kill, at worst a JSON without its label map is left.
     (out / "a_dseg.nii.gz").unlink()
@@ -187,7 +187,7 @@ def test_finished_scans_are_skipped_and_keep_their_rows(scans, tmp_path):
     assert whats(label(scans, out)) == ["written", "skipped", "skipped"]
 
 
-def test_a_scan_that_has_changed_is_labelled_again(scans, tmp_path):
+def test_a_scan_that_has_changed_is_labeled_again(scans, tmp_path):
     out = tmp_path / "out"
     label(scans, out)
     save(scans / "b.nii.gz", ramp() + 7)
@@ -200,7 +200,7 @@ def test_a_scan_that_has_changed_is_labelled_again(scans, tmp_path):
 
 @pytest.mark.parametrize("name", ["b_dseg.nii.gz", "b_label-WM_probseg.nii.gz"])
 def test_a_damaged_map_is_made_again_and_a_corrected_one_is_not(scans, tmp_path, name):
-    out, labels = tmp_path / "out", labeller(probabilities="uint8")
+    out, labels = tmp_path / "out", labeler(probabilities="uint8")
     label(scans, out, labels)
     corrected = np.asarray(load(out / "a_dseg.nii.gz").dataobj).copy()
     corrected[0, 0, 0] = 3 - corrected[0, 0, 0]
@@ -239,24 +239,24 @@ def test_what_was_made_otherwise_is_not_replaced_unasked(scans, tmp_path):
     label(scans, out)
     before = {path: path.read_bytes() for path in out.rglob("*")}
     for labels, expected in (
-        (labeller(model="b"), "a_dseg.nii.gz (and 2 more) already exists and was made by a (aaa"),
-        (labeller(mirror=True), "was made with Mirror False, not True"),
-        (labeller(overlap=0.5), "was made with Overlap 0.25, not 0.5"),
-        (labeller(probabilities="uint8"), "was made with Probabilities '', not 'uint8'"),
-        (labeller(ISEG_SCHEMA, label_ids=ISEG_IDS), "was made with LabelIds {'background': 0"),
+        (labeler(model="b"), "a_dseg.nii.gz (and 2 more) already exists and was made by a (aaa"),
+        (labeler(mirror=True), "was made with Mirror False, not True"),
+        (labeler(overlap=0.5), "was made with Overlap 0.25, not 0.5"),
+        (labeler(probabilities="uint8"), "was made with Probabilities '', not 'uint8'"),
+        (labeler(ISEG_SCHEMA, label_ids=ISEG_IDS), "was made with LabelIds {'background': 0"),
     ):
         assert expected in refusal(scans, out, labels)
     assert {path: path.read_bytes() for path in out.rglob("*")} == before
     save(tmp_path / "in2.nii.gz", ramp())
-    other = labeller(ISEG_SCHEMA, label_ids=ISEG_IDS)
+    other = labeler(ISEG_SCHEMA, label_ids=ISEG_IDS)
     assert "dseg.tsv says that the label maps there have other values" in refusal(
         tmp_path / "in2.nii.gz", out, other
     )
 
-    with_maps = labeller(probabilities="uint8", overwrite=True)
+    with_maps = labeler(probabilities="uint8", overwrite=True)
     assert whats(label(scans, out, with_maps)) == ["written"] * 3
     assert len(list(out.glob("*_probseg.*"))) == 18
-    assert whats(label(scans, out, labeller(overwrite=True))) == ["written"] * 3
+    assert whats(label(scans, out, labeler(overwrite=True))) == ["written"] * 3
     assert not list(out.glob("*_probseg.*"))
 
 
@@ -266,7 +266,7 @@ def test_one_bad_scan_stops_no_other(scans, tmp_path):
     save(scans / "d.nii.gz", ramp(dtype=np.float32) * 1e6)
     save(scans / "e.nii.gz", ramp())
     (out / "e_label-GM_probseg.nii.gz").mkdir(parents=True)  # cannot be written
-    outcomes = label(scans, out, labeller(probabilities="uint8"))
+    outcomes = label(scans, out, labeler(probabilities="uint8"))
     assert [outcome.failed for outcome in outcomes] == [False, True, False, True, True]
     assert f"{scans / 'b.nii.gz'} cannot be read" in outcomes[1].what
     assert outcomes[3].what == f"{scans / 'd.nii.gz'} is too bright."
@@ -290,11 +290,11 @@ def test_stopped_by_the_keyboard_nothing_is_half_there(scans, tmp_path):
         return segment(volume, mask)
 
     with pytest.raises(KeyboardInterrupt):
-        label(scans, out, labeller(segment=stopped, probabilities="uint8"))
+        label(scans, out, labeler(segment=stopped, probabilities="uint8"))
     assert len(rows(out)) == 1
     assert [path.name for path in out.glob("*_dseg.nii.gz")] == ["a_dseg.nii.gz"]
     assert not list(out.rglob(".writing*"))
-    done = label(scans, out, labeller(probabilities="uint8"))
+    done = label(scans, out, labeler(probabilities="uint8"))
     assert whats(done) == ["skipped", "written", "written"]
 
 
@@ -307,7 +307,7 @@ def test_masks_are_heeded_and_part_of_what_it_was_made_of(scans, tmp_path):
         found = find_inputs(
             [str(scans / "a.nii.gz")], output, ["T1w"], masks=f"{tmp_path}/{{}}_mask.nii.gz"
         )
-        return list(labeller(masked=True).label(found, output))
+        return list(labeler(masked=True).label(found, output))
 
     assert whats(masked(tmp_path / "out")) == ["written"]
     written = np.asarray(load(tmp_path / "out" / "a_dseg.nii.gz").dataobj)
@@ -396,7 +396,7 @@ def test_other_peoples_label_maps_have_no_row_and_damaged_json_stops_nothing(sca
     assert [row["label_map"][0] for row in rows(out)] == ["a", "c"]
 
 
-def test_names_that_are_no_text_are_labelled_and_told(tmp_path):
+def test_names_that_are_no_text_are_labeled_and_told(tmp_path):
     name = os.fsdecode(b"caf\xe9.nii.gz")
     save(tmp_path / "in" / name, ramp())
     save(tmp_path / "in" / "ok.nii.gz", ramp())
@@ -419,7 +419,7 @@ def test_what_values_mean_is_read_back(tmp_path):
     for subject in ("sub-1", "sub-2"):
         (tree / subject / "anat").mkdir(parents=True)
         save(tree / subject / "anat" / f"{subject}_T1w.nii.gz", ramp())
-    label(tree, tree / "derivatives/infantseg", labeller(ISEG_SCHEMA, label_ids=ISEG_IDS))
+    label(tree, tree / "derivatives/infantseg", labeler(ISEG_SCHEMA, label_ids=ISEG_IDS))
     dataset = SOURCES["bids"].open(tree)
     assert len(dataset.cases) == 2 and dataset.schema.table == ISEG_SCHEMA.table
     for case in dataset.cases:
@@ -442,7 +442,7 @@ def test_finer_classes_have_their_own_values_volumes_and_maps(tmp_path):
     path = save(tmp_path / "in" / "a.nii.gz", ramp(), np.eye(4))
     schema = find_schema("drawem9", DRAWEM9_CLASSES)
     settings = {"probabilities": "uint8", "label_ids": label_ids(schema), "segment": finer}
-    (outcome,) = label(path, tmp_path / "out", labeller(schema, **settings))
+    (outcome,) = label(path, tmp_path / "out", labeler(schema, **settings))
     classes = ramp().astype(int) % 9
     ids = np.array([0, 1, 2, 3, 5, 6, 7, 8, 9])[classes]
     np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, ids)
@@ -471,10 +471,10 @@ def test_finer_classes_are_written_as_tissues_on_demand_and_leave_nothing(tmp_pa
     path = save(tmp_path / "in" / "a.nii.gz", ramp(), np.eye(4))
     own = LabelSchema.of(DRAWEM9_CLASSES)
     settings = {"probabilities": "uint8", "segment": finer}
-    label(path, tmp_path / "out", labeller(own, label_ids=label_ids(own), **settings))
+    label(path, tmp_path / "out", labeler(own, label_ids=label_ids(own), **settings))
     assert (tmp_path / "out" / "a_label-VENT_probseg.nii.gz").exists()
     schema = LabelSchema("mine", {0: 0, 10: CSF, 20: GM, 30: WM, 99: IGNORE})
-    other = labeller(schema, True, label_ids=label_ids(schema), **settings)
+    other = labeler(schema, True, label_ids=label_ids(schema), **settings)
     (outcome,) = label(path, tmp_path / "out", other)
     expected = np.array([0, 10, 20, 30, 10, 99, 20, 99, 20])[ramp().astype(int) % 9]
     np.testing.assert_array_equal(load(outcome.scan.label_map).dataobj, expected)

@@ -1,4 +1,4 @@
-"""Batch normalisation, written so that a training step keeps little of it.
+"""Batch normalization, written so that a training step keeps little of it.
 
 Ioffe and Szegedy, "Batch Normalization", ICML 2015. What is differentiated is one product and one
 sum a value, so that its gradient reads what went in and nothing else: no difference to the mean is
@@ -23,7 +23,7 @@ EPSILON = 1e-5
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with a learnt scale and bias, by the names that Flax's has.
+    """Batch normalization with a learned scale and bias, by the names that Flax's has.
 
     Attributes:
         momentum: share of the running statistics that stays with each batch.
@@ -38,12 +38,12 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "n d h w c"], running: bool = True
     ) -> Float[Array, "n d h w c"]:
-        """Normalise each channel by the running statistics, which then stay, or by the batch's."""
-        return self.normalise_parts((x,), running)[0]
+        """Normalize each channel by the running statistics, which then stay, or by the batch's."""
+        return self.normalize_parts((x,), running)[0]
 
     @nn.compact
-    def normalise_parts(self, parts: Parts, running: bool = True) -> Parts:
-        """Normalise volumes as if they were joined along their channels, which is slow."""
+    def normalize_parts(self, parts: Parts, running: bool = True) -> Parts:
+        """Normalize volumes as if they were joined along their channels, which is slow."""
         ends = [sum(part.shape[-1] for part in parts[: i + 1]) for i in range(len(parts))]
         shape = (ends[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -64,7 +64,7 @@ class BatchNorm(nn.Module):
             for part, factor, offset in zip(parts, factors, offsets, strict=True)
         )
 
-    def normalise_part(
+    def normalize_part(
         self, first: int, part: Float[Array, "n d h w p"]
     ) -> Float[Array, "n d h w p"]:
         """One of the parts, whose channels are those from the `first` on, by running statistics."""

@@ -19,7 +19,7 @@ from infant_seg_jax.data.formats import parts
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json, sha256
-from infant_seg_jax.labelling.scans import SETTINGS, Scan
+from infant_seg_jax.labeling.scans import SETTINGS, Scan
 from infant_seg_jax.models.variables import by_path
 from infant_seg_jax.prediction.confidence import Confidence
 from infant_seg_jax.prediction.predictor import Predictor
@@ -58,7 +58,7 @@ class Settings:
         remove_islands_ml: the size below which islands are removed; 0 leaves them.
         probabilities: how maps of probabilities are stored; empty where there are none.
         masked: whether brain masks were given.
-        fix_orientation: whether scans whose headers turn the brain are labelled as if they did not.
+        fix_orientation: whether scans whose headers turn the brain are labeled as if they did not.
     """
 
     mirror: bool

@@ -8,7 +8,7 @@ import pytest
 from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA
-from infant_seg_jax.labelling.label_tables import BIDS, FREESURFER, ITK_SNAP, SLICER, label_tables
+from infant_seg_jax.labeling.label_tables import BIDS, FREESURFER, ITK_SNAP, SLICER, label_tables
 
 Labels = dict[int, tuple[str, tuple[int, ...], bool]]
 """Name, color and whether it is shown, by value."""
@@ -37,9 +37,9 @@ def read_itk_snap(text: str) -> Labels:
     for line in lines(text):
         match = re.fullmatch(r'(\d+) (\d+) (\d+) (\d+)  ([01]) +([01]) +([01]) "(.+)"', line)
         assert match, line
-        value, *colour, alpha, visible, mesh = map(int, match.groups()[:7])
+        value, *color, alpha, visible, mesh = map(int, match.groups()[:7])
         assert alpha == visible == mesh
-        found[value] = match[8], tuple(colour), bool(visible)
+        found[value] = match[8], tuple(color), bool(visible)
     assert list(found) == sorted(found)
     return found
 
@@ -49,9 +49,9 @@ def read_slicer(text: str) -> Labels:
     found = {}
     for line in lines(text):
         value, name, *numbers = line.split()
-        *colour, alpha = map(int, numbers)
+        *color, alpha = map(int, numbers)
         assert alpha in (0, 255)
-        found[int(value)] = name.replace("_", " "), tuple(colour), alpha == 255
+        found[int(value)] = name.replace("_", " "), tuple(color), alpha == 255
     return found
 
 
@@ -66,8 +66,8 @@ def test_viewers_read_what_bids_has(
     tables = label_tables(schema)
     rows = [line.split("\t") for line in tables[BIDS].splitlines()[1:]]
     expected = {
-        int(value): (full, tuple(bytes.fromhex(colour[1:])), int(value) != 0)
-        for value, full, _, colour, _ in rows
+        int(value): (full, tuple(bytes.fromhex(color[1:])), int(value) != 0)
+        for value, full, _, color, _ in rows
     }
     assert read(tables[name]) == expected
 

@@ -25,12 +25,12 @@ from infant_seg_jax.data.formats import read_layout, stem
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.volumes import is_same_grid
 from infant_seg_jax.errors import InputError, some_of
-from infant_seg_jax.labelling.scans import Inputs, Scan
+from infant_seg_jax.labeling.scans import Inputs, Scan
 
 _MASKS = replace(MASKS, flag="mask")
 
 OTHERS = ("T1w", "T2w")
-"""What is labelled in a session without a network's one modality: the first of these that it has,
+"""What is labeled in a session without a network's one modality: the first of these that it has,
 with a word of warning unless any modality will do."""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
-from infant_seg_jax.labelling import volume_table
-from infant_seg_jax.labelling.volume_table import write_table
+from infant_seg_jax.labeling import volume_table
+from infant_seg_jax.labeling.volume_table import write_table
 from tests.data.sources.trees import touch
 
 

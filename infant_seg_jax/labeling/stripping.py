@@ -19,10 +19,10 @@ from infant_seg_jax.data.volumes import (
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import write_json
-from infant_seg_jax.labelling.derivatives import start_derivative
-from infant_seg_jax.labelling.labelling import SKIPPED, WRITTEN, Outcome, Segment, outcomes_of
-from infant_seg_jax.labelling.pipeline import overlapped
-from infant_seg_jax.labelling.provenance import (
+from infant_seg_jax.labeling.derivatives import start_derivative
+from infant_seg_jax.labeling.labeling import SKIPPED, WRITTEN, Outcome, Segment, outcomes_of
+from infant_seg_jax.labeling.pipeline import overlapped
+from infant_seg_jax.labeling.provenance import (
     ModelIdentity,
     Settings,
     check_repeatable,
@@ -30,8 +30,8 @@ from infant_seg_jax.labelling.provenance import (
     is_finished,
     make_sidecar,
 )
-from infant_seg_jax.labelling.scans import Inputs, Scan, sidecar_of
-from infant_seg_jax.labelling.tissue_volumes import INTRACRANIAL, intracranial_ml
+from infant_seg_jax.labeling.scans import Inputs, Scan, sidecar_of
+from infant_seg_jax.labeling.tissue_volumes import INTRACRANIAL, intracranial_ml
 from infant_seg_jax.prediction.brain_mask import brain_mask
 from infant_seg_jax.prediction.segmentation import Segmentation
 
@@ -55,11 +55,11 @@ class Stripper:
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
         """Write `*_desc-brain_mask.nii.gz` and the stripped scan for each scan.
 
-        What is finished is skipped, as by `Labeller.label`: the JSON beside a mask tells. A scan
+        What is finished is skipped, as by `Labeler.label`: the JSON beside a mask tells. A scan
         of an `Outcome` has its mask as its label map.
 
         Raises:
-            InputError: as `Labeller.label`.
+            InputError: as `Labeler.label`.
         """
         if inputs.is_one_file:
             raise InputError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.labelling.input_lists import expand_lists
+from infant_seg_jax.labeling.input_lists import expand_lists
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Inputs:
 
     Attributes:
         scans: in the order given, those of a folder by name.
-        failures: of scans that cannot be labelled, why not, a sentence each.
+        failures: of scans that cannot be labeled, why not, a sentence each.
         notices: what a person should know, a sentence each.
         dataset: the BIDS tree that they are from; None for others.
     """

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from infant_seg_jax.data.labels import TISSUE_CLASSES
-from infant_seg_jax.labelling.inputs import find_inputs
-from infant_seg_jax.labelling.volume_table import write_table
+from infant_seg_jax.labeling.inputs import find_inputs
+from infant_seg_jax.labeling.volume_table import write_table
 from infant_seg_jax.prediction.expected_dice import ExpectedDice
 from infant_seg_jax.report.report import write_report
 from tests.data.volume_files import ramp, save
-from tests.labelling.fake_network import labeller, segment
+from tests.labeling.fake_network import labeler, segment
 
 
 def checked(volume, mask=None):
@@ -25,7 +25,7 @@ def checked(volume, mask=None):
 def test_what_was_checked_is_kept_beside_the_label_map(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", ramp())
     inputs = find_inputs([str(path)], tmp_path / "out", ["T1w"])
-    list(labeller(segment=checked).label(inputs, tmp_path / "out"))
+    list(labeler(segment=checked).label(inputs, tmp_path / "out"))
     sidecar = json.loads((tmp_path / "out" / "scan_dseg.json").read_text())
     assert sidecar["Confidence"]["Checked"] == ["shape"]
     assert sidecar["Notices"] == []
@@ -46,7 +46,7 @@ def test_volumes_are_judged_by_the_age_that_the_tree_tells(tmp_path: Path) -> No
             table.write(f"sub-{subject}\t{age} gestational weeks\n")
     inputs = find_inputs([str(tree)], tmp_path / "out", ["T1w"])
     assert [scan.age and scan.age.value for scan in inputs.scans] == [40, 30]
-    newborn, fetus = labeller().label(inputs, tmp_path / "out")
+    newborn, fetus = labeler().label(inputs, tmp_path / "out")
     assert newborn.notices == ()
     assert len(fetus.notices) == 1 and "30 weeks postmenstrual" in fetus.notices[0]
     sidecar = json.loads(fetus.scan.sidecar.read_text())
@@ -56,12 +56,12 @@ def test_volumes_are_judged_by_the_age_that_the_tree_tells(tmp_path: Path) -> No
 def test_label_maps_made_before_there_was_that_setting_are_gone_on_with(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii.gz", ramp())
     inputs = find_inputs([str(path)], tmp_path / "out", ["T1w"])
-    list(labeller().label(inputs, tmp_path / "out"))
+    list(labeler().label(inputs, tmp_path / "out"))
     sidecar = tmp_path / "out" / "scan_dseg.json"
     content = json.loads(sidecar.read_text())
     del content["Settings"]["FixOrientation"], content["Confidence"]["Checked"]
     sidecar.write_text(json.dumps(content))
-    (outcome,) = labeller().label(inputs, tmp_path / "out")
+    (outcome,) = labeler().label(inputs, tmp_path / "out")
     assert outcome.what == "skipped"
 
 
@@ -75,7 +75,7 @@ def test_the_expected_dice_is_in_the_json_the_table_and_the_page(tmp_path: Path)
     output = tmp_path / "out"
     for name, network in (("known", expecting), ("unknown", segment)):
         inputs = find_inputs([str(save(tmp_path / f"{name}.nii.gz", ramp()))], output, ["T1w"])
-        (outcome,) = labeller(segment=network).label(inputs, output)
+        (outcome,) = labeler(segment=network).label(inputs, output)
         assert outcome.expected_dice == (expected if name == "known" else None)
     sidecars = [json.loads((output / f"{n}_dseg.json").read_text()) for n in ("known", "unknown")]
     assert sidecars[0]["Confidence"]["ExpectedDice"] == asdict(expected)
