@@ -33,6 +33,9 @@ EVERY = {
         title, "mm", [0.0, 1.0, 1.0, 99.0], "#56B4E9", 10.0
     ),
     "strip": lambda title: charts.strip(title, "ml", [3.0, 1.0, math.nan], "#56B4E9"),
+    "age": lambda title: charts.against_age(
+        title, [1.0, 7.0, math.nan], [500.0, 800.0, 9.0], ["a", "a", ""], "#56B4E9"
+    ),
 }
 
 
@@ -89,6 +92,27 @@ def test_bars_are_as_high_as_the_means_and_begin_at_zero() -> None:
     assert floor_csf == floor_gm
     assert (floor_csf - top_csf) / (floor_gm - top_gm) == pytest.approx(0.3 / 0.6, rel=1e-3)
     assert {"0.0", "1.0"} <= set(texts(svg))
+
+
+def test_volumes_against_age_are_a_dot_a_scan_and_a_line_for_each_person_of_several() -> None:
+    people = ["a", "a", "b", "", "", "c", "c"]
+    months = [1.0, 6.0, 2.0, 3.0, 4.0, 5.0, math.nan]
+    svg = charts.against_age("GM", months, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 99.0], people, "#56B4E9")
+    root = ElementTree.fromstring(svg)
+    styles = [part.get("style", "").lower() for part in root.iter()]
+    dots = [
+        (float(part.get("x", "")), float(part.get("y", "")))
+        for part in root.iter()
+        if part.tag.endswith("use") and "#56b4e9" in part.get("style", "").lower()
+    ]
+    assert len(dots) == 6  # The last has no age.
+    assert sum("opacity: 0.5" in style for style in styles) == 1  # Of the two scans of `a`.
+    (left, low), *_, (right, high) = sorted(dots)
+    assert (right - left) > 0 > (high - low)  # The oldest of ml 2 against the youngest of ml 1.
+    slope = (high - low) / (2 - 1)
+    assert sorted(y for _, y in dots) == pytest.approx(
+        [low + slope * (ml - 1) for ml in range(6, 0, -1)], abs=1e-3
+    )
 
 
 def test_many_values_become_few_dots() -> None:

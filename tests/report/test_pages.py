@@ -237,6 +237,23 @@ def test_prediction_shows_what_is_flagged_first(tmp_path: Path) -> None:
     assert len(page.charts) == 4  # No agreement, since nothing was mirrored.
 
 
+def test_volumes_are_drawn_against_age_where_ages_are_known(tmp_path: Path) -> None:
+    output = write_prediction(tmp_path)
+    assert not prediction_page(output, "labels").growth  # A table of 0.1 has no ages.
+    table = output / "tissue_volumes.tsv"
+    first, *rest = table.read_text().splitlines()
+    for known in (2, 3):
+        ages = [f"{6 * n}.00" if n < known else "n/a" for n in range(len(rest))]
+        lines = [f"{line}\t{age}" for line, age in zip(rest, ages, strict=True)]
+        table.write_text("\n".join([f"{first}\tage_months", *lines]) + "\n")
+        titles = [
+            re.findall(r'aria-label="(\w+)"', chart)
+            for chart in prediction_page(output, "labels").growth
+        ]
+        assert titles == ([["CSF"], ["GM"], ["WM"], ["intracranial"]] if known == 3 else [])
+    assert "Volumes by age" in write_report([output]).read_text(encoding="utf-8")
+
+
 def test_prediction_says_which_model_it_is_by_and_what_to_do(tmp_path: Path) -> None:
     output = write_prediction(tmp_path)
     for number, name in enumerate(("contrast_agnostic", "mine", "mine")):

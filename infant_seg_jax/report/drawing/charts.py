@@ -9,6 +9,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -211,6 +213,33 @@ def strip(title: str, x_label: str, values: Sequence[float], color: str) -> Mark
         axes.spines["left"].set_visible(False)
 
     return _draw(title, paint, height=1.6)
+
+
+def against_age(
+    title: str, months: Sequence[float], ml: Sequence[float], people: Sequence[str], colour: str
+) -> Markup:
+    """Volumes against ages; a line joins those of one person.
+
+    Args:
+        title: above the chart.
+        months: ages since birth; scans whose age or volume is not finite are left out.
+        ml: the volume of each scan.
+        people: whose scan each is; empty where that is not known.
+        colour: of the dots.
+    """
+    scans = zip(people, months, ml, strict=True)
+    known = [scan for scan in scans if math.isfinite(scan[1]) and math.isfinite(scan[2])]
+
+    def paint(axes: Axes) -> None:
+        shown = evenly(sorted(known), MAX_DOTS)
+        for person, own in groupby(shown, key=itemgetter(0)):
+            _, x, y = zip(*own, strict=True)
+            if person and len(x) > 1:
+                axes.plot(x, y, color=INK, linewidth=0.6, alpha=0.5)
+        _dots(axes, [x for _, x, _ in shown], [y for *_, y in shown], colour)
+        axes.set(xlabel="age (months)", ylabel="ml")
+
+    return _draw(title, paint)
 
 
 def finite(values: Sequence[float]) -> list[float]:

@@ -43,12 +43,16 @@ class ScanRow:
 
     Attributes:
         label_map: the path below the output.
+        person: the participant; empty where the table does not say.
+        months: the age at the scan; NaN where the table does not say.
         volumes: in ml, of the classes, the brain and all within the skull.
         entropy, agreement: as in the table; NaN where it has none.
         flagged: whether there is something to know.
     """
 
     label_map: str
+    person: str
+    months: float
     volumes: Mapping[str, float]
     entropy: float
     agreement: float
@@ -90,6 +94,8 @@ class PredictionPage:
         made_by: by which networks the scans that are shown were labeled, a sentence each.
         next_steps: commands that may be of use now, each with what it does.
         volumes: the columns of the table that have such.
+        charts: volumes and certainty.
+        growth: volumes against age, where ages are known.
         classes: those of the label maps.
     """
 
@@ -100,6 +106,7 @@ class PredictionPage:
     rows: tuple[ScanRow, ...]
     volumes: tuple[str, ...]
     charts: tuple[Markup, ...]
+    growth: tuple[Markup, ...]
     cards: tuple[ScanCard, ...]
     classes: ClassSet
     notices: tuple[str, ...]
@@ -154,6 +161,7 @@ def prediction_page(
         tuple(rows),
         volumes,
         drawn,
+        _growth(rows, classes),
         tuple(cards),
         classes,
         (*notices, *said),
@@ -196,11 +204,18 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], list[ScanRow]]:
 def _row(cells: Mapping[str, str], volumes: Sequence[str]) -> ScanRow:
     return ScanRow(
         cells["label_map"],
+        *_person(cells),
         {name: _number(cells[f"{name}_ml"]) for name in volumes},
         _number(cells["entropy"]),
         _number(cells["agreement"]),
         cells["flagged"] == "true",
     )
+
+
+def _person(cells: Mapping[str, str]) -> tuple[str, float]:
+    """The participant and the age; tables of version 0.1 have no ages."""
+    person = cells["participant_id"]
+    return "" if person == "n/a" else person, _number(cells.get("age_months", "n/a"))
 
 
 def _number(text: str) -> float:
@@ -242,6 +257,23 @@ def _charts(
         found.append(charts.strip("Agreement", label, agreement, charts.GRAY))
     said = f"The charts show {charts.MAX_DOTS} scans, chosen evenly."
     return tuple(found), (said,) if len(rows) > charts.MAX_DOTS else ()
+
+
+def _growth(rows: Sequence[ScanRow], classes: ClassSet) -> tuple[Markup, ...]:
+    """The volumes of classes and of all within the skull against age, if a few ages are known."""
+    months = [row.months for row in rows]
+    if np.isfinite(months).sum() < _LEAST_IN_CHARTS:
+        return ()
+    from infant_seg_jax.report.drawing import charts  # Not above: Matplotlib takes half a second.
+
+    people = [row.person for row in rows]
+    colours = {**classes.colours, _SUMS[-1]: charts.GRAY}
+    volumes = {name: [row.volumes.get(name, math.nan) for row in rows] for name in colours}
+    return tuple(
+        charts.against_age(name, months, ml, people, colours[name])
+        for name, ml in volumes.items()
+        if charts.finite(ml)
+    )
 
 
 def _card(
