@@ -216,7 +216,7 @@ def strip(title: str, x_label: str, values: Sequence[float], color: str) -> Mark
 
 
 def against_age(
-    title: str, months: Sequence[float], ml: Sequence[float], people: Sequence[str], colour: str
+    title: str, months: Sequence[float], ml: Sequence[float], people: Sequence[str], color: str
 ) -> Markup:
     """Volumes against ages; a line joins those of one person.
 
@@ -225,7 +225,7 @@ def against_age(
         months: ages since birth; scans whose age or volume is not finite are left out.
         ml: the volume of each scan.
         people: whose scan each is; empty where that is not known.
-        colour: of the dots.
+        color: of the dots.
     """
     scans = zip(people, months, ml, strict=True)
     known = [scan for scan in scans if math.isfinite(scan[1]) and math.isfinite(scan[2])]
@@ -236,7 +236,7 @@ def against_age(
             _, x, y = zip(*own, strict=True)
             if person and len(x) > 1:
                 axes.plot(x, y, color=INK, linewidth=0.6, alpha=0.5)
-        _dots(axes, [x for _, x, _ in shown], [y for *_, y in shown], colour)
+        _dots(axes, [x for _, x, _ in shown], [y for *_, y in shown], color)
         axes.set(xlabel="age (months)", ylabel="ml")
 
     return _draw(title, paint)

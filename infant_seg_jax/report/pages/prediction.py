@@ -267,10 +267,10 @@ def _growth(rows: Sequence[ScanRow], classes: ClassSet) -> tuple[Markup, ...]:
     from infant_seg_jax.report.drawing import charts  # Not above: Matplotlib takes half a second.
 
     people = [row.person for row in rows]
-    colours = {**classes.colours, _SUMS[-1]: charts.GRAY}
-    volumes = {name: [row.volumes.get(name, math.nan) for row in rows] for name in colours}
+    colors = {**classes.colors, _SUMS[-1]: charts.GRAY}
+    volumes = {name: [row.volumes.get(name, math.nan) for row in rows] for name in colors}
     return tuple(
-        charts.against_age(name, months, ml, people, colours[name])
+        charts.against_age(name, months, ml, people, colors[name])
         for name, ml in volumes.items()
         if charts.finite(ml)
     )
