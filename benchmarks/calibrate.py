@@ -89,7 +89,7 @@ def main() -> None:
         prepared = prepare_volume(volume, predictor.expects.preparation)
         size = round(np.count_nonzero(prepared.mask) * voxel_ml(prepared.affine), 1)
         known = replace(known, volume_ml=(*known.volume_ml, size))
-        said = f"{anatomy.path.name} {modality}: {size} ml"
+        summary = f"{anatomy.path.name} {modality}: {size} ml"
         if time.monotonic() < until:
             scan = score(predictor, volume, prepared, drawn.label_map)
             of_whom.append(anatomy.path.name)
@@ -98,11 +98,11 @@ def main() -> None:
                 entropy=(*known.entropy, scan.entropy),
                 scored=(*known.scored, scan),
             )
-            said += f", {scan}"
+            summary += f", {scan}"
             if number % 3 == 0:
                 found = replace(predictor, mirror=True).predict(prepared.image, anatomy.path)
                 known = replace(known, agreement=(*known.agreement, round(found.agreement, 4)))
-        print(said, flush=True)
+        print(summary, flush=True)
         content["familiar"] = asdict(known)
         write_json(path, content)
     say_errors(known.scored, of_whom)

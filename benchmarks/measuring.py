@@ -184,8 +184,8 @@ def answer(script: str, name: str, arguments: str) -> int:
         found = {"failed": f"{error.name} is not installed"}
     except Exception as error:
         traceback.print_exc()
-        said = (str(error).strip().splitlines() or [""])[0][:200]
-        found = {"failed": f"{type(error).__name__}: {said}"}
+        message = (str(error).strip().splitlines() or [""])[0][:200]
+        found = {"failed": f"{type(error).__name__}: {message}"}
     else:
         found.setdefault("peak_mib", peak_mib())
     print(json.dumps(found))

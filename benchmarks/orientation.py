@@ -105,12 +105,12 @@ def outcome(seen: Coarse, lies: np.ndarray) -> tuple[str, float, float]:
     true = lies if np.linalg.det(lies) > 0 else lies @ MIRROR
     header_is_right = np.array_equal(true, np.eye(3))
     if not found.contradicts_header:
-        said = "nothing, rightly" if header_is_right else "missed"
+        verdict = "nothing, rightly" if header_is_right else "missed"
     elif header_is_right:
-        said = "wrong warning"
+        verdict = "wrong warning"
     else:
-        said = "found" if np.array_equal(found.turn, true) else "wrong direction"
-    return said, found.margin, found.degrees
+        verdict = "found" if np.array_equal(found.turn, true) else "wrong direction"
+    return verdict, found.margin, found.degrees
 
 
 def main() -> None:
@@ -135,15 +135,15 @@ def main() -> None:
         for group, name, seen in scans:
             drawn = 1 + random.permutation(len(ALL) - 1)[: arguments.turns - 1]
             for index in (0, *drawn):
-                said, margin, degrees = outcome(seen, ALL[index])
-                counts.setdefault(group, Counter())[said] += 1
-                everything.append([group, name, ALL[index].tolist(), said, margin, degrees])
+                verdict, margin, degrees = outcome(seen, ALL[index])
+                counts.setdefault(group, Counter())[verdict] += 1
+                everything.append([group, name, ALL[index].tolist(), verdict, margin, degrees])
                 bar.update()
             arguments.output.write_text(json.dumps(everything))
     kinds = ("nothing, rightly", "wrong warning", "found", "missed", "wrong direction")
     print(f"| | {' | '.join(kinds)} |\n|{'---|' * (1 + len(kinds))}")
-    for group, said in counts.items():
-        print(f"| {group} | {' | '.join(str(said[kind]) for kind in kinds)} |")
+    for group, verdicts in counts.items():
+        print(f"| {group} | {' | '.join(str(verdicts[kind]) for kind in kinds)} |")
 
 
 if __name__ == "__main__":

@@ -272,8 +272,8 @@ def run(output: Path, only: list[str], options: Options) -> None:
         try:
             for row in BENCHMARKS[name](name, options):
                 rows.append(row)
-                said = f"{row.seconds} s" if row.seconds is not None else row.skipped or "done"
-                print(f"{name}: {row.case}, {row.who}: {said}", file=sys.stderr)
+                result = f"{row.seconds} s" if row.seconds is not None else row.skipped or "done"
+                print(f"{name}: {row.case}, {row.who}: {result}", file=sys.stderr)
                 table.write(output, table.join(content, name, rows, machine))
         except Failed as error:
             rows.append(Row(name, "what it is measured with", skipped=str(error)))

@@ -56,8 +56,8 @@ def to_markdown(content: Content) -> str:
     lines += [f"|{'---|' * (len(columns) + 1)}"]
     for row in rows:
         also = ", ".join(f"{name} {_show(value)}" for name, value in row["also"].items())
-        said = f"skipped: {row['skipped']}" if row["skipped"] else also
-        lines.append(_line([*(_show(row.get(name)) for name in columns), said]))
+        remark = f"skipped: {row['skipped']}" if row["skipped"] else also
+        lines.append(_line([*(_show(row.get(name)) for name in columns), remark]))
     return "\n".join(lines) + "\n"
 
 

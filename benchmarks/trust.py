@@ -176,11 +176,11 @@ def main() -> None:
             for way, spoil in WAYS.items() if number % arguments.spoil_every == 0 else ():
                 spoilt = spoil(volume, brain)
                 try:
-                    said = before_prediction(predictor, spoilt)
-                    said = said or list(predictor.segment(spoilt).notices)
+                    warnings = before_prediction(predictor, spoilt)
+                    warnings = warnings or list(predictor.segment(spoilt).notices)
                 except InputError as error:
-                    said = [str(error)]
-                found.setdefault(way, []).append([volume.path.name, "", *said])
+                    warnings = [str(error)]
+                found.setdefault(way, []).append([volume.path.name, "", *warnings])
             bar.update()
             arguments.output.write_text(json.dumps(found, indent=1))
     print("| | scans | flagged |\n|---|---|---|")

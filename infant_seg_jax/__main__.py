@@ -2,8 +2,8 @@
 
 A command is a module with `define_flags(values)` and `run(values)`. One with `ARGUMENTS` takes
 arguments besides its flags ("RUN OUT": two, "PATH...": one or more) and has
-`run(values, arguments)`. Other commands have `MEANT`: the flags that a person who gives arguments
-probably means.
+`run(values, arguments)`. Other commands have `INTENDED_FLAGS`: the flags that a person who gives
+arguments probably means.
 """
 
 import difflib
@@ -105,8 +105,8 @@ def _start(arguments: Sequence[str] | None) -> None:
         return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
-        said = f"did you mean {near[0]}" if near else f"expected one of {', '.join(COMMANDS)}"
-        _fail(f"there is no command '{name}': {said}{'?' if near else '.'}", USAGE_STATUS)
+        hint = f"did you mean {near[0]}" if near else f"expected one of {', '.join(COMMANDS)}"
+        _fail(f"there is no command '{name}': {hint}{'?' if near else '.'}", USAGE_STATUS)
     if arguments is None and name in COMPUTING:
         restart_with_huge_pages()
     command = import_module(f"infant_seg_jax.commands.{name.replace('-', '_')}")
@@ -142,7 +142,7 @@ def _parser(
             check_overrides(argv)
             _define_all(name, command, values)
             if not wanted:
-                _check_all_are_flags(argv, values, getattr(command, "MEANT", ()))
+                _check_all_are_flags(argv, values, getattr(command, "INTENDED_FLAGS", ()))
             arguments = [expand(argument) for argument in values(argv)[1:]]
             if "config" in values and values.config is not None:
                 _ = values.config.keys  # A config that failed to load says so only when used.
@@ -153,12 +153,12 @@ def _parser(
             if isinstance(error.__context__, InputError):  # A flag's own sentence says it all.
                 _fail(str(error.__context__), USAGE_STATUS)
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
-            said = f"{', '.join(missing)} must be given" if missing else str(error)
-            _fail(f"{said}; see `{argv[0]} --help`.", USAGE_STATUS)
+            problem = f"{', '.join(missing)} must be given" if missing else str(error)
+            _fail(f"{problem}; see `{argv[0]} --help`.", USAGE_STATUS)
         except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             # What ml_collections raises for a config that is missing or an override that is wrong.
-            said = " ".join(str(error).replace("\\n", " ").split())
-            _fail(said.strip("\"'"), USAGE_STATUS)
+            message = " ".join(str(error).replace("\\n", " ").split())
+            _fail(message.strip("\"'"), USAGE_STATUS)
         names = wanted.split()
         if len(arguments) < len(names):
             _fail(f"{wanted} must be given; see `{argv[0]} --help`.", USAGE_STATUS)
@@ -272,8 +272,8 @@ def _help(name: str, command: ModuleType) -> str:
         flag = values[flag_name]
         value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         default = "" if value in (None, "") else f" (default: {value})"
-        said = (flag.help or "").split(";\n")[0]  # absl adds that a flag may be repeated
-        text = textwrap.fill(f"{said}{default}", 96, break_on_hyphens=False)
+        help_text = (flag.help or "").split(";\n")[0]  # absl adds that a flag may be repeated
+        text = textwrap.fill(f"{help_text}{default}", 96, break_on_hyphens=False)
         rows.append(f"  --{flag_name}\n{textwrap.indent(text, ' ' * 6)}")
     return "\n".join([f"{PROGRAM} {name}: {(command.__doc__ or '').strip()}", "", *rows])
 

@@ -147,9 +147,9 @@ class Model:
         if not images:
             raise InputError(f"There is no scan, expected {' and '.join(self.modalities)}.")
         volume = stack([_volume(cast(Image, image), affine) for image in images])
-        brain, said = (None, ()) if mask is None else _mask(mask, volume)
+        brain, mask_notices = (None, ()) if mask is None else _mask(mask, volume)
         segmentation = self.segmenter.segment(volume, brain)
-        warnings = tuple(dict.fromkeys((*volume.notices, *said, *segmentation.notices)))
+        warnings = tuple(dict.fromkeys((*volume.notices, *mask_notices, *segmentation.notices)))
         return Labels(segmentation, volume, warnings)
 
 

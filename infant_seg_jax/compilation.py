@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from infant_seg_jax.ops.conv3d import conv3x3x3
-from infant_seg_jax.progress import note
+from infant_seg_jax.progress import log
 
 ONEDNN_VARIABLE = "INFANT_SEG_ONEDNN"
 """Set to 0 in the environment, it has programs compiled without oneDNN."""
@@ -74,7 +74,7 @@ def describe_convolutions() -> str:
 def note_slow_convolutions() -> None:
     """Say so where a newer Python would bring faster convolutions."""
     if jax.__version_info__ < _SINCE and jax.default_backend() == "cpu":
-        note(describe_convolutions())
+        log(describe_convolutions())
 
 
 def jit(function: Callable[..., Any], *, onednn: bool, **options: Any) -> Callable[..., Any]:
@@ -117,7 +117,7 @@ def use_compilation_cache() -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_LEAST_ROOM))
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder.
-        note(
+        log(
             f"Programs are compiled again in every run because they cannot be kept ({error}): set "
             "XDG_CACHE_HOME to a folder for them."
         )

@@ -24,8 +24,8 @@ def use_cores_as_devices(batch_size: int) -> None:
     number = jax.config.values.get("jax_num_cpu_devices", -1)
     if may_have_onednn():
         return
-    told = _FLAG in os.environ.get("XLA_FLAGS", "") or number > 0
-    if told or jax.distributed.is_initialized():
+    chosen = _FLAG in os.environ.get("XLA_FLAGS", "") or number > 0
+    if chosen or jax.distributed.is_initialized():
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices already.
         jax.config.update("jax_num_cpu_devices", count_devices(batch_size, count_cores()))

@@ -31,7 +31,7 @@ from infant_seg_jax.evaluation.runs import measure_run
 from infant_seg_jax.evaluation.score_files import write_dice, write_scores
 from infant_seg_jax.evaluation.score_table import ScoreTable
 from infant_seg_jax.files import check_is_new, write_json
-from infant_seg_jax.progress import note
+from infant_seg_jax.progress import log
 from infant_seg_jax.report.drawing.demo_figure import Curve, demo_figure
 from infant_seg_jax.report.drawing.slices import Scan
 from infant_seg_jax.report.pages.evaluated_cases import label_map_path
@@ -105,7 +105,7 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
         InputError: the folder exists already and is not empty, or cannot be written to.
     """
     check_is_new(output)
-    note(
+    log(
         "1/5  Drawing phantoms: adults with T1 contrast, and infants with little contrast between "
         "tissues."
     )
@@ -115,16 +115,16 @@ def run_demo(output: Path, seed: int = 0, size: DemoSize = DemoSize()) -> DemoRe
     def config(data: PreparedSet, steps: int) -> Config:
         return demo_config(data.folder, steps, seed, size.shape)
 
-    note("2/5  Training on adults.")
+    log("2/5  Training on adults.")
     train_and_evaluate(config(adults, size.adult_steps), output / "runs" / "adult")
-    note("3/5  Fine-tuning on infants, from the adult weights.")
+    log("3/5  Fine-tuning on infants, from the adult weights.")
     transfer = config(infants, size.infant_steps)
     transfer.init.checkpoint = str(output / "runs" / "adult")
     train_and_evaluate(transfer, output / "runs" / "fine_tuned")
-    note("4/5  Training on the same infants from scratch, with as many steps.")
+    log("4/5  Training on the same infants from scratch, with as many steps.")
     train_and_evaluate(config(infants, size.infant_steps), output / "runs" / "from_scratch")
 
-    note("5/5  Measuring both on infants that neither network has seen.")
+    log("5/5  Measuring both on infants that neither network has seen.")
     tables = {name: _score(output, name, infants) for name in ("fine_tuned", "from_scratch")}
     write_json(
         output / "results.json",

@@ -38,7 +38,7 @@ class Bar(tqdm):
         self._lines = lines and bool(self.disable) and not quiet.get()
         self._what, self._unit, self._first = description, unit, initial
         self._due = PATIENCE_S
-        self._began, self._said = time.monotonic(), int(LINES * initial / max(1, total))
+        self._began, self._shown = time.monotonic(), int(LINES * initial / max(1, total))
 
     def count_untimed(self) -> None:
         """Count one that took longer than the others will, as a first step that is compiled."""
@@ -56,11 +56,11 @@ class Bar(tqdm):
         self.n += n
         passed = time.monotonic() - self._began
         tenths = int(LINES * self.n / self.total)
-        if self._said < tenths < LINES and passed >= self._due:
-            self._said, self._due = tenths, passed + PATIENCE_S
+        if self._shown < tenths < LINES and passed >= self._due:
+            self._shown, self._due = tenths, passed + PATIENCE_S
             each = passed / (self.n - self._first)
             left = tqdm.format_interval(each * (self.total - self.n))
-            say(
+            log_always(
                 f"{self._what}: {self.n} of {self.total}; {each:.2g} s a {self._unit}, {left} left."
             )
         return None
@@ -83,7 +83,7 @@ def progress(
 def stage(line: str) -> None:
     """Say which stage of a scan begins, if stages are told."""
     if detailed.get():
-        note(line)
+        log(line)
 
 
 def parts(description: str, total: int, unit: str) -> tqdm:
@@ -93,12 +93,12 @@ def parts(description: str, total: int, unit: str) -> tqdm:
     return Bar(description, total, 0, unit, lines=True)
 
 
-def say(line: str) -> None:
+def log_always(line: str) -> None:
     """Print a line that a person has to see, without tearing a bar."""
     tqdm.write(line, file=sys.stderr)
 
 
-def note(line: str) -> None:
+def log(line: str) -> None:
     """Print a line about how it goes, unless `--quiet` asks for none."""
     if not quiet.get():
-        say(line)
+        log_always(line)

@@ -13,11 +13,11 @@ def input_error(*values: object) -> Iterator[None]:
     """An `InputError` of one sentence names these: paths, keys, what was found or expected."""
     with pytest.raises(InputError) as caught:
         yield
-    said = str(caught.value)
-    assert is_one_sentence(said), said
-    assert all(str(value) in said for value in values), said
+    sentence = str(caught.value)
+    assert is_one_sentence(sentence), sentence
+    assert all(str(value) in sentence for value in values), sentence
 
 
-def is_one_sentence(said: str) -> bool:
+def is_one_sentence(sentence: str) -> bool:
     """Whether this is one line that ends, once, as sentences do."""
-    return said[-1:] in (".", "?") and len(said.splitlines()) == 1 and ". " not in said
+    return sentence[-1:] in (".", "?") and len(sentence.splitlines()) == 1 and ". " not in sentence

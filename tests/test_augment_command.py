@@ -47,8 +47,8 @@ def test_wrong_use_is_one_sentence(
     arguments = [argument.replace("CONFIG", config) for argument in arguments]
     with pytest.raises(SystemExit) as stop:
         main(["augment", f"--data={prepared}", *arguments])
-    said = capsys.readouterr().err.strip()
-    assert sentence in said and len(said.splitlines()) == 1
+    printed = capsys.readouterr().err.strip()
+    assert sentence in printed and len(printed.splitlines()) == 1
     assert stop.value.code == status
     assert not list(tmp_path.iterdir())
 

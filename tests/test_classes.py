@@ -93,11 +93,11 @@ def ran(*arguments: object) -> None:
 
 
 def error_of(*arguments: object) -> str:
-    said = io.StringIO()
-    with redirect_stderr(said), pytest.raises(SystemExit) as stop:
+    printed = io.StringIO()
+    with redirect_stderr(printed), pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     assert stop.value.code
-    return f"{said.getvalue()} {stop.value.code}"
+    return f"{printed.getvalue()} {stop.value.code}"
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -213,8 +213,8 @@ def test_finer_labels_are_written_as_tissues_where_there_are_values_for_all(
     trained: Path, scan: Path, tmp_path: Path
 ) -> None:
     arguments = ("predict", f"--checkpoint={trained}", f"--input={scan}", "--noreport")
-    said = error_of(*arguments, f"--output={tmp_path / 'no'}", "--schema=iseg")
-    assert "CBM and BS" in said and not (tmp_path / "no").exists()
+    printed = error_of(*arguments, f"--output={tmp_path / 'no'}", "--schema=iseg")
+    assert "CBM and BS" in printed and not (tmp_path / "no").exists()
     schema = tmp_path / "mine.yaml"
     schema.write_text("{0: background, 10: CSF, 150: GM, 250: WM, 99: ignore}")
     for name, flags in (("own", ()), ("mine", (f"--schema={schema}",))):
@@ -242,8 +242,8 @@ def test_the_program_and_the_set_with_tissues_alone(
     ran(*of_run, f"--output={tmp_path / 'scores'}", "--noreport")
     rows = table(tmp_path / "scores" / "metrics.csv")
     assert [row["tissue"] for row in rows] == ["CSF", "GM", "WM"]
-    said = error_of(*of_run, f"--output={tmp_path / 'more'}", "--classes=drawem9")
-    assert "--classes=tissues" in said
+    printed = error_of(*of_run, f"--output={tmp_path / 'more'}", "--classes=drawem9")
+    assert "--classes=tissues" in printed
     # Rendered examples know tissues alone.
     config = tiny_config(prepared, 2)
     config.rendering.path, config.rendering.fraction = str(prepared), 0.5

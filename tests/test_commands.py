@@ -31,10 +31,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
     """Run a command in this process that must fail; its status and what it said."""
     with pytest.raises(SystemExit) as stop:
         main(arguments)
-    said = capsys.readouterr().err.strip()
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err.strip()
+    assert "Traceback" not in printed
     assert isinstance(stop.value.code, int)
-    return stop.value.code, said
+    return stop.value.code, printed
 
 
 def test_help_lists_the_commands_without_loading_jax() -> None:
@@ -89,19 +89,19 @@ def test_a_platform_that_is_not_there_is_one_sentence(arguments: list[str], tmp_
             check=False,
         )
         assert result.returncode == 1
-        (said,) = result.stderr.splitlines()
-        assert f"JAX finds no device of the platform {platform} here" in said
+        (printed,) = result.stderr.splitlines()
+        assert f"JAX finds no device of the platform {platform} here" in printed
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])
-    said = capsys.readouterr().out
-    assert said.startswith(f"infant-seg {command}: ")
-    assert f"\n    infant-seg {command} " in said  # An example to copy.
-    assert "repeat this option" not in said
-    assert any(where in said for where in ("--output", "--workdir", "OUT", "SCAN"))
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"infant-seg {command}: ")
+    assert f"\n    infant-seg {command} " in printed  # An example to copy.
+    assert "repeat this option" not in printed
+    assert any(where in printed for where in ("--output", "--workdir", "OUT", "SCAN"))
 
 
 @pytest.mark.parametrize("arguments", [["help", "predict"], ["predict", "-h"]])
@@ -146,10 +146,10 @@ def test_flags_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -
     scan = "--input=no-such-scan.nii"  # whose own hyphens stay
     given = ["--checkpoint=a", scan, "--output=c"]
     for flag in ("--max-memory=lots", "--max_memory=lots"):
-        status, said = refused(["predict", *given, flag], capsys)
-        assert status == 1 and "'lots' is not an amount of memory" in said
-    status, said = refused(["predict", *given, "--remove-islands", "0.5"], capsys)
-    assert status == 1 and "There is no scan no-such-scan.nii" in said
+        status, printed = refused(["predict", *given, flag], capsys)
+        assert status == 1 and "'lots' is not an amount of memory" in printed
+    status, printed = refused(["predict", *given, "--remove-islands", "0.5"], capsys)
+    assert status == 1 and "There is no scan no-such-scan.nii" in printed
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    status, said = refused(arguments, capsys)
+    status, printed = refused(arguments, capsys)
     assert status == 2
-    assert sentence in said
-    assert len(said.splitlines()) == 1
+    assert sentence in printed
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,10 @@ def test_bad_input_is_one_sentence_and_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, said = refused(arguments, capsys)
+    status, printed = refused(arguments, capsys)
     assert status == 1
-    assert sentence in said
-    assert len(said.splitlines()) == 1
+    assert sentence in printed
+    assert len(printed.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

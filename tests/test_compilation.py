@@ -25,7 +25,7 @@ jax.jit(lambda x: x + 1)(1.0)
 
 def test_another_process_finds_even_what_compiles_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
-    said = [
+    printed = [
         subprocess.run(
             [sys.executable, "-c", COMPILE],
             env=environment,
@@ -35,7 +35,7 @@ def test_another_process_finds_even_what_compiles_at_once(tmp_path: Path) -> Non
         ).stdout.split()
         for _ in range(2)
     ]
-    assert said == [["cache_misses"], ["cache_hits"]]
+    assert printed == [["cache_misses"], ["cache_hits"]]
 
 
 NO_HOME = """
@@ -52,17 +52,17 @@ def test_without_a_folder_for_the_cache_all_goes_on(tmp_path: Path, unusable: st
     cache = {"no home": "", "a file in its way": f"{tmp_path}/file", "no room": str(tmp_path)}
     full = "import os, tempfile; tempfile.TemporaryFile = lambda **_: open('/dev/full', 'wb')"
     before = {"no home": NO_HOME, "no room": full}.get(unusable, "")
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", f"{before}\n{COMPILE}"],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": cache[unusable]},
         capture_output=True,
         check=False,
         text=True,
     )
-    assert said.returncode == 0, said.stderr
-    assert len(said.stderr.splitlines()) == 1
-    assert "set XDG_CACHE_HOME to a folder" in said.stderr
-    assert not said.stdout.split()  # neither a miss nor a hit
+    assert printed.returncode == 0, printed.stderr
+    assert len(printed.stderr.splitlines()) == 1
+    assert "set XDG_CACHE_HOME to a folder" in printed.stderr
+    assert not printed.stdout.split()  # neither a miss nor a hit
 
 
 COMPILE_WITH_ONEDNN = """

@@ -42,7 +42,7 @@ def test_names_are_said_the_nearest_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def get_config(:", "SyntaxError"),
         ("get_confg = 1", "KeyError"),
@@ -51,14 +51,14 @@ def test_names_are_said_the_nearest_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_makes_no_config_is_one_sentence(
-    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(SystemExit) as stop:
         main(["train", f"--config={path}", f"--workdir={tmp_path / 'run'}"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and str(path) in line and said in line
+    assert stop.value.code == 2 and str(path) in line and message in line
 
 
 @pytest.fixture

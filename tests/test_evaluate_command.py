@@ -32,12 +32,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0)
     """What a command says on standard output, and on standard error."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     code = stop.value.code
-    err = said.err + (code if isinstance(code, str) else "")
+    err = printed.err + (code if isinstance(code, str) else "")
     assert (1 if isinstance(code, str) else code or 0) == status, err
     assert "Traceback" not in err
-    return said.out, err
+    return printed.out, err
 
 
 @pytest.fixture
@@ -80,15 +80,15 @@ def test_names_that_cannot_be_encoded_are_written_with_backslashes(
     page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
     assert page.count("The picture does not show the scan") == 0 and r"caf\udce9" in page
     run(capsys, "compare", tmp_path / "scores", tmp_path / "scores")
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "infant_seg_jax", "evaluate", *both, "--output=Zoë", "--noreport"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         check=False,
     )
-    assert said.returncode == 0, said.stderr
-    assert rb"Written to Zo\xeb/metrics.csv" in said.stdout
+    assert printed.returncode == 0, printed.stderr
+    assert rb"Written to Zo\xeb/metrics.csv" in printed.stdout
 
 
 def test_runs_are_measured_and_compared_each_for_itself(
@@ -104,14 +104,14 @@ def test_runs_are_measured_and_compared_each_for_itself(
     scores = tmp_path / "scores"
     dice = read_scores(scores / "ours").of("dice", "GM")
     assert dice == {"sub-1_run-1": 1, "sub-1_run-2": pytest.approx(6 / 7)}
-    said, _ = run(capsys, "compare", scores / "ours", scores / "theirs")
-    assert "Subjects: 2" in said
+    printed, _ = run(capsys, "compare", scores / "ours", scores / "theirs")
+    assert "Subjects: 2" in printed
 
 
 def test_evaluate_prints_a_table_and_writes_it(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, _ = run(capsys, *evaluate(data, "ours"), "--tolerance=2")
+    printed, _ = run(capsys, *evaluate(data, "ours"), "--tolerance=2")
     content = json.loads((data / "scores/ours/metrics.json").read_text())
     with (data / "scores/ours/metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -124,9 +124,9 @@ def test_evaluate_prints_a_table_and_writes_it(
     assert content["failures"] == {} and content["unpredicted"] == []
     mean = (3 * dice + 2 * 5 / 7) / 5
     assert content["summary"]["dice"]["GM"]["mean"] == pytest.approx(mean, abs=1e-6)
-    assert f"dice                   CSF       {mean:.3f}" in said
-    assert all(metric in said for metric in METRICS)
-    assert said.splitlines()[-1] == (
+    assert f"dice                   CSF       {mean:.3f}" in printed
+    assert all(metric in printed for metric in METRICS)
+    assert printed.splitlines()[-1] == (
         f"Written to {data}/scores/ours/metrics.csv and {data}/scores/ours/metrics.json."
     )
 
@@ -137,10 +137,10 @@ def test_evaluate_finishes_the_others_and_tells_who_failed(
     broken = data / "ours" / "sub-1_dseg.nii.gz"
     broken.write_bytes(broken.read_bytes()[:50])
     (data / "ours" / "sub-3_dseg.nii.gz").unlink()
-    said, err = run(capsys, *evaluate(data, "ours"), status=1)
+    printed, err = run(capsys, *evaluate(data, "ours"), status=1)
     assert "1 of 4 subjects could not be measured (see above): sub-1." in err
     assert str(broken) in err
-    assert "Left out, without a prediction: sub-3." in said
+    assert "Left out, without a prediction: sub-3." in printed
     content = json.loads((data / "scores/ours/metrics.json").read_text())
     assert list(content["subjects"]) == ["sub-0", "sub-2", "sub-4"]
     assert str(broken) in content["failures"]["sub-1"] and content["unpredicted"] == ["sub-3"]
@@ -151,9 +151,9 @@ def test_evaluate_writes_nothing_if_nobody_can_be_measured(
 ) -> None:
     for path in (data / "ours").iterdir():
         save(path, label_map()[1:])
-    said, err = run(capsys, *evaluate(data, "ours"), status=1)
+    printed, err = run(capsys, *evaluate(data, "ours"), status=1)
     assert "5 of 5 subjects could not be measured" in err
-    assert said == "" and not (data / "scores").exists()
+    assert printed == "" and not (data / "scores").exists()
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ assert "jax" not in sys.modules
 def test_compare_says_who_is_better_by_how_much_and_where(
     scored: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, _ = run(capsys, "compare", scored / "ours", scored / "theirs", "--most=4")
-    lines = said.splitlines()
+    printed, _ = run(capsys, "compare", scored / "ours", scored / "theirs", "--most=4")
+    lines = printed.splitlines()
     assert lines[:3] == [f"A: {scored / 'ours'}", f"B: {scored / 'theirs'}", "Subjects: 5"]
     assert "dice, higher is better" in lines
     row = next(line for line in lines if line.startswith("CSF")).split()
@@ -204,7 +204,7 @@ def test_compare_takes_other_metrics_and_files(
     scored: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = scored / "comparison.json"
-    said, _ = run(
+    printed, _ = run(
         capsys,
         *("compare", "--metric=hausdorff95_mm,assd_mm,dice", f"--output={output}"),
         *(scored / "ours" / "metrics.csv", scored / "theirs" / "metrics.csv"),
@@ -216,17 +216,17 @@ def test_compare_takes_other_metrics_and_files(
     assert row["difference"]["p_value"] == pytest.approx(2 / 2**5)  # all of one sign
     assert row["a_better"] == 5 and content["only_a"] == []
     assert len(content["metrics"]["dice"]["largest"]) == 3 * SUBJECTS
-    assert "hausdorff95_mm, lower is better" in said and f"Written to {output}." in said
-    said, _ = run(capsys, "compare", "--metric=all", scored / "ours", scored / "theirs")
-    assert all(f"{metric}, " in said for metric in METRICS)
+    assert "hausdorff95_mm, lower is better" in printed and f"Written to {output}." in printed
+    printed, _ = run(capsys, "compare", "--metric=all", scored / "ours", scored / "theirs")
+    assert all(f"{metric}, " in printed for metric in METRICS)
 
 
 def test_compare_names_whom_only_one_has(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scored / "theirs" / "metrics.csv"
     path.write_text(path.read_text().replace("sub-4,", "sub-9,"))
-    said, _ = run(capsys, "compare", scored / "ours", scored / "theirs")
-    assert "Subjects: 4" in said
-    assert "Only A has 1, left out: sub-4" in said and "Only B has 1, left out: sub-9" in said
+    printed, _ = run(capsys, "compare", scored / "ours", scored / "theirs")
+    assert "Subjects: 4" in printed
+    assert "Only A has 1, left out: sub-4" in printed and "Only B has 1, left out: sub-9" in printed
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def inspect(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     main_or_exit(0, "inspect", "--quiet", *arguments)
-    said = capsys.readouterr()
-    assert said.err == ""
-    return said.out
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
 
 
 def main_or_exit(status: int, *arguments: str) -> None:
@@ -37,45 +37,45 @@ def main_or_exit(status: int, *arguments: str) -> None:
 def test_the_report_is_plain_text_in_80_columns_with_whole_paths(
     scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = inspect(capsys, str(scans))
-    assert said.isascii() and "\x1b" not in said
+    printed = inspect(capsys, str(scans))
+    assert printed.isascii() and "\x1b" not in printed
     for file in scans.rglob("*.nii.gz"):
-        assert str(file) in said.splitlines()
-    for line in said.splitlines():
+        assert str(file) in printed.splitlines()
+    for line in printed.splitlines():
         assert len(line) <= 80 or line.startswith(str(scans))
         assert line == line.rstrip()
-    assert "2 scans, 2 label maps, 0 masks" in said
-    assert "label map  4 values, schema 'tissues', assumed because it fits" in said
-    assert "64x76x64 voxels of 2.4x2.4x2.4 mm, axes RAS" in said
-    assert said.endswith("\nNo warnings.\n")
+    assert "2 scans, 2 label maps, 0 masks" in printed
+    assert "label map  4 values, schema 'tissues', assumed because it fits" in printed
+    assert "64x76x64 voxels of 2.4x2.4x2.4 mm, axes RAS" in printed
+    assert printed.endswith("\nNo warnings.\n")
 
 
 def test_the_volumes_are_those_of_the_labels(
     scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = inspect(capsys, str(scans))
+    printed = inspect(capsys, str(scans))
     wanted = [
         f"{label.ml:.1f}"
         for file in inspect_paths([scans]).files
         for label in file.labels
         if label.name in ("CSF", "GM", "WM")
     ]
-    assert re.findall(r"  (?:CSF|GM|WM) +([\d.]+) ml \(value [123]\)", said) == wanted
+    assert re.findall(r"  (?:CSF|GM|WM) +([\d.]+) ml \(value [123]\)", printed) == wanted
 
 
 def test_a_schema_may_be_given_and_flags_may_follow_the_path(
     scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = inspect(capsys, str(scans), "--schema=ibsr")
-    assert "schema 'ibsr'\n" in said and "assumed" not in said
+    printed = inspect(capsys, str(scans), "--schema=ibsr")
+    assert "schema 'ibsr'\n" in printed and "assumed" not in printed
 
 
 def test_the_json_holds_all_of_it(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "report.json"
-    said = inspect(capsys, f"--output={output}", str(scans))
-    assert f"Written to {output}." in said
+    printed = inspect(capsys, f"--output={output}", str(scans))
+    assert f"Written to {output}." in printed
     report = json.loads(output.read_text())
     inspection = inspect_paths([scans])
     assert [file["path"] for file in report["files"]] == [str(f.path) for f in inspection.files]
@@ -101,9 +101,9 @@ def test_broken_files_are_listed_the_rest_is_told_and_the_status_is_1(
     assert stop.value.code == (
         "infant-seg: inspect: 1 of 5 files cannot be read; see above."  # status 1
     )
-    said = " ".join(capsys.readouterr().out.split())
-    assert "2 scans, 2 label maps, 0 masks; 1 cannot be read" in said
-    assert f"Cannot be read - {broken} " in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 scans, 2 label maps, 0 masks; 1 cannot be read" in printed
+    assert f"Cannot be read - {broken} " in printed
     failures = json.loads((tmp_path / "report.json").read_text())["failures"]
     assert [failure["path"] for failure in failures] == [str(broken)]
 
@@ -112,8 +112,8 @@ def test_series_are_no_failures(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "bold.nii.gz", np.zeros((4, 5, 6, 7), np.int16))
-    said = inspect(capsys, str(scans), str(tmp_path))
-    assert "2 scans, 2 label maps, 0 masks; 1 file with several volumes, left out" in said
+    printed = inspect(capsys, str(scans), str(tmp_path))
+    assert "2 scans, 2 label maps, 0 masks; 1 file with several volumes, left out" in printed
 
 
 def test_warnings_are_told_some_of_a_kind(
@@ -123,11 +123,11 @@ def test_warnings_are_told_some_of_a_kind(
     for number in range(7):
         mask[3:6, 3:6, number] = 1
         save(tmp_path / f"{number}.nii", mask, np.diag([1, 1, 4, 1]))
-    said = inspect(capsys, str(tmp_path))
-    sentences = " ".join(said.split())  # which are wrapped
-    assert said.count("  warnings   spacing: see below\n") == 7
+    printed = inspect(capsys, str(tmp_path))
+    sentences = " ".join(printed.split())  # which are wrapped
+    assert printed.count("  warnings   spacing: see below\n") == 7
     assert sentences.count("has voxels of 1x1x4 mm") == 5
-    assert "- and 2 more about spacing; see all of them with --output=FILE.json.\n" in said
+    assert "- and 2 more about spacing; see all of them with --output=FILE.json.\n" in printed
 
 
 def test_parcellations_fit_in_80_columns(
@@ -135,13 +135,13 @@ def test_parcellations_fit_in_80_columns(
 ) -> None:
     ids = np.kron(np.arange(1000, 1036).reshape(3, 4, 3), np.ones((3, 3, 3)))
     save(tmp_path / "aparc.nii", np.pad(ids.astype(np.int16), 3), np.diag([2, 2, 2, 1]))
-    said = inspect(capsys, str(tmp_path), "--schema=freesurfer")
-    block = said.split("axes RAS")[1]
+    printed = inspect(capsys, str(tmp_path), "--schema=freesurfer")
+    block = printed.split("axes RAS")[1]
     each = re.findall(r"(10\d\d)=([\d.]+)", block)
     assert [int(value) for value, _ in each] == list(range(1000, 1036))
     assert {ml for _, ml in each} == {"0.2"}
     # Paths are never cut.
-    lines = [line for line in said.splitlines() if "/" not in line]
+    lines = [line for line in printed.splitlines() if "/" not in line]
     assert len(lines) > 10 and max(map(len, lines)) <= 80
 
 
@@ -151,8 +151,8 @@ def test_brackets_in_names_are_no_markup(
     mask = np.zeros((9, 9, 9), np.uint8)
     mask[3:6, 3:6, 3:6] = 1
     path = save(tmp_path / "[red]scan[bold].nii", mask, np.diag([1, 1, 4, 1]))
-    said = inspect(capsys, str(path))
-    assert said.count("[red]scan[bold].nii") == 2  # as a heading and in the warning
+    printed = inspect(capsys, str(path))
+    assert printed.count("[red]scan[bold].nii") == 2  # as a heading and in the warning
 
 
 def test_names_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,5 +186,5 @@ def test_wrong_usage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     main_or_exit(status, *arguments)
-    said = capsys.readouterr().err
-    assert sentence in said and len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert sentence in printed and len(printed.splitlines()) == 1

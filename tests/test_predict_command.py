@@ -90,23 +90,23 @@ def voxels(path: str | Path) -> np.ndarray:
 
 
 def test_a_tree_is_labeled_and_then_finished(run: Run, scans: Path, tmp_path: Path) -> None:
-    status, paths, said = run(f"--input={scans}")
+    status, paths, printed = run(f"--input={scans}")
     assert status == 0
     assert paths == [
         str(tmp_path / f"out/sub-{i}/anat/sub-{i}_desc-infantseg_dseg.nii.gz") for i in range(3)
     ]
     assert all(Path(path).is_file() for path in paths)
-    assert "1 of 3: sub-0 written (CSF " in said and " s a scan, " in said
-    assert said.splitlines()[-1].startswith("3 written, 0 skipped (already finished), 0 failed")
+    assert "1 of 3: sub-0 written (CSF " in printed and " s a scan, " in printed
+    assert printed.splitlines()[-1].startswith("3 written, 0 skipped (already finished), 0 failed")
 
-    status, again, said = run(f"--input={scans}")
+    status, again, printed = run(f"--input={scans}")
     assert (status, again) == (0, paths)
-    assert "0 written, 3 skipped (already finished), 0 failed" in said
+    assert "0 written, 3 skipped (already finished), 0 failed" in printed
 
-    status, none, said = run(f"--input={scans}", "--mirror")
+    status, none, printed = run(f"--input={scans}", "--mirror")
     assert (status, none) == (1, [])
-    assert "was made with Mirror False, not True" in said
-    status, again, said = run(f"--input={scans}", "--mirror", "--overwrite")
+    assert "was made with Mirror False, not True" in printed
+    status, again, printed = run(f"--input={scans}", "--mirror", "--overwrite")
     assert (status, again) == (0, paths)
     table = (tmp_path / "out" / "docs" / "tissue_volumes.tsv").read_text().splitlines()
     agreement = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))["agreement"]
@@ -114,11 +114,11 @@ def test_a_tree_is_labeled_and_then_finished(run: Run, scans: Path, tmp_path: Pa
 
 
 def test_more_memory_than_is_allowed_is_said(run: Run, scans: Path) -> None:
-    status, _, said = run(f"--input={scans}", "--max_memory=10MB")
+    status, _, printed = run(f"--input={scans}", "--max_memory=10MB")
     assert status == 0
-    assert "more than the 0.01 GB of --max_memory: the largest" in said.splitlines()[-1]
-    _, _, said = run(f"--input={scans}", "--max_memory=1TB", "--overwrite")
-    assert "--max_memory" not in said
+    assert "more than the 0.01 GB of --max_memory: the largest" in printed.splitlines()[-1]
+    _, _, printed = run(f"--input={scans}", "--max_memory=1TB", "--overwrite")
+    assert "--max_memory" not in printed
 
 
 def test_memory_that_the_report_alone_takes_is_said(
@@ -126,15 +126,17 @@ def test_memory_that_the_report_alone_takes_is_said(
 ) -> None:
     peaks = iter((2_000_000_000, 4_000_000_000))
     monkeypatch.setattr(memory, "peak_memory", lambda: {memory.PROCESS: next(peaks)})
-    _, _, said = run(f"--input={scans}", "--max_memory=3GB", "--report")
-    assert "the largest of these scans needs" not in said
-    assert said.splitlines()[-1].startswith("The report used more memory than --max_memory allows")
+    _, _, printed = run(f"--input={scans}", "--max_memory=3GB", "--report")
+    assert "the largest of these scans needs" not in printed
+    assert printed.splitlines()[-1].startswith(
+        "The report used more memory than --max_memory allows"
+    )
 
 
 def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path: Path) -> None:
-    status, _, said = run(f"--input={scans}", "--schema=iseg", "--report")
+    status, _, printed = run(f"--input={scans}", "--schema=iseg", "--report")
     page = tmp_path / "out" / "docs" / "report.html"
-    assert status == 0 and said.splitlines()[-1] == f"Look at it: {page}"
+    assert status == 0 and printed.splitlines()[-1] == f"Look at it: {page}"
     text = page.read_text(encoding="utf-8")
     assert text.count('<img class="slices"') == 3 and "No picture" not in text
     assert "does not show the scan" not in text
@@ -144,31 +146,33 @@ def test_a_report_is_drawn_of_all_that_is_there(run: Run, scans: Path, tmp_path:
 def test_a_bad_scan_is_in_the_summary_and_the_status(run: Run, scans: Path) -> None:
     bad = scans / "sub-1/anat/sub-1_T1w.nii.gz"
     bad.write_bytes(bad.read_bytes()[:500])
-    status, paths, said = run(f"--input={scans}")
+    status, paths, printed = run(f"--input={scans}")
     assert status == 1 and len(paths) == 2
-    assert f"{bad} cannot be read" in said
-    assert "2 written, 0 skipped (already finished), 1 failed" in said
-    assert said.splitlines()[-1] == ("infant-seg: predict: 1 of 3 scans failed (sub-1); see above.")
+    assert f"{bad} cannot be read" in printed
+    assert "2 written, 0 skipped (already finished), 1 failed" in printed
+    assert printed.splitlines()[-1] == (
+        "infant-seg: predict: 1 of 3 scans failed (sub-1); see above."
+    )
 
 
 def test_nothing_written_is_nothing_to_look_at(run: Run, scans: Path, tmp_path: Path) -> None:
     bad = scans / "sub-1/anat/sub-1_T1w.nii.gz"
     bad.write_bytes(bad.read_bytes()[:500])
-    status, paths, said = run(f"--input={bad}", "--report")
-    assert (status, paths) == (1, []) and "0 written" in said
-    assert "Look at it" not in said and "volumes in" not in said
+    status, paths, printed = run(f"--input={bad}", "--report")
+    assert (status, paths) == (1, []) and "0 written" in printed
+    assert "Look at it" not in printed and "volumes in" not in printed
     assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path: Path) -> None:
     scan = scans / "sub-0/anat/sub-0_T1w.nii.gz"
-    status, paths, said = run(f"--input={scan}", "--report", output="one/mine.nii.gz")
+    status, paths, printed = run(f"--input={scan}", "--report", output="one/mine.nii.gz")
     assert status == 0 and paths == [str(tmp_path / "one/mine.nii.gz")]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
         "mine.json",
         "mine.nii.gz",
     ]
-    assert "Look at it" not in said and "tissue_volumes" not in said
+    assert "Look at it" not in printed and "tissue_volumes" not in printed
     (whole,) = run(f"--input={scan}")[1]
     np.testing.assert_array_equal(voxels(paths[0]), voxels(whole))
     assert "1 skipped" in run(f"--input={scan}", output="one/mine.nii.gz")[2]
@@ -185,8 +189,8 @@ def test_the_label_map_of_one_scan_may_be_named(run: Run, scans: Path, tmp_path:
         ),
     ):
         before = scan.read_bytes()
-        status, paths, said = run(*flags, output=output)
-        assert (status, paths) == (1, []) and sentence in said
+        status, paths, printed = run(*flags, output=output)
+        assert (status, paths) == (1, []) and sentence in printed
         assert scan.read_bytes() == before
 
 
@@ -205,10 +209,10 @@ def test_mgz_on_demand(run: Run, scans: Path, tmp_path: Path) -> None:
     }
     table = (tmp_path / "mgz" / "tissue_volumes.tsv").read_text().splitlines()
     assert len(table) == 2 and "sub-0_T1w_dseg.mgz" in table[1]
-    status, _, said = run(f"--input={scan}", "--format=mgz", "--probabilities=uint8", output="x")
-    assert status == 1 and "MGZ has no scale for probabilities as uint8" in said
-    status, _, said = run(f"--input={scans}", "--format=mgz", output="x")
-    assert status == 1 and "is none that a BIDS derivative may have" in said
+    status, _, printed = run(f"--input={scan}", "--format=mgz", "--probabilities=uint8", output="x")
+    assert status == 1 and "MGZ has no scale for probabilities as uint8" in printed
+    status, _, printed = run(f"--input={scans}", "--format=mgz", output="x")
+    assert status == 1 and "is none that a BIDS derivative may have" in printed
 
 
 def test_a_list_of_scans(run: Run, scans: Path, tmp_path: Path) -> None:
@@ -222,8 +226,10 @@ def test_a_list_of_scans(run: Run, scans: Path, tmp_path: Path) -> None:
 
 def test_a_single_scan_tells_its_stages(run: Run, scans: Path) -> None:
     scan = f"--input={scans / 'sub-0/anat/sub-0_T1w.nii.gz'}"
-    said = run(scan, "--refine", output="a.nii.gz")[2]
-    where = [said.index(word) for word in ("Reading", "Network", "refinement", "Writing", "1 of 1")]
+    printed = run(scan, "--refine", output="a.nii.gz")[2]
+    where = [
+        printed.index(word) for word in ("Reading", "Network", "refinement", "Writing", "1 of 1")
+    ]
     assert where == sorted(where)
     assert "Reading" not in run(scan, "--quiet", output="b.nii.gz")[2]
     assert "Reading" not in run(f"--input={scans}")[2]
@@ -240,12 +246,12 @@ def test_several_checkpoints_are_averaged(run: Run, scans: Path, tmp_path: Path)
     np.testing.assert_allclose(maps["both"], (maps["a"] + maps["b"]) / 2, atol=1e-6)
     assert np.abs(maps["a"] - maps["b"]).max() > 1e-3
     # Which of them is given first changes nothing.
-    status, _, said = run(
+    status, _, printed = run(
         scan, "--probabilities=float32", "--checkpoint=0", checkpoint="1", output="both"
     )
-    assert status == 0 and "1 skipped" in said
-    status, _, said = run(scan, "--probabilities=float32", checkpoint="2", output="both")
-    assert status == 1 and "was made by 0 (" in said and ", not by 2 (" in said
+    assert status == 0 and "1 skipped" in printed
+    status, _, printed = run(scan, "--probabilities=float32", checkpoint="2", output="both")
+    assert status == 1 and "was made by 0 (" in printed and ", not by 2 (" in printed
 
 
 def test_refinement_is_a_setting(
@@ -264,12 +270,12 @@ def test_refinement_is_a_setting(
         maps[flag] = voxels(path)
     np.testing.assert_array_equal(maps[""], maps["--norefine"])
     assert np.mean(maps["--refine"] != maps[""]) > 0.001
-    status, _, said = run(scan, output="out--refine")
-    assert status == 1 and "was made with Refine True, not False" in said
+    status, _, printed = run(scan, output="out--refine")
+    assert status == 1 and "was made with Refine True, not False" in printed
     asked = replace(networks[0], refine=True)
     monkeypatch.setattr(loading, "open_predictor", lambda *_: asked)
-    status, _, said = run(scan, output="out--refine")
-    assert status == 0 and "1 skipped" in said
+    status, _, printed = run(scan, output="out--refine")
+    assert status == 0 and "1 skipped" in printed
 
 
 def test_values_of_another_schema(run: Run, scans: Path) -> None:
@@ -292,13 +298,13 @@ def test_told_to_stop_it_says_how_to_go_on(
 
     monkeypatch.setattr(Predictor, "segment", told)
     before = signal.getsignal(signal.SIGTERM)
-    status, _, said = run(f"--input={scans}")
+    status, _, printed = run(f"--input={scans}")
     assert status == 128 + signal.SIGTERM
-    assert "Stopped: 1 of 3 label maps are in" in said
+    assert "Stopped: 1 of 3 label maps are in" in printed
     assert signal.getsignal(signal.SIGTERM) == before
     assert not list(tmp_path.rglob(".writing*"))
-    status, paths, said = run(f"--input={scans}")
-    assert status == 0 and len(paths) == 3 and "2 written, 1 skipped" in said
+    status, paths, printed = run(f"--input={scans}")
+    assert status == 0 and len(paths) == 3 and "2 written, 1 skipped" in printed
 
 
 @pytest.mark.parametrize(

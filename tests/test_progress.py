@@ -7,7 +7,7 @@ import pytest
 
 from infant_seg_jax import progress as module
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.progress import detailed, note, parts, progress, quiet, say, stage
+from infant_seg_jax.progress import detailed, log, log_always, parts, progress, quiet, stage
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,9 @@ def test_where_there_is_no_terminal_a_bar_is_ten_lines_at_most(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count_to(1000, [0.0], monkeypatch)
-    said = capsys.readouterr()
-    lines = said.err.splitlines()
-    assert said.out == "" and len(lines) == 9
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == "" and len(lines) == 9
     assert lines[0] == "counting: 100 of 1000; 1 s a sheep, 15:00 left."
 
 
@@ -77,9 +77,9 @@ def test_on_a_terminal_it_is_a_bar_without_colors(monkeypatch: pytest.MonkeyPatc
         with progress("not heard", 3) as bar:
             assert bar.disable
             bar.update(3)
-    said = screen.getvalue()
-    assert "3/3" in said and "sheep" in said and "not heard" not in said
-    assert "\x1b[3" not in said and "\x1b[9" not in said
+    printed = screen.getvalue()
+    assert "3/3" in printed and "sheep" in printed and "not heard" not in printed
+    assert "\x1b[3" not in printed and "\x1b[9" not in printed
 
 
 def test_quiet_hides_how_it_goes_and_not_what_must_be_seen(
@@ -87,8 +87,8 @@ def test_quiet_hides_how_it_goes_and_not_what_must_be_seen(
 ) -> None:
     quiet.set(True)
     count_to(100, [0.0], monkeypatch)
-    note("step 1")
-    say("a scan is broken")
+    log("step 1")
+    log_always("a scan is broken")
     assert capsys.readouterr().err == "a scan is broken\n"
 
 
@@ -128,6 +128,6 @@ def test_stages_are_told_if_asked_for(
                 clock[0] += 3
                 bar.update()
         detailed.reset(token)
-        said = capsys.readouterr().err
-        assert ("Reading." in said) == told
-        assert ("network: 4 of 8; 3 s a window, 00:12 left." in said) == told
+        printed = capsys.readouterr().err
+        assert ("Reading." in printed) == told
+        assert ("network: 4 of 8; 3 s a window, 00:12 left." in printed) == told

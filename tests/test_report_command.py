@@ -18,11 +18,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0)
     """What a command says on standard output, and on standard error."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     code = stop.value.code
-    assert (1 if isinstance(code, str) else code or 0) == status, said.err
-    assert "Traceback" not in said.err
-    return said.out, said.err
+    assert (1 if isinstance(code, str) else code or 0) == status, printed.err
+    assert "Traceback" not in printed.err
+    return printed.out, printed.err
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def maps(tmp_path: Path) -> list[str]:
 
 def test_report_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = write_evaluation(tmp_path)
-    said, _ = run(capsys, "report", scores)
-    assert said == f"Open {scores / 'report.html'} in a browser.\n"
+    printed, _ = run(capsys, "report", scores)
+    assert printed == f"Open {scores / 'report.html'} in a browser.\n"
     page = tmp_path / "new" / "page.html"
-    said, _ = run(capsys, "report", scores, write_run(tmp_path / "run"), f"--output={page}")
-    assert str(page) in said and "<h2>Training</h2>" in page.read_text()
+    printed, _ = run(capsys, "report", scores, write_run(tmp_path / "run"), f"--output={page}")
+    assert str(page) in printed and "<h2>Training</h2>" in page.read_text()
 
 
 def test_report_carries_a_viewer_if_asked(
@@ -57,8 +57,8 @@ def test_report_carries_a_viewer_if_asked(
 
 
 def test_report_refuses_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, said = run(capsys, "report", tmp_path, status=1)
-    assert said.startswith("infant-seg: report: ") and len(said.splitlines()) == 1
+    _, printed = run(capsys, "report", tmp_path, status=1)
+    assert printed.startswith("infant-seg: report: ") and len(printed.splitlines()) == 1
     run(capsys, "report", status=2)
 
 
@@ -66,13 +66,13 @@ def test_evaluate_draws_its_report_unless_told_not_to(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "scores" / "report.html"
-    _, said = run(capsys, *maps, "--noreport")
-    assert not page.exists() and "report" not in said
-    _, said = run(capsys, *maps)
-    assert f"Look at it: {page}" in said and "sub-2" in page.read_text()
+    _, printed = run(capsys, *maps, "--noreport")
+    assert not page.exists() and "report" not in printed
+    _, printed = run(capsys, *maps)
+    assert f"Look at it: {page}" in printed and "sub-2" in page.read_text()
     page.unlink()
-    _, said = run(capsys, *maps, "--quiet")
-    assert page.exists() and said == ""
+    _, printed = run(capsys, *maps, "--quiet")
+    assert page.exists() and printed == ""
 
 
 def test_evaluate_takes_the_scans_for_its_pictures(
@@ -88,11 +88,11 @@ def test_evaluate_takes_the_scans_for_its_pictures(
     run(capsys, *maps, f"--images={tmp_path / 'scans'}")
     assert without not in page.read_text()
     assert f"infant-seg view {tmp_path / 'scans' / 'sub-1_T1w.nii.gz'} " in page.read_text()
-    _, said = run(capsys, *maps, f"--images={tmp_path / 'true'}", status=1)
-    assert "contains no scan whose name matches a subject with label maps, such as sub-1" in said
+    _, printed = run(capsys, *maps, f"--images={tmp_path / 'true'}", status=1)
+    assert "contains no scan whose name matches a subject with label maps, such as sub-1" in printed
     arguments = ["evaluate", "--checkpoint=c", "--data=d", "--images=i", f"--output={tmp_path}"]
-    _, said = run(capsys, *arguments, status=1)
-    assert "--prediction and --truth (and --images, if you have the scans)" in said
+    _, printed = run(capsys, *arguments, status=1)
+    assert "--prediction and --truth (and --images, if you have the scans)" in printed
 
 
 def test_a_report_that_cannot_be_drawn_fails_nothing(
@@ -105,9 +105,9 @@ def test_a_report_that_cannot_be_drawn_fails_nothing(
         raise RuntimeError("no\nink")
 
     monkeypatch.setattr(report, "write_report", fail)
-    said, err = run(capsys, *maps)
+    printed, err = run(capsys, *maps)
     assert "There is no report because it could not be drawn (RuntimeError: no ink)." in err
-    assert "Written to" in said and (tmp_path / "scores" / "metrics.csv").is_file()
+    assert "Written to" in printed and (tmp_path / "scores" / "metrics.csv").is_file()
 
 
 def test_a_report_of_label_maps_does_not_load_jax(tmp_path: Path) -> None:

@@ -60,17 +60,17 @@ def test_the_wheel_labels_prepares_trains_resumes_and_evaluates(
     assert (empty / done("predict", f"--input={scan}", "--output=labels").stdout.strip()).is_file()
 
     # What it says to do next is what works next.
-    said = done("prepare", "--source=phantom", "--input=scans", "--output=prepared").stdout
-    (command,) = re.findall(r"^Next: infant-seg (.*)$", said, re.MULTILINE)
+    printed = done("prepare", "--source=phantom", "--input=scans", "--output=prepared").stdout
+    (command,) = re.findall(r"^Next: infant-seg (.*)$", printed, re.MULTILINE)
     train = [
         *(*shlex.split(command), "--config.steps=3", "--config.validate_every=2"),
         *("--config.patch.shape=(16, 16, 16)", "--config.patch.batch_size=1"),
     ]
-    said = done(*train).stdout
+    printed = done(*train).stdout
     run = empty / "runs" / "prepared"
     assert (run / "checkpoints" / "3").is_dir()
     assert "Resuming runs/prepared at step 3 of 3" in done(*train).stderr
-    (command,) = re.findall(r"^Next: infant-seg (.*) --input", said, re.MULTILINE)
+    (command,) = re.findall(r"^Next: infant-seg (.*) --input", printed, re.MULTILINE)
     assert empty / done(*shlex.split(command), f"--input={scan}", "--output=tuned").stdout.strip()
     done("evaluate", f"--checkpoint={run}", "--data=prepared", "--output=scores")
     assert (empty / "scores" / "metrics.csv").is_file()

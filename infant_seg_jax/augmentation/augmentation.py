@@ -1,4 +1,4 @@
-"""What an augmentation is: its name, how it is drawn, what it does, and how that is said."""
+"""What an augmentation is: its name, how it is drawn, what it does, and how that is described."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Augmentation:
         name: its key of `config.augmentation`, which is 0 where it is off.
         draw: from a key, a `config.augmentation`, a patch's shape and its number of channels to
             what is drawn.
-        say: from that and a shape to words.
+        describe: from that and a shape to words.
         change: from an image `(x, y, z, c)` and what was drawn to another image; None of those that
             move the anatomy, which `pipeline` composes.
         in_every_patch: whether its key is how far it reaches, and no chance.
@@ -28,7 +28,7 @@ class Augmentation:
 
     name: str
     draw: Callable[[Array, Config, Shape, int], Any]
-    say: Callable[[Any, Shape], str]
+    describe: Callable[[Any, Shape], str]
     change: Callable[[Array, Any], Array] | None = None
     in_every_patch: bool = False
 

@@ -163,7 +163,7 @@ def _average(
     return jnp.where(brain, total(image) / jnp.where(brain, weight, 1), 0)
 
 
-def _say_slices(slices: ThickSlices, shape: Shape) -> str:
+def _describe_slices(slices: ThickSlices, shape: Shape) -> str:
     axes = ", ".join("xyz"[int(axis)] for axis in slices.axis)
     return f"{listed(slices.thickness, 1)} voxels thick along {axes}"
 
@@ -172,31 +172,31 @@ AUGMENTATIONS = (
     Augmentation(
         "blur",
         draw=of_channels(draw_blur),
-        say=lambda deviation, shape: f"blurred by {listed(deviation)} voxels",
+        describe=lambda deviation, shape: f"blurred by {listed(deviation)} voxels",
         change=blur,
     ),
     Augmentation(
         "thick_slices",
         draw=of_channels(draw_thick_slices),
-        say=_say_slices,
+        describe=_describe_slices,
         change=thicken_slices,
     ),
     Augmentation(
         "gaussian_noise",
         draw=of_channels(draw_noise),
-        say=lambda noise, shape: f"Gaussian noise {listed(noise.deviation)}",
+        describe=lambda noise, shape: f"Gaussian noise {listed(noise.deviation)}",
         change=add_gaussian_noise,
     ),
     Augmentation(
         "rician_noise",
         draw=of_channels(draw_noise),
-        say=lambda noise, shape: f"Rician noise {listed(noise.deviation)}",
+        describe=lambda noise, shape: f"Rician noise {listed(noise.deviation)}",
         change=add_rician_noise,
     ),
     Augmentation(
         "drop_modality",
         draw=lambda key, config, shape, channels: draw_channel(key, channels),
-        say=lambda channel, shape: f"without modality {int(channel) + 1}",
+        describe=lambda channel, shape: f"without modality {int(channel) + 1}",
         change=drop_modality,
     ),
 )

@@ -98,7 +98,7 @@ def shift(image: Float[Array, "x y z c"], offset: Float[Array, " c"]) -> Float[A
     return image + offset
 
 
-def _say_bias(logarithm: SmoothField, shape: Shape) -> str:
+def _describe_bias(logarithm: SmoothField, shape: Shape) -> str:
     factor = np.asarray(bias_factor(logarithm, shape))
     return f"bias {factor.min():.2f} to {factor.max():.2f}"
 
@@ -107,27 +107,29 @@ AUGMENTATIONS = (
     Augmentation(
         "inversion",
         draw=lambda key, config, shape, channels: (),
-        say=lambda values, shape: "inverted",
+        describe=lambda values, shape: "inverted",
         change=lambda image, values: invert(image),
     ),
     Augmentation(
         "gamma",
         draw=of_channels(draw_gamma),
-        say=lambda exponent, shape: f"gamma {listed(exponent)}",
+        describe=lambda exponent, shape: f"gamma {listed(exponent)}",
         change=change_gamma,
     ),
-    Augmentation("bias_field", draw=draw_bias_field, say=_say_bias, change=apply_bias_field),
+    Augmentation(
+        "bias_field", draw=draw_bias_field, describe=_describe_bias, change=apply_bias_field
+    ),
     Augmentation(
         "gain",
         draw=of_channels(draw_gain),
-        say=lambda gain, shape: f"gain {listed(gain)}",
+        describe=lambda gain, shape: f"gain {listed(gain)}",
         change=scale,
         in_every_patch=True,
     ),
     Augmentation(
         "offset",
         draw=of_channels(draw_offset),
-        say=lambda offset, shape: f"offset {listed(offset)}",
+        describe=lambda offset, shape: f"offset {listed(offset)}",
         change=shift,
         in_every_patch=True,
     ),

@@ -170,14 +170,14 @@ def _product(a: Float[Array, "3 3"], b: Float[Array, "3 3"]) -> Float[Array, "3 
     return jnp.sum(a[:, :, None] * b[None], axis=1)
 
 
-def _say_affine(motion: AffineMotion, shape: Shape) -> str:
+def _describe_affine(motion: AffineMotion, shape: Shape) -> str:
     return (
         f"turned {listed(motion.rotation, 0)} degrees, scaled {listed(motion.scale)}, "
         f"sheared {listed(motion.shear)}, moved {listed(motion.translation, 1)}"
     )
 
 
-def _say_elastic(displacement: SmoothField, shape: Shape) -> str:
+def _describe_elastic(displacement: SmoothField, shape: Shape) -> str:
     lengths = np.linalg.norm(evaluate_field(displacement, shape), axis=-1)
     return f"displaced by up to {lengths.max():.1f} voxels"
 
@@ -185,16 +185,16 @@ def _say_elastic(displacement: SmoothField, shape: Shape) -> str:
 FLIP = Augmentation(
     "flip",
     draw=lambda key, config, shape, channels: (),
-    say=lambda values, shape: "mirrored",
+    describe=lambda values, shape: "mirrored",
 )
 AFFINE = Augmentation(
     "affine",
     draw=lambda key, config, shape, channels: draw_affine(key, config),
-    say=_say_affine,
+    describe=_describe_affine,
 )
 ELASTIC = Augmentation(
     "elastic",
     draw=lambda key, config, shape, channels: draw_elastic(key, config, shape),
-    say=_say_elastic,
+    describe=_describe_elastic,
 )
 AUGMENTATIONS = (FLIP, AFFINE, ELASTIC)

@@ -60,17 +60,17 @@ def make_parser() -> argparse.ArgumentParser:
         "every BIDS App.",
     )
     for one in options():
-        names, said = _spellings(one.name), one.help.replace("%", "%%")
+        names, help_text = _spellings(one.name), one.help.replace("%", "%%")
         if one.kind is bool:
             action = argparse.BooleanOptionalAction
-            parser.add_argument(*names, action=action, default=None, help=said)
+            parser.add_argument(*names, action=action, default=None, help=help_text)
         else:
             parser.add_argument(
                 *names,
                 type=one.kind,
                 choices=one.choices or None,
                 nargs="+" if one.many else None,
-                help=said,
+                help=help_text,
             )
     return parser
 

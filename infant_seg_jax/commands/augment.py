@@ -19,7 +19,7 @@ from infant_seg_jax.paths import define_path
 
 _PICTURES = (".png", ".pdf", ".svg")
 
-MEANT = ("data", "output")
+INTENDED_FLAGS = ("data", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -58,7 +58,7 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     metrics = list(METRICS) if "all" in values.metric else ["dice", *values.metric]
     matched = match_subjects(read_scores(a), read_scores(b), a, b)
     comparisons = [compare(matched, metric) for metric in dict.fromkeys(metrics)]
-    print(_whom(matched))
+    print(_describe_subjects(matched))
     for comparison in comparisons:
         print(f"\n{_table(comparison)}")
         if values.most:
@@ -68,7 +68,7 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         print(f"\nWritten to {values.output}.")
 
 
-def _whom(matched: Matched) -> str:
+def _describe_subjects(matched: Matched) -> str:
     lines = [f"A: {matched.path_a}", f"B: {matched.path_b}", f"Subjects: {len(matched.a.subjects)}"]
     for whose, names in (("A", matched.only_a), ("B", matched.only_b)):
         if names:

@@ -27,7 +27,7 @@ from infant_seg_jax.commands.train import define_config_and_workdir
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import expand, split_at_commas
 
-MEANT = ("config", "workdir")
+INTENDED_FLAGS = ("config", "workdir")
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -16,7 +16,7 @@ from absl import flags
 
 from infant_seg_jax.paths import define_path
 
-MEANT = ("output",)
+INTENDED_FLAGS = ("output",)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -33,14 +33,14 @@ def run(values: flags.FlagValues) -> None:
     from infant_seg_jax.cpu_devices import use_cores_as_devices
     from infant_seg_jax.demo import BATCH_SIZE, run_demo
     from infant_seg_jax.evaluation.score_table import MEAN, dice_in_words
-    from infant_seg_jax.report.report import PAGE, tell_report
+    from infant_seg_jax.report.report import PAGE, print_report_path
 
     use_compilation_cache()
     use_cores_as_devices(BATCH_SIZE)
     output = Path(values.output)
     result = run_demo(output, values.seed)
     if values.report:
-        tell_report([output])
+        print_report_path([output])
     tables = result.fine_tuned, result.from_scratch
     tuned, scratch = map(dice_in_words, tables)
     print(f"\nInfants that no run has seen, fine-tuned from adults:\n{tuned}")

@@ -40,7 +40,7 @@ from infant_seg_jax.paths import define_path
 if TYPE_CHECKING:
     from infant_seg_jax.evaluation.gathering import Evaluation
 
-MEANT = ("prediction", "truth", "output")
+INTENDED_FLAGS = ("prediction", "truth", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -136,9 +136,9 @@ def run(values: flags.FlagValues) -> None:
             print(f"Left out, without a prediction: {', '.join(evaluation.unpredicted)}.")
         print(f"Written to {output / CSV_NAME} and {output / JSON_NAME}.")
         if values.report:
-            from infant_seg_jax.report.report import tell_report
+            from infant_seg_jax.report.report import print_report_path
 
-            tell_report([output])
+            print_report_path([output])
     if failures:
         total = len(failures) + len(evaluation.scores.subjects)
         sys.exit(

@@ -16,7 +16,7 @@ from infant_seg_jax.commands.augment import check_picture
 from infant_seg_jax.commands.config_flag import NAMES, define_config
 from infant_seg_jax.paths import define_path
 
-MEANT = ("config", "output")
+INTENDED_FLAGS = ("config", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:

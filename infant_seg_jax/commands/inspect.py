@@ -110,13 +110,13 @@ def _print_file(console: Console, file: FileReport) -> None:
 
 def _print_summary(console: Console, inspection: Inspection) -> None:
     counts = [(len(inspection.of_kind(kind)), kind) for kind in (SCAN, LABEL_MAP, MASK)]
-    said = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
+    summary = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
     if inspection.series:
         files = f"{len(inspection.series)} file{'s' * (len(inspection.series) != 1)}"
-        said += f"; {files} with several volumes, left out"
+        summary += f"; {files} with several volumes, left out"
     if inspection.failures:
-        said += f"; {len(inspection.failures)} cannot be read"
-    console.print(Text(said, style="bold"))
+        summary += f"; {len(inspection.failures)} cannot be read"
+    console.print(Text(summary, style="bold"))
 
     grids = Counter(
         (file.kind, _shape(file), _spacing(file), file.axes, file.dtype)

@@ -16,7 +16,7 @@ from absl import flags
 from tqdm import tqdm
 
 from infant_seg_jax.errors import InputError
-from infant_seg_jax.progress import detailed, note, progress, say
+from infant_seg_jax.progress import detailed, log, log_always, progress
 
 if TYPE_CHECKING:
     from infant_seg_jax.labeling.labeling import Outcome, Segment
@@ -67,7 +67,7 @@ class Start:
         if self.shard:
             inputs = inputs.shard(*self.shard)
         for sentence in (*inputs.notices, *inputs.failures):
-            say(sentence)
+            log_always(sentence)
         return inputs
 
 
@@ -90,7 +90,7 @@ def begin(values: flags.FlagValues) -> Start:
     return Start(values, named, max_memory, shard)
 
 
-def as_one(
+def as_ensemble(
     predictors: "list[Predictor]", paths: Sequence[str]
 ) -> "tuple[Segment, tuple[ModelIdentity, ...]]":
     """What segments by the mean of several networks, and which they are, given their `paths`."""
@@ -171,18 +171,18 @@ def go_through(
             for outcome in labeled:
                 outcomes.append(outcome)
                 for notice in outcome.notices:
-                    say(notice)
+                    log_always(notice)
                 if outcome.failed:
-                    say(outcome.what)
+                    log_always(outcome.what)
                 else:
                     bar.write(str(outcome.scan.label_map), file=sys.stdout)
                 bar.set_postfix_str(outcome.scan.prefix, refresh=False)
                 bar.update()
                 if bar.disable:
-                    note(_line(outcome, len(outcomes), len(inputs.scans), started))
+                    log(_line(outcome, len(outcomes), len(inputs.scans), started))
     except (KeyboardInterrupt, SystemExit):
         there = sum(scan.label_map.exists() for scan in inputs.scans)
-        say(
+        log_always(
             f"Stopped: {there} of {len(inputs.scans)} {what} are in {output}. Run the same "
             "command again to continue."
         )
@@ -192,17 +192,19 @@ def go_through(
     written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
     there = written + skipped > 0
     where = f"; volumes in {table_of(output)}"
-    say(
+    log_always(
         f"{written} written, {skipped} skipped (already finished), {failures} failed"
         f"{where * (there and not inputs.is_one_file)}."
     )
     too_much = more_than_allowed(max_memory) if written else ""
     if too_much:
-        say(too_much)
+        log_always(too_much)
     if report and there:
-        import_module(_REPORT).tell_report([output])
+        import_module(_REPORT).print_report_path([output])
         if not too_much and more_than_allowed(max_memory):
-            say("The report used more memory than --max_memory allows; --noreport leaves it out.")
+            log_always(
+                "The report used more memory than --max_memory allows; --noreport leaves it out."
+            )
     if failures:
         names = f" ({some_of(failed, 10)})" if failed else ""
         sys.exit(f"infant-seg: {command}: {failures} of {total} scans failed{names}; see above.")
@@ -212,12 +214,12 @@ def _line(outcome: "Outcome", done: int, total: int, started: float) -> str:
     """What a bar would have shown, for output that is no terminal."""
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
     what = "failed" if outcome.failed else outcome.what
-    said = f"{done} of {total}: {outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}"
+    line = f"{done} of {total}: {outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}"
     if outcome.expected_dice:
-        said += f"; expected Dice {outcome.expected_dice}"
+        line += f"; expected Dice {outcome.expected_dice}"
     each = (time.monotonic() - started) / done
     left = tqdm.format_interval(each * (total - done))
-    return said + (f"; {each:.1f} s a scan, {left} left" if done < total else "")
+    return line + (f"; {each:.1f} s a scan, {left} left" if done < total else "")
 
 
 @contextmanager

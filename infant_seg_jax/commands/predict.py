@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from infant_seg_jax.commands.many_scans import as_one, begin, go_through
+from infant_seg_jax.commands.many_scans import as_ensemble, begin, go_through
 from infant_seg_jax.commands.predict_flags import define_flags as define_flags
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from infant_seg_jax.labeling.scans import Inputs
     from infant_seg_jax.prediction.predictor import Predictor
 
-MEANT = ("input", "output")
+INTENDED_FLAGS = ("input", "output")
 
 _SOURCE = "source"
 
@@ -127,7 +127,7 @@ def _labeler(values: flags.FlagValues, predictors: "list[Predictor]") -> "Labele
     from infant_seg_jax.labeling.provenance import Settings, label_ids
 
     schema = _schema(values, predictors[0].expects.classes)
-    segment, identities = as_one(predictors, values.checkpoint)
+    segment, identities = as_ensemble(predictors, values.checkpoint)
     settings = Settings(
         mirror=values.mirror,
         overlap=predictors[0].overlap,

@@ -28,9 +28,9 @@ from infant_seg_jax.data.schemas import SCHEMAS, find_schema, parse_changes
 from infant_seg_jax.data.sources import SOURCES, Dataset, Query
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path, expand, split_at_commas
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import log_always
 
-MEANT = ("input", "output")
+INTENDED_FLAGS = ("input", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -163,7 +163,7 @@ def define_classes(values: flags.FlagValues, what: str, default: str) -> None:
 def run(values: flags.FlagValues) -> None:
     dataset = find_dataset(values)
     for notice in dataset.notices:
-        say(notice)
+        log_always(notice)
     prepared = prepare(
         dataset,
         Path(values.output),

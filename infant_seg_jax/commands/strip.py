@@ -16,10 +16,10 @@ When the same command is run again, it goes on with what is not finished.
 
 from absl import flags
 
-from infant_seg_jax.commands.many_scans import as_one, begin, go_through
+from infant_seg_jax.commands.many_scans import as_ensemble, begin, go_through
 from infant_seg_jax.commands.predict_flags import define_scans
 
-MEANT = ("input", "output")
+INTENDED_FLAGS = ("input", "output")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -36,7 +36,7 @@ def run(values: flags.FlagValues) -> None:
 
     predictors = open_predictors(values.checkpoint, max_memory=start.max_memory)
     inputs = start.find(predictors[0].expects.modalities)
-    segment, identities = as_one(predictors, values.checkpoint)
+    segment, identities = as_ensemble(predictors, values.checkpoint)
     refine = all(predictor.refine for predictor in predictors)
     settings = Settings(
         mirror=False, refine=refine, overlap=predictors[0].overlap, label_ids={"brain": 1}

@@ -16,7 +16,7 @@ from absl import flags
 from infant_seg_jax.commands.config_flag import NAMES, config_of, define_config
 from infant_seg_jax.paths import define_path
 
-MEANT = ("config", "workdir")
+INTENDED_FLAGS = ("config", "workdir")
 
 
 def define_config_and_workdir(values: flags.FlagValues) -> None:

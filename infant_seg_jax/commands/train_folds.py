@@ -15,7 +15,7 @@ from absl import flags
 from infant_seg_jax.commands.config_flag import config_of
 from infant_seg_jax.commands.train import define_config_and_workdir
 
-MEANT = ("config", "workdir")
+INTENDED_FLAGS = ("config", "workdir")
 
 
 def define_flags(values: flags.FlagValues) -> None:

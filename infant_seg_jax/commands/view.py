@@ -20,7 +20,7 @@ from infant_seg_jax.data.class_sets import find_classes
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.schemas import SCHEMAS, find_schema
 from infant_seg_jax.paths import define_path
-from infant_seg_jax.progress import note
+from infant_seg_jax.progress import log
 
 ARGUMENTS = "SCAN..."
 
@@ -51,10 +51,10 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     server, address = start_server(viewer_files(scan, label_maps, schema.with_ignored()))
     with server:
         print(address, flush=True)
-        note("Open this address in a browser on this machine. Press Ctrl-C to stop.")
+        log("Open this address in a browser on this machine. Press Ctrl-C to stop.")
         if values.open:
             webbrowser.open(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            note("Stopped.")
+            log("Stopped.")

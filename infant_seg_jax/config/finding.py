@@ -67,8 +67,8 @@ def _folder() -> Path:
 
 
 def _unusable(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).split()) or "nothing more"
+    message = " ".join(str(error).split()) or "nothing more"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
              if frame.filename == os.fspath(path)]  # fmt: skip
     where = f" in line {lines[-1]}" if lines else ""
-    return InputError(f"{path} is not a usable config: {type(error).__name__}{where} ({said}).")
+    return InputError(f"{path} is not a usable config: {type(error).__name__}{where} ({message}).")

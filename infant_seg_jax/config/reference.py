@@ -24,12 +24,12 @@ def reference() -> str:
     for entry in fields(run):
         section = getattr(run, entry.name)
         if is_dataclass(section):
-            said = (section.__doc__ or "").replace("\n    ", "\n").strip()
-            parts.append(_table(f"`{entry.name}`", said, section, fields(section)))
+            intro = (section.__doc__ or "").replace("\n    ", "\n").strip()
+            parts.append(_table(f"`{entry.name}`", intro, section, fields(section)))
     return "\n".join(parts)
 
 
-def _table(title: str, said: str, section: Any, entries: Any) -> str:
+def _table(title: str, intro: str, section: Any, entries: Any) -> str:
     rows = ["| key | default | what it is | allowed |", "|---|---|---|---|"]
     for entry in entries:
         setting: Setting = entry.metadata["setting"]
@@ -39,7 +39,7 @@ def _table(title: str, said: str, section: Any, entries: Any) -> str:
         rows.append(
             f"| `{entry.name}` | {f'`{shown}`' if shown else ''} | {setting.sentence} | {allowed} |"
         )
-    return "\n".join([f"## {title}", *([f"\n{said}"] if said else []), "", *rows, ""])
+    return "\n".join([f"## {title}", *([f"\n{intro}"] if intro else []), "", *rows, ""])
 
 
 if __name__ == "__main__":

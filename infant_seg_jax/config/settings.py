@@ -12,12 +12,12 @@ class Allowed:
 
     Attributes:
         words: them in words, as in "at least 1".
-        holds: whether a value is one of them.
+        accepts: whether a value is one of them.
         names: them, where they are a few names.
     """
 
     words: str
-    holds: Callable[[Any], bool]
+    accepts: Callable[[Any], bool]
     names: tuple[str, ...] = ()
 
 

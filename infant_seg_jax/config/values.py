@@ -156,7 +156,7 @@ def check_config(config: Config) -> None:
     """
     for key, setting, _ in settings_of(Run()):
         value = _value(config, key)
-        if setting.allowed and not setting.allowed.holds(value):
+        if setting.allowed and not setting.allowed.accepts(value):
             raise _refusal(config, key, setting.allowed.words)
     if config.model.name == RESIDUAL_UNET:
         factor = 2 ** (len(config.model.widths) - 1)

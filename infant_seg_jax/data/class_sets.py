@@ -138,18 +138,18 @@ def _parse(name: str, rows: Any) -> ClassSet:
 def _parse_row(row: Any, at: int) -> Class:
     if not isinstance(row, Mapping) or not set(row) <= set(_COLUMNS):
         raise ValueError(f"class {at} lacks some of the columns {', '.join(_COLUMNS)}")
-    said = {key: str(value) for key, value in row.items() if value not in (None, "", "n/a")}
-    full = said.get("name", "")
-    short = said.get("abbreviation") or re.sub("[^A-Za-z0-9]", "", full)
+    cells = {key: str(value) for key, value in row.items() if value not in (None, "", "n/a")}
+    full = cells.get("name", "")
+    short = cells.get("abbreviation") or re.sub("[^A-Za-z0-9]", "", full)
     if at == 0 and class_of_name(short) == BACKGROUND:
         short = TISSUE_CLASSES.names[BACKGROUND]
     return Class(
         short,
         full,
-        _whole(said.get("index", ""), "index", full),
-        _tissue(said, full),
-        said.get("color") or _color(at),
-        _whole(said["mapping"], "mapping", full) if "mapping" in said else None,
+        _whole(cells.get("index", ""), "index", full),
+        _tissue(cells, full),
+        cells.get("color") or _color(at),
+        _whole(cells["mapping"], "mapping", full) if "mapping" in cells else None,
     )
 
 
@@ -159,16 +159,16 @@ def _whole(text: str, what: str, name: str) -> int:
     return int(text)
 
 
-def _tissue(said: Mapping[str, str], full: str) -> int:
+def _tissue(cells: Mapping[str, str], full: str) -> int:
     """The tissue that is said, or else that the class's names mean."""
-    if "tissue" in said:
-        found = _TISSUES.get(said["tissue"].lower())
+    if "tissue" in cells:
+        found = _TISSUES.get(cells["tissue"].lower())
     else:
-        names = (full, said.get("abbreviation", ""))
+        names = (full, cells.get("abbreviation", ""))
         found = next((index for n in names if (index := class_of_name(n)) is not None), None)
     if found is None:
         raise ValueError(
-            f"{full!r} has the tissue {said.get('tissue', '')[:40]!r}, expected one of "
+            f"{full!r} has the tissue {cells.get('tissue', '')[:40]!r}, expected one of "
             f"{', '.join(TISSUE_CLASSES.names)}, {_MIXED}"
         )
     return found

@@ -258,8 +258,8 @@ class LabelSchema:
         if not changes:
             return self
         named = ((source, self.classes.name_of(target)) for source, target in changes.items())
-        said = ",".join(f"{source}:{name}" for source, name in named)
-        return replace(self, name=f"{self.name} with {said}", table={**self.table, **changes})
+        listed = ",".join(f"{source}:{name}" for source, name in named)
+        return replace(self, name=f"{self.name} with {listed}", table={**self.table, **changes})
 
     def with_ignored(self) -> "LabelSchema":
         """This schema with `IGNORE` for what is to be left out, if it has no other meaning."""

@@ -35,7 +35,7 @@ from infant_seg_jax.data.volumes import (
 )
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import sha256
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import log_always
 
 _LIBRARIES = ("infant_seg_jax", "nibabel", "numpy", "scipy")
 
@@ -84,7 +84,7 @@ def prepare(
     prepared = open_prepared(output)
     if len(prepared.extents) > 1:
         heads = [case.case_id for case in prepared.cases if case.extent == HEAD]
-        say(
+        log_always(
             f"{len(heads)} of {len(prepared.cases)} cases show a head and the others only a brain "
             f"({heads[0]} is a head): a network works better with one kind."
         )
@@ -134,7 +134,7 @@ def _check_cases(cases: Sequence[SourceCase], modalities: tuple[str, ...]) -> No
 def _accept(entry: Entry, others: Sequence[Entry]) -> None:
     _check_is_new(entry, others)
     for notice in entry["notices"]:
-        say(notice)
+        log_always(notice)
 
 
 def _check_is_new(entry: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
@@ -188,8 +188,8 @@ def _prepare_case(
     notices = list(volume.notices)
     mask = None
     if case.mask and preparation.brain_masks:
-        mask, said = read_mask(case.mask, volume)
-        notices += said
+        mask, mask_notices = read_mask(case.mask, volume)
+        notices += mask_notices
     prepared = prepare_volume(volume, preparation, mask)
     notices += prepared.notices
     if prepared.extent == BRAIN:

@@ -153,7 +153,7 @@ def prepare_volume(
     image, outliers = limit_outliers(image, brain)
     notices = ()
     if outliers > max(_MENTIONED * np.count_nonzero(brain), _HANDFUL):
-        notices = (say_outliers(volume.path, outliers),)
+        notices = (describe_outliers(volume.path, outliers),)
     if preparation.bias_correction:
         image = correct_bias(image, brain, volume.spacing, volume.path)
     if size := preparation.spacing_mm:
@@ -215,7 +215,7 @@ def sound_range(values: Float32[np.ndarray, " n"]) -> tuple[float, float]:
     return middle - OUTLIER * (middle - low), middle + OUTLIER * (high - middle)
 
 
-def say_outliers(path: Path, count: int) -> str:
+def describe_outliers(path: Path, count: int) -> str:
     """A sentence about voxels outside `sound_range`."""
     return (
         f"{path} has {count} voxel{'s' * (count > 1)} with an extreme intensity, over {OUTLIER:g} "

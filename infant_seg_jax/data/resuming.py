@@ -54,9 +54,9 @@ def begin(output: Path, parameters: Mapping[str, Any]) -> None:
         if before.get(key) != value
     ]
     if changed:
-        said = "; ".join(part if len(part) < 200 else part[:200] + "..." for part in changed[:5])
+        listed = "; ".join(part if len(part) < 200 else part[:200] + "..." for part in changed[:5])
         raise InputError(
-            f"{output} contains a set with other parameters ({said}): name another output, or "
+            f"{output} contains a set with other parameters ({listed}): name another output, or "
             "delete that one first."
         )
     remove_left_behind(output, below=True)

@@ -221,7 +221,7 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
     text = read_text(path, _MAX_BYTES)
     try:
         content = (
-            json.loads(text, object_pairs_hook=_without_doubles)
+            json.loads(text, object_pairs_hook=_without_duplicates)
             if path.suffix.lower() == ".json"
             else yaml.load(text, _Yaml)
         )
@@ -242,10 +242,10 @@ class _Yaml(yaml.SafeLoader):
         def value_of(part: yaml.Node) -> Any:
             return self.construct_object(part, deep=True)
 
-        return _without_doubles([(value_of(key), value_of(value)) for key, value in node.value])
+        return _without_duplicates([(value_of(key), value_of(value)) for key, value in node.value])
 
 
-def _without_doubles(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _without_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     content = {}
     for key, value in pairs:
         if key in content:

@@ -53,5 +53,5 @@ def of_one_scan(one: Path, other: Path) -> bool:
 
 def with_scan(subject: str, *paths: Path) -> str:
     """The subject, and the scan by the first path that says of which it is: `sub-01_run-1`."""
-    said = next(filter(None, map(scan_of, paths)), {})
-    return "_".join([subject, *(f"{key}-{value}" for key, value in said.items())])
+    entities = next(filter(None, map(scan_of, paths)), {})
+    return "_".join([subject, *(f"{key}-{value}" for key, value in entities.items())])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from infant_seg_jax.data.labels import ClassSet
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_table import ScoreTable
-from infant_seg_jax.progress import progress, say
+from infant_seg_jax.progress import log_always, progress
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,6 @@ def gather(
                 scores[subject] = measure_it()
             except InputError as error:
                 failures[subject] = str(error)
-                say(str(error))
+                log_always(str(error))
             bar.update()
     return Evaluation(ScoreTable(scores, tolerance, classes), failures)

@@ -15,7 +15,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.gathering import Evaluation, gather
 from infant_seg_jax.files import legible
 from infant_seg_jax.metrics.measures import TOLERANCE_MM, measure
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import log_always
 
 _NO_LABEL_MAP = {"mask", "brainmask", "probseg"}
 _LABEL_MAP = {"dseg", "seg", "segtri", "segmentation", "label", "labels", "aseg", "tissue"}
@@ -154,7 +154,7 @@ def measure_label_maps(
     def measure_pair(predicted_path: Path, true_path: Path) -> dict[str, dict[str, float]]:
         predicted, true = read_label_map(predicted_path), read_label_map(true_path)
         for notice in (*predicted.notices, *true.notices, *check_same_grid(predicted, true)):
-            say(notice)
+            log_always(notice)
         return measure(
             prediction_schema.to_classes(predicted.data, predicted_path),
             schema.to_classes(true.data, true_path),
@@ -174,7 +174,7 @@ def measure_label_maps(
         for subject, path in found.only_predicted.items()
     }
     for sentence in (*lacking.values(), *found.unclear.values()):
-        say(sentence)
+        log_always(sentence)
     return replace(
         evaluation,
         failures={**evaluation.failures, **lacking, **found.unclear},

@@ -96,7 +96,7 @@ class ScoreTable:
         columns = "    mean       sd  95% interval        subjects"
         lines = [f"{'metric':{width}}  {'tissue':{wide}} {columns}"]
         for metric, rows in self.summary.items():
-            said = metric
+            shown = metric
             for row, found in rows.items():
                 mean, sd, low, high = (
                     in_words(value, metric)
@@ -104,10 +104,10 @@ class ScoreTable:
                 )
                 interval = f"{low} to {high}" if low != "-" else "-"
                 lines.append(
-                    f"{said:{width}}  {row:{wide}} {mean:>8} {sd:>8}  "
+                    f"{shown:{width}}  {row:{wide}} {mean:>8} {sd:>8}  "
                     f"{interval:18} {found.subjects:9}"
                 )
-                said = ""
+                shown = ""
         return "\n".join(lines)
 
 

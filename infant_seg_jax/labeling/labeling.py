@@ -155,8 +155,9 @@ class Labeler:
                 why = f"has a damaged output, {damaged.name}"
             notices += (f"{scan.images[0]} {why}, so it is labeled again.",)
         volume = read_images(scan.images)
-        mask, said = read_mask(scan.mask, volume) if scan.mask else (None, ())
-        return _Loaded(replace(volume, notices=(*notices, *volume.notices, *said)), mask, sums)
+        mask, mask_notices = read_mask(scan.mask, volume) if scan.mask else (None, ())
+        notices = (*notices, *volume.notices, *mask_notices)
+        return _Loaded(replace(volume, notices=notices), mask, sums)
 
     def _segment(self, scan: Scan, loaded: "_Loaded | None") -> "_Found | None":
         if loaded is None:
@@ -368,5 +369,5 @@ def _sentence(scan: Scan, error: Exception) -> str:
     """Why a scan failed, naming it."""
     if isinstance(error, InputError):
         return str(error)
-    said = " ".join(str(error).split())[:300]
-    return f"{scan.images[0]} could not be labeled ({type(error).__name__}: {said})."
+    message = " ".join(str(error).split())[:300]
+    return f"{scan.images[0]} could not be labeled ({type(error).__name__}: {message})."

@@ -115,8 +115,8 @@ class Stripper:
             write_nifti(path, brain, volume.native)
             if scan.bids:
                 kept = {key: sidecar[key] for key in ("Sources", "SpatialReference")}
-                said = {"Description": "The scan without its skull.", "SkullStripped": True}
-                write_json(sidecar_of(path), said | kept)
+                described = {"Description": "The scan without its skull.", "SkullStripped": True}
+                write_json(sidecar_of(path), described | kept)
         write_json(scan.sidecar, sidecar)
         write_label_map(scan.label_map, mask.view(np.uint8), volume.native)
         return Outcome(scan, WRITTEN, {"brain": ml}, notices)

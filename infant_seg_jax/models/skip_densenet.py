@@ -207,7 +207,7 @@ class SkipDenseNet3D(nn.Module):
             return logits, tuple(level.astype(jnp.float32) for level in upsampled)
         return logits
 
-    def sees(self, stage: int) -> int:
+    def receptive_radius(self, stage: int) -> int:
         """How many voxels to either side a stage's trunk and map depend on, at its resolution."""
         return self.block_layers[stage - 1] + 1 if stage else STEM_CONVS
 
@@ -240,7 +240,7 @@ class SkipDenseNet3D(nn.Module):
         """A stage's part of what the head sees, of a trunk."""
         return self.upsamples[stage - 1](x) if stage else x
 
-    def logits_share(
+    def partial_logits(
         self, stage: int, x: Float[Array, "n d h w c"]
     ) -> Float[Array, "n d2 h2 w2 k"]:
         """What a stage adds to the logits, of a trunk; in evaluation, the bias apart.

@@ -94,11 +94,11 @@ class Segmentation:
 
     def after(self, check: Check) -> "Segmentation":
         """The same with a further check, whose sentence comes first."""
-        said, known = (check.sentence,) * bool(check.sentence), self.confidence
+        sentences, known = (check.sentence,) * bool(check.sentence), self.confidence
         known = replace(
-            known, unusual=(*said, *known.unusual), checked=(check.about, *known.checked)
+            known, unusual=(*sentences, *known.unusual), checked=(check.about, *known.checked)
         )
-        return replace(self, notices=(*said, *self.notices), confidence=known)
+        return replace(self, notices=(*sentences, *self.notices), confidence=known)
 
     def turned_back(self, turn: Turn) -> "Segmentation":
         """The segmentation of a scan, given that of the scan turned by `turned_volume`."""

@@ -73,8 +73,8 @@ def cut_for_stage(model: SkipDenseNet3D, level: int, extent: int, core: int) -> 
     A stage sees a voxel to either side by each of its 3x3x3 convolutions, and by its upsampling.
     The rim is even, as cores are, so that a slab pools together what the whole volume does.
     """
-    sees = model.sees(level)
-    return cut(extent, core, sees + sees % 2)
+    rim = model.receptive_radius(level)
+    return cut(extent, core, rim + rim % 2)
 
 
 def predict_slabs(
@@ -128,7 +128,7 @@ def run_stage(
             pooled = _put(pooled, part, core // 2)
 
         near = jnp.clip(core - start - seen.rim, 0, seen.extent - seen.length)
-        share = apply("logits_share", _slice(x, near, seen.length))
+        share = apply("partial_logits", _slice(x, near, seen.length))
         share = _slice(share, (core - start - near) * scale, slabs.core * scale)
         # The last core adds nothing where it overlaps with the one before.
         places = core * scale + jnp.arange(share.shape[1])

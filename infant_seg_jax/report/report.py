@@ -9,7 +9,7 @@ from infant_seg_jax.data.bids.uris import extras_of
 from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_files import read_table
-from infant_seg_jax.progress import note, say
+from infant_seg_jax.progress import log, log_always
 from infant_seg_jax.report.outputs import EVALUATION, PREDICTION, RUN, Output, find_outputs
 from infant_seg_jax.report.pages.page import Section, write_page
 from infant_seg_jax.report.pages.prediction import prediction_page
@@ -104,20 +104,21 @@ def _starts(runs: Sequence["RunPage"], scored: Sequence[str]) -> list[str]:
     starts = {run.name: Path(run.started_from).name for run in runs if run.name in scored}
     if len(set(starts.values())) < 2:
         return []
-    said = [
+    sentences = [
         f"{name} started from {f'the weights of {start}' if start else 'random weights'}"
         for name, start in starts.items()
     ]
-    return [f"{'; '.join(said)}."]
+    return [f"{'; '.join(sentences)}."]
 
 
-def tell_report(paths: Sequence[Path], page: Path | None = None) -> None:
+def print_report_path(paths: Sequence[Path], page: Path | None = None) -> None:
     """As `write_report`, at the end of a command, and say where the page is.
 
     The command does not fail if the page does: a sentence says why there is none.
     """
     try:
-        note(f"Look at it: {write_report(paths, page)}")
+        log(f"Look at it: {write_report(paths, page)}")
     except Exception as error:  # Whatever it is: what was computed is written already.
-        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        say(f"There is no report because it could not be drawn ({' '.join(said.split())[:300]}).")
+        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        message = " ".join(f"{name}{error}".split())[:300]
+        log_always(f"There is no report because it could not be drawn ({message}).")

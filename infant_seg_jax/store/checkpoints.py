@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.models.factory import Network
 from infant_seg_jax.models.variables import abstract_variables, by_path
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import log_always
 from infant_seg_jax.store.run_folder import AVERAGED, RAW
 from infant_seg_jax.store.state import TrainState
 
@@ -128,7 +128,7 @@ def restore_latest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSta
             damaged.append((step, error))
             continue
         for broken, error in damaged:
-            say(f"{error} Continuing from the checkpoint before it, of step {step}.")
+            log_always(f"{error} Continuing from the checkpoint before it, of step {step}.")
             manager.delete(broken)
         return replace(like, step=jax.numpy.asarray(step, jax.numpy.int32), **items)
     raise damaged[0][1]

@@ -34,7 +34,7 @@ _KEYS = (
 _MAX_BYTES = 2**20
 _MAX_BLOCKS, _MAX_LAYERS, _MAX_CHANNELS, _MAX_MODALITIES = 8, 64, 4096, 32
 _MAX_MARGIN_MM = 1000.0
-_MAX_NAME, _MAX_SAID = 100, 300
+_MAX_NAME, _MAX_QUOTED = 100, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +108,8 @@ def read_description(path: Path) -> Description:
         if not isinstance(training, dict):
             raise ValueError(f"training is {training!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        said = repr(str(error).removesuffix("."))[1:-1][:_MAX_SAID]  # it may quote anything
-        raise InputError(f"{path} cannot be used ({said}): export the model again.") from error
+        message = repr(str(error).removesuffix("."))[1:-1][:_MAX_QUOTED]  # it may quote anything
+        raise InputError(f"{path} cannot be used ({message}): export the model again.") from error
     config = default_config()
     update_config(config, content["config"], path)
     try:

@@ -33,8 +33,8 @@ def with_architecture(config: Config, workdir: Path, *, resuming: bool) -> tuple
         return config, ""
     config = config.copy_and_resolve_references()
     config.model.update(changes)
-    said = ", ".join(f"config.model.{key} {value!r}" for key, value in changes.items())
+    listed = ", ".join(f"config.model.{key} {value!r}" for key, value in changes.items())
     return config, (
-        f"The architecture is that of {init.checkpoint}, not the config's: {said}. "
+        f"The architecture is that of {init.checkpoint}, not the config's: {listed}. "
         "--config.init.architecture=config keeps the config's."
     )

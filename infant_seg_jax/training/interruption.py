@@ -56,7 +56,7 @@ class StopSignal:
 
 
 @contextmanager
-def alone_in(workdir: Path) -> Iterator[None]:
+def exclusive_lock(workdir: Path) -> Iterator[None]:
     """Hold a run folder, which is made, against other runs; a killed process holds it no longer.
 
     Of several processes that train together, the first holds it for all.

@@ -20,7 +20,7 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.prediction.predictor import Predictor
-from infant_seg_jax.progress import note, progress
+from infant_seg_jax.progress import log, progress
 from infant_seg_jax.rendering.anatomies import AnatomySet, open_anatomies
 from infant_seg_jax.rendering.patches import make_batch
 from infant_seg_jax.store import checkpoints
@@ -31,7 +31,7 @@ from infant_seg_jax.training import transfer
 from infant_seg_jax.training.architecture import with_architecture
 from infant_seg_jax.training.calibration import calibrate
 from infant_seg_jax.training.examples import example_names, training_cases
-from infant_seg_jax.training.interruption import Stopped, StopSignal, alone_in
+from infant_seg_jax.training.interruption import Stopped, StopSignal, exclusive_lock
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.optimizers import learning_rate
@@ -85,18 +85,18 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     if jax.process_index() == 0:
         note_slow_convolutions()
     if changed and not resuming:
-        _say(changed)
+        _log_once(changed)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all have looked whether there is a run")
     state, starts = _first_state(config, prepared, load=not resuming)
-    with alone_in(workdir):
+    with exclusive_lock(workdir):
         start_run(workdir, config, prepared, training, validation, anatomies, resuming=resuming)
         if starts and not resuming:
             transfer.write_table(workdir / "start.tsv", starts)
         with checkpoints.open_checkpoints(workdir) as manager:
             if resuming:
                 state = checkpoints.restore_latest(manager, state)
-                _say(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
+                _log_once(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
             run = _Run(config, workdir, prepared, training, validation, anatomies, devices, manager)
             state = run.train(replicate(state, devices))
         calibrate(workdir, validation)
@@ -139,13 +139,13 @@ class _Run:
             if self._has_converged():
                 return state
             if first < config.steps:
-                _say("Compiling the training step, which may take two minutes.")
+                _log_once("Compiling the training step, which may take two minutes.")
             for step, batch in enumerate(batches, start=first + 1):
                 state, metrics = step_function(state, batch)
                 self.losses.append((step, metrics["loss"]))
                 if step == first + 1:
                     bar.count_untimed()
-                    _say("Compiled; training.")
+                    _log_once("Compiled; training.")
                 else:
                     bar.update()
                 last = step == config.steps
@@ -156,7 +156,7 @@ class _Run:
                     scores = self._validate(state, step, log)
                     self._save(state, scores.chosen)
                     if self._has_converged():
-                        _say(
+                        _log_once(
                             f"Stopping at step {step}: the last {config.patience} validations were "
                             "no better than the best before them."
                         )
@@ -165,7 +165,7 @@ class _Run:
                     self._save(state)
                 if not last and stop.received(step):
                     self._save(state)
-                    _say(
+                    _log_once(
                         f"Stopped by SIGTERM at step {step} of {config.steps} and saved: run the "
                         "same command again to continue."
                     )
@@ -185,7 +185,7 @@ class _Run:
         log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
         bar.set_postfix(loss=f"{values['loss']:.3f}")
         if bar.disable:  # No terminal, no bar: lines in its place.
-            _say(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
+            _log_once(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
 
     def _check_losses(self) -> None:
         """Raise an InputError for the first loss since the last look that is not finite."""
@@ -210,7 +210,7 @@ class _Run:
         record_peak_memory(self.workdir)
         if scores.metrics:
             log.write(step, scores.metrics)
-            _say(f"Step {step}: {scores}.")
+            _log_once(f"Step {step}: {scores}.")
         return scores
 
     def _save(self, state: TrainState, score: float = math.nan) -> None:
@@ -226,10 +226,10 @@ class _Run:
         return len(found) - 1 - int(np.argmax(found)) >= self.config.patience if found else False
 
 
-def _say(line: str) -> None:
+def _log_once(line: str) -> None:
     """Print a line, once if several processes train together."""
     if jax.process_index() == 0:
-        note(line)
+        log(line)
 
 
 def _subjects(
@@ -238,7 +238,7 @@ def _subjects(
     training = training_cases(prepared, config)
     validation = prepared.split("validation", config.data.fold)
     if not validation:
-        _say(
+        _log_once(
             f"{config.data.path} has no validation subjects: the latest checkpoint counts as the "
             "best."
         )
@@ -259,7 +259,7 @@ def _first_state(
         variables, starts = transfer.merge(
             variables, loaded, config.init, model, modalities, source
         )
-        _say(
+        _log_once(
             f"Starting from {source}, {which}, with a new optimizer state: "
             f"{transfer.summary(starts)} parameters and batch statistics."
         )

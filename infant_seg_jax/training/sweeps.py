@@ -17,7 +17,7 @@ from infant_seg_jax.evaluation.runs import evaluate_run
 from infant_seg_jax.evaluation.score_files import write_dice
 from infant_seg_jax.evaluation.score_table import MEAN, ScoreTable, dice_table
 from infant_seg_jax.metrics.paired import PairedDifference, paired_difference
-from infant_seg_jax.progress import say
+from infant_seg_jax.progress import log_always
 from infant_seg_jax.training.loop import train_and_evaluate
 
 ENCODER = ("params/stem", "params/block", "params/transition")
@@ -128,7 +128,7 @@ def _arm(config: Config, checkpoint: str, frozen: bool) -> Config:
 
 
 def _train_and_score(config: Config, run: Path, split: str) -> ScoreTable:
-    say(f"Run {run.name}:")
+    log_always(f"Run {run.name}:")
     train_and_evaluate(config, run)
     return evaluate_run(run, Path(config.data.path), split, config.data.fold, which="latest")
 

@@ -123,7 +123,7 @@ def learn_by_parts(
         return optimizer
     unfreeze_at = init.unfreeze_at or np.inf
 
-    def open_or_shut(path: str, count: Any) -> Any:
+    def gate(path: str, count: Any) -> Any:
         return jnp.where(count >= unfreeze_at, 1.0, 0.0) if _is_frozen(path, init) else 1.0
 
     def scale(factor: Any) -> optax.GradientTransformation:
@@ -143,9 +143,9 @@ def learn_by_parts(
         return optax.GradientTransformation(start, update)
 
     return optax.chain(
-        scale(open_or_shut),
+        scale(gate),
         optimizer,
-        scale(lambda path, count: open_or_shut(path, count) * _multiplier(path, multipliers)),
+        scale(lambda path, count: gate(path, count) * _multiplier(path, multipliers)),
     )
 
 
@@ -181,11 +181,11 @@ def summary(rows: Sequence[PartStart]) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.start] = counts.get(row.start, 0) + 1
-    said = "; ".join(f"{count} {start}" for start, count in counts.items())
+    listed = "; ".join(f"{count} {start}" for start, count in counts.items())
     frozen = sum(row.frozen for row in rows)
     slowed = sum(row.multiplier != 1 for row in rows)
     return (
-        f"{said}"
+        f"{listed}"
         + f"; {frozen} frozen" * bool(frozen)
         + f"; {slowed} with a learning rate of their own" * bool(slowed)
     )

@@ -67,7 +67,7 @@ def test_options_become_those_of_predict(tree: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["{tree}", "out", "session"], 2, "invalid choice: 'session'"),
         (["{tree}", "out", "group", "--mirror"], 2, "--mirror is for the level participant"),
@@ -85,14 +85,14 @@ def test_wrong_usage_is_told(
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     status: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         app.main([argument.replace("{tree}", str(tree)) for argument in arguments])
     code = caught.value.code
     assert (1 if isinstance(code, str) else code) == status
-    assert said in f"{code}{capsys.readouterr().err}"
+    assert message in f"{code}{capsys.readouterr().err}"
     assert not (tmp_path / "out").exists()
 
 

@@ -153,7 +153,7 @@ def test_turning_is_undone_and_moves_nothing_but_the_world(turn: np.ndarray) -> 
 
 
 @pytest.mark.parametrize(
-    ("turn", "said"),
+    ("turn", "expected"),
     [
         (FRONT_TO_BACK, ("posterior", "superior", "180", "vertical", "front to back")),
         (np.diag([-1, 1, -1]), ("anterior", "inferior", "180", "front-back", "top to bottom")),
@@ -162,9 +162,9 @@ def test_turning_is_undone_and_moves_nothing_but_the_world(turn: np.ndarray) -> 
         (np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), ("superior", "right", "changed places")),
     ],
 )
-def test_words_say_where_front_and_top_are(turn: np.ndarray, said: tuple[str, ...]) -> None:
+def test_words_say_where_front_and_top_are(turn: np.ndarray, expected: tuple[str, ...]) -> None:
     words = Orientation(turn, 1.5, 0.2, 180.0, 1.0).in_words()
-    assert [words.count(word) >= 1 for word in said] == [True] * len(said)
+    assert [words.count(word) >= 1 for word in expected] == [True] * len(expected)
 
 
 def test_what_is_unsure_or_aslant_contradicts_nothing() -> None:

@@ -311,8 +311,8 @@ def test_images_on_other_grids_are_resampled_and_told(cases, tmp_path, capsys):
     shifted[:3, 3] += AFFINE[:3, 0]  # by one voxel along x
     save(cases[0].images[1], scans[1][1:], shifted)
     prepared = prepare_toys(cases, tmp_path / "set")
-    said = capsys.readouterr().err
-    assert str(cases[0].images[1]) in said and "15x14x12" in said
+    printed = capsys.readouterr().err
+    assert str(cases[0].images[1]) in printed and "15x14x12" in printed
     # Voxels of the same size and place: nothing but the missing slice differs.
     np.testing.assert_allclose(
         prepared.cases[0].image(),
@@ -321,7 +321,7 @@ def test_images_on_other_grids_are_resampled_and_told(cases, tmp_path, capsys):
         rtol=2**-10,
     )
     notices = json.loads((tmp_path / "set" / "manifest.json").read_text())["cases"][0]["notices"]
-    assert notices and notices[0] in said
+    assert notices and notices[0] in printed
     save(cases[0].images[1], scans[1][1:], shifted)
     with input_error(cases[0].images[1], "15x14x12"):
         prepare_toys(cases, tmp_path / "strict", strict=True)

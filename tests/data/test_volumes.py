@@ -196,14 +196,14 @@ except InputError as error:
 @pytest.mark.parametrize("name", ["map.nii.gz", "map.nii"])
 def test_a_volume_on_a_full_disk_is_one_sentence(tmp_path, name):
     """Files may not grow beyond 4 kB, which fails as a full disk does: in the middle."""
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", WRITE_TO_A_FULL_DISK, tmp_path / name],
         capture_output=True,
         check=True,
         text=True,
     )
-    assert said.stdout.startswith(f"Cannot write to the folder {tmp_path} (File too large): ")
-    assert not said.stderr and not list(tmp_path.iterdir())
+    assert printed.stdout.startswith(f"Cannot write to the folder {tmp_path} (File too large): ")
+    assert not printed.stderr and not list(tmp_path.iterdir())
 
 
 def test_array_that_does_not_fit_is_not_written(tmp_path):
@@ -288,8 +288,8 @@ def test_what_another_tool_rounded_is_one_grid_and_said(tmp_path, mm):
         mask, notices = read_mask(path, scan)
         assert mask.all() and len(notices) == told
         for notice in notices:
-            said = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
-            assert said and float(said[1]) == pytest.approx(share * mm, rel=0.02)
+            printed = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
+            assert printed and float(printed[1]) == pytest.approx(share * mm, rel=0.02)
         again = read_images([scan.path, path_of_other(path, moved)], strict=True)
         assert again.data.shape == (*SHAPE, 2) and len(again.notices) == told
 
@@ -345,9 +345,9 @@ def test_nan_around_a_brain_is_background(tmp_path, kind):
     label_map = read_label_map(path)
     np.testing.assert_array_equal(label_map.data, values)
     assert label_map.notices == (notice,)
-    mask, said = read_mask(path, scan)
+    mask, printed = read_mask(path, scan)
     np.testing.assert_array_equal(mask, values != 0)
-    assert said == (notice,)
+    assert printed == (notice,)
 
 
 @pytest.mark.parametrize("value, shown", [(0, "is empty: every voxel is 0"), (7, "voxel is 7")])

@@ -187,5 +187,5 @@ def test_bad_pairs_do_not_stop_the_others(folders: tuple[Path, Path], capsys) ->
     assert "has label values outside the schema 'tissues'" in found.failures["case_1"]
     assert "expected one grid for both" in found.failures["case_4"]
     assert f"{truth} has no label map of case_3" in found.failures["case_3"]
-    said = capsys.readouterr().err
-    assert all(sentence in said for sentence in found.failures.values())
+    printed = capsys.readouterr().err
+    assert all(sentence in printed for sentence in found.failures.values())

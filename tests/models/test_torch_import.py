@@ -317,7 +317,7 @@ LAYER = "dense_blocks.1.denselayer2"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fragments"),
     [
         ({"conv_class.bias": None}, ["1 missing (conv_class.bias)", "4, 4, 4, 4 layers"]),
         ({"classifier.weight": np.ones(3)}, ["1 unexpected (classifier.weight)"]),
@@ -369,12 +369,12 @@ LAYER = "dense_blocks.1.denselayer2"
         ({"bn_class.bias": {"a": 1}}, ["'bn_class.bias' is a dict without numbers"]),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(small, change, said):
+def test_what_does_not_fit_is_one_sentence(small, change, fragments):
     mapping = {k: v for k, v in (small | change).items() if v is not None}
     with pytest.raises(InputError) as caught:
         load_torch_state_dict(mapping)
     message = str(caught.value)
-    assert all(fragment in message for fragment in said), message
+    assert all(fragment in message for fragment in fragments), message
     assert message.startswith("The PyTorch state dict") and message.endswith(".")
     assert "\n" not in message and ". " not in message
 

@@ -46,8 +46,8 @@ def test_a_limit_is_of_the_whole_process() -> None:
 def test_more_than_is_allowed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak_memory", lambda: {PROCESS: 1_060_000_000})
     assert more_than_allowed(None) == more_than_allowed(1_060_000_000) == ""
-    said = more_than_allowed(1_000_000_000)
-    assert said.startswith("Up to 1.06 GB of memory were used, more than the 1.00 GB of --max_m")
+    printed = more_than_allowed(1_000_000_000)
+    assert printed.startswith("Up to 1.06 GB of memory were used, more than the 1.00 GB of --max_m")
 
 
 def test_what_a_program_held_before_it_became_this_one_does_not_count() -> None:
@@ -60,10 +60,10 @@ def test_what_a_program_held_before_it_became_this_one_does_not_count() -> None:
         "from infant_seg_jax.prediction.memory import peak_memory; "
         "import psutil; print(max(peak_memory().values()) - psutil.Process().memory_info().rss)"
     )
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", large, small], stdout=subprocess.PIPE, check=True, text=True
     )
-    assert int(said.stdout) < 2**27
+    assert int(printed.stdout) < 2**27
 
 
 def group(folder: Path, **files: str) -> None:

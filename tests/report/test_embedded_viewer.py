@@ -96,7 +96,7 @@ def test_what_there_is_no_room_for_is_said() -> None:
     size = sum(len(volume["packed"]) for volume in (config["scan"], *config["label_maps"]))
     viewer = EmbeddedViewer(2 * size)
     assert [viewer.add(name, wide()) for name in "abc"] == ["look-0", "look-1", ""]
-    carried, left_out = viewer.said
+    carried, left_out = viewer.notices
     assert "the volumes of 2 scans" in carried and left_out.endswith("has for volumes: c.")
 
 

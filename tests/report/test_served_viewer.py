@@ -175,9 +175,9 @@ def test_finer_classes_have_their_own_values_names_and_colors(tmp_path: Path) ->
     config = json.loads(
         unescape(files[""].content.decode().split('data-config="')[1].split('"')[0])
     )
-    said = {label["value"]: (label["name"], label["rgba"]) for label in config["labels"]}
-    assert said[4] == ("5 VENT", [0x00, 0x72, 0xB2, 255]) and said[0][1][3] == 0
-    assert said[IGNORE][0] == "255 ignored" and len(said) == 10
+    printed = {label["value"]: (label["name"], label["rgba"]) for label in config["labels"]}
+    assert printed[4] == ("5 VENT", [0x00, 0x72, 0xB2, 255]) and printed[0][1][3] == 0
+    assert printed[IGNORE][0] == "255 ignored" and len(printed) == 10
 
 
 @pytest.mark.usefixtures("script")
@@ -231,10 +231,10 @@ def test_view_says_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         address = process.stdout.readline().strip()
         assert get(address, urlsplit(address).path)[0] == 200
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=300)
+        _, printed = process.communicate(timeout=300)
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode == 0 and "Stopped." in said and "Traceback" not in said
+    assert process.returncode == 0 and "Stopped." in printed and "Traceback" not in printed
     with pytest.raises(OSError):
         get(address, urlsplit(address).path)

@@ -96,7 +96,7 @@ TWICE = b'{"a":%s,"a":%s}' % ((json.dumps(entry()["a"]).encode(),) * 2)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is damaged, or not a safetensors file"),
         (bytes(8), "is damaged, or not a safetensors file"),
@@ -124,10 +124,10 @@ TWICE = b'{"a":%s,"a":%s}' % ((json.dumps(entry()["a"]).encode(),) * 2)
         (safetensors({"a" * 300: entry()["a"]}), "expected 1 to 200 printable characters"),
     ],
 )
-def test_hostile_safetensors_cost_nothing(tmp_path: Path, content: bytes, said: str) -> None:
+def test_hostile_safetensors_cost_nothing(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    assert said in refusal(path)
+    assert message in refusal(path)
 
 
 def npy(array: np.ndarray, **header: Any) -> bytes:
@@ -165,7 +165,7 @@ GOOD = archive(("a.npy", npy(ONE)))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not an .npz file as written by NumPy"),
         (b"PK\5\6", "not an .npz file as written by NumPy"),
@@ -189,10 +189,10 @@ GOOD = archive(("a.npy", npy(ONE)))
         (archive(("a\n.npy", npy(ONE))), r"names an array 'a\n'"),
     ],
 )
-def test_hostile_npz_cost_nothing(tmp_path: Path, content: bytes, said: str) -> None:
+def test_hostile_npz_cost_nothing(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(content)
-    assert said in refusal(path)
+    assert message in refusal(path)
 
 
 def test_pickled_objects_in_npz_are_not_opened(

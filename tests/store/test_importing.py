@@ -84,9 +84,9 @@ def test_sizes_are_read_off_the_weights_and_the_rest_are_documented_defaults(
     assert model.training["imported_from"]["file"] == "theirs.safetensors"
     assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
     main(["import-weights", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for default in ("in mm (default: 8)", "(default: 0,100)", "is set to 0 (default: yes)"):
-        assert default in said
+        assert default in printed
     assert Preparation() == Preparation(8.0, 0.0, (0.0, 100.0), False, True)
 
 
@@ -123,8 +123,8 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
     write_model(tmp_path / "model", model)
     config = default_config()
     config.init.checkpoint = str(tmp_path / "model")
-    variables, said = read_start(config.init)
-    assert said == "a model folder"
+    variables, printed = read_start(config.init)
+    assert printed == "a model folder"
     for path, array in by_path(variables).items():
         np.testing.assert_array_equal(array, by_path(model.variables)[path])
     config.init.which = "100"
@@ -167,21 +167,21 @@ def test_other_networks_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], network: Any, sentence: str
 ) -> None:
     source = save(tmp_path / "theirs.npz", network)
-    said = refused([str(source), str(tmp_path / "out")], capsys)
-    assert sentence in said and str(source) in said
+    printed = refused([str(source), str(tmp_path / "out")], capsys)
+    assert sentence in printed and str(source) in printed
 
 
 def test_pickles_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "theirs.pth"
     torch.save(twin().state_dict(), source)
-    said = refused([str(source), str(tmp_path / "out")], capsys)
-    assert "theirs.pth has the name of a pickle" in said and "save_file(" in said
+    printed = refused([str(source), str(tmp_path / "out")], capsys)
+    assert "theirs.pth has the name of a pickle" in printed and "save_file(" in printed
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         main(["import-weights", *arguments])
-    said = capsys.readouterr().err.strip()
-    assert stop.value.code == 1, said
-    assert len(said.splitlines()) == 1
-    return said
+    printed = capsys.readouterr().err.strip()
+    assert stop.value.code == 1, printed
+    assert len(printed.splitlines()) == 1
+    return printed

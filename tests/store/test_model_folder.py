@@ -158,7 +158,7 @@ def test_half_precision_halves_the_size_and_keeps_the_labels(model: Model, folde
 
 
 @pytest.mark.parametrize(
-    ("value", "float16", "said"),
+    ("value", "float16", "message"),
     [
         (1e5, True, "has values up to 100000, which half precision cannot hold"),
         (np.nan, False, "holds 1 NaN or infinite values"),
@@ -166,17 +166,17 @@ def test_half_precision_halves_the_size_and_keeps_the_labels(model: Model, folde
     ],
 )
 def test_weights_that_cannot_be_kept_are_not_written(
-    model: Model, tmp_path: Path, value: float, float16: bool, said: str
+    model: Model, tmp_path: Path, value: float, float16: bool, message: str
 ) -> None:
     variables = copy.deepcopy(model.variables)
     variables["params"]["head_conv"]["kernel"].flat[0] = value
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         write_model(tmp_path / "model", replace(model, variables=variables), float16=float16)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "message"),
     [
         ("model", "block_layers", (1,) * 9, "blocks of (1, 1, 1, 1, 1, 1, ...) layers, expected"),
         ("model", "growth_rate", 5000, "The network has the growth rate 5000"),
@@ -184,13 +184,13 @@ def test_weights_that_cannot_be_kept_are_not_written(
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(
-    model: Model, tmp_path: Path, section: str, key: str, value: Any, said: str
+    model: Model, tmp_path: Path, section: str, key: str, value: Any, message: str
 ) -> None:
     config = model.config.copy_and_resolve_references()
     config[section][key] = value
     with pytest.raises(InputError) as caught:
         write_model(tmp_path / "model", replace(model, config=config))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -231,7 +231,7 @@ HUGE = 10**30
 
 
 @pytest.mark.parametrize(
-    ("keys", "value", "said"),
+    ("keys", "value", "message"),
     [
         (["format_version"], 2, "has the format version 2, expected 1: use the version"),
         (["format_version"], "1", "has the format version '1', expected 1"),
@@ -318,7 +318,7 @@ HUGE = 10**30
     ],
 )
 def test_what_no_description_holds_is_one_sentence(
-    folder: Path, keys: list[str], value: Any, said: str
+    folder: Path, keys: list[str], value: Any, message: str
 ) -> None:
     def change(content: dict[str, Any]) -> None:
         *parents, last = keys
@@ -327,7 +327,7 @@ def test_what_no_description_holds_is_one_sentence(
         content[last] = value
 
     rewrite(folder, change)
-    assert said in refusal(folder)
+    assert message in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_settings_of_prediction_that_are_left_out_are_the_defaults(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not valid JSON"),
         ("[1]", "has the format version None"),
@@ -360,9 +360,9 @@ def test_settings_of_prediction_that_are_left_out_are_the_defaults(folder: Path)
         (" " * (2**20 + 1), "is larger than 1048576 bytes"),
     ],
 )
-def test_descriptions_that_are_none_are_refused(folder: Path, text: str, said: str) -> None:
+def test_descriptions_that_are_none_are_refused(folder: Path, text: str, message: str) -> None:
     (folder / "model.json").write_text(text)
-    assert said in refusal(folder)
+    assert message in refusal(folder)
 
 
 def save_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -379,7 +379,7 @@ VARIANCE = "batch_stats/head_norm/var"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda a: a.pop(KERNEL), f"{KERNEL} is absent, expected 1x1x1x12x4"),
         (lambda a: a.update(more=a[KERNEL]), "more is 1x1x1x12x4, expected none"),
@@ -397,10 +397,10 @@ VARIANCE = "batch_stats/head_norm/var"
     ],
 )
 def test_weights_that_are_not_the_networks_are_one_sentence(
-    folder: Path, change: Callable[[dict[str, Any]], Any], said: str
+    folder: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     save_weights(folder, change)
-    assert said in refusal(folder)
+    assert message in refusal(folder)
 
 
 def test_weights_of_another_model_are_noticed(folder: Path) -> None:

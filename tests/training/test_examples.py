@@ -97,8 +97,8 @@ def test_a_sheet_is_asked_for_in_the_right_words(
     ):
         with pytest.raises(SystemExit):
             main(["examples", f"--config={REPOSITORY}/configs/default.py", *arguments])
-        said = capsys.readouterr().err.strip()
-        assert sentence in said and len(said.splitlines()) == 1
+        printed = capsys.readouterr().err.strip()
+        assert sentence in printed and len(printed.splitlines()) == 1
 
 
 @pytest.mark.slow

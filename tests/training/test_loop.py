@@ -127,9 +127,9 @@ def test_fine_tuning_starts_from_the_best_weights_with_a_fresh_optimizer(
         np.testing.assert_allclose(a, b, atol=1e-9)
     counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == np.int32]
     assert counts and all(int(count) == 1 for count in counts)
-    said = capsys.readouterr().err
-    assert f"Starting from {adult}, step {best}" in said
-    assert "batch statistics" in said
+    printed = capsys.readouterr().err
+    assert f"Starting from {adult}, step {best}" in printed
+    assert "batch statistics" in printed
 
 
 def test_a_checkpoint_of_another_network_is_refused(

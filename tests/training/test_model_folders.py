@@ -174,8 +174,10 @@ def test_fine_tuning_starts_from_a_model_folder(
         rows = {row["path"]: row for row in csv.DictReader(file, delimiter="\t")}
     assert {row["start"] for row in rows.values()} == {"loaded"}
     assert rows["params/stem_conv0/kernel"]["frozen"] == "True"
-    said = capsys.readouterr().err
-    assert f"Starting from {exported}, a model folder of step 3, its averaged weights, with" in said
+    printed = capsys.readouterr().err
+    assert (
+        f"Starting from {exported}, a model folder of step 3, its averaged weights, with" in printed
+    )
     assert open_model(tmp_path / "run").training["started_from"] == "model"
 
 
@@ -196,9 +198,9 @@ def test_fine_tuning_refuses_what_a_model_folder_has_not(
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
-    said = capsys.readouterr().err.strip()
-    assert stop.value.code == 1 and len(said.splitlines()) == 1
-    return said
+    printed = capsys.readouterr().err.strip()
+    assert stop.value.code == 1 and len(printed.splitlines()) == 1
+    return printed
 
 
 def test_what_cannot_be_exported_is_one_sentence(

@@ -25,7 +25,7 @@ from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training import loop
-from infant_seg_jax.training.interruption import alone_in
+from infant_seg_jax.training.interruption import exclusive_lock
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.metrics_log import MetricsLog
 from infant_seg_jax.training.validation import Scores
@@ -102,9 +102,9 @@ def test_killed_at_random_points_it_ends_as_if_never(
         left = [p.name for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal()]
         assert not before or left  # Never all of what was finished.
     process = start(config, workdir)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert re.search(rf"{workdir} .*step \d+ of {STEPS}", said)  # where it goes on
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
+    assert re.search(rf"{workdir} .*step \d+ of {STEPS}", printed)  # where it goes on
     assert_same_end(workdir, whole)
 
 
@@ -117,9 +117,9 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on(
     process = start(config, workdir)
     wait_for_step(process, workdir, 1)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    (sentence,) = [line for line in said.splitlines() if "SIGTERM" in line]
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
+    (sentence,) = [line for line in printed.splitlines() if "SIGTERM" in line]
     (step,) = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()]
     assert f"step {step} of {STEPS}" in sentence and is_one_sentence(sentence)
     train_and_evaluate(config, workdir)
@@ -127,10 +127,10 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on(
 
 
 def test_second_process_in_a_run_folder_is_refused(prepared: Path, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
         with input_error(tmp_path / "run"):
             train_and_evaluate(surviving_config(prepared), tmp_path / "run")
-    with alone_in(tmp_path / "run"):
+    with exclusive_lock(tmp_path / "run"):
         pass  # Free again.
     (tmp_path / "file").write_text("")
     with input_error(tmp_path / "file" / "run"):
@@ -153,9 +153,9 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
     shutil.copytree(whole[0], workdir)
     damage(workdir / "checkpoints" / str(STEPS))
     train_and_evaluate(surviving_config(prepared), workdir)
-    said = capsys.readouterr().err
-    assert str(workdir / "checkpoints" / str(STEPS)) in said
-    assert f"step {STEPS - 1}" in said
+    printed = capsys.readouterr().err
+    assert str(workdir / "checkpoints" / str(STEPS)) in printed
+    assert f"step {STEPS - 1}" in printed
     assert_same_end(workdir, whole)
     for step in (path for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()):
         damage(step)
@@ -172,10 +172,10 @@ def test_full_disk_is_one_sentence_and_earlier_checkpoints_stay(
     config = surviving_config(prepared)
 
     process = start(config, workdir, "trap '' XFSZ; ulimit -f 9")
-    _, said = process.communicate()
-    assert process.returncode == 1, said
+    _, printed = process.communicate()
+    assert process.returncode == 1, printed
     # Orbax's threads may complain as well, but there is a sentence.
-    assert any("--workdir" in line and is_one_sentence(line) for line in said.splitlines())
+    assert any("--workdir" in line and is_one_sentence(line) for line in printed.splitlines())
     assert not checkpoints.exist(workdir)
     train_and_evaluate(config, workdir)
     assert_same_end(workdir, whole)

@@ -114,11 +114,11 @@ def test_comparison_is_told_written_and_drawn(runs: list[Any], tmp_path: Path) -
     config = default_config()
     config.init.checkpoint = "runs/adult"
     results = compare_transfer(config, tmp_path, counts=(1, 0))
-    said = describe(results)
-    assert said.splitlines()[1].split() == [
+    printed = describe(results)
+    assert printed.splitlines()[1].split() == [
         *("1", "from", "scratch", "0.500", "0.500", "0.600", "0.533")
     ]
-    assert "all subjects, fine-tuned - from scratch: +0.103 [" in said
+    assert "all subjects, fine-tuned - from scratch: +0.103 [" in printed
     write_transfer(tmp_path / "comparison.json", results)
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert [entry["train_subjects"] for entry in written] == [1, "all"]
@@ -151,8 +151,8 @@ def test_folds_and_comparison_for_real(tmp_path: Path, capsys: pytest.CaptureFix
     run_main(
         ["compare-transfer", *tiny_flags(config), "--subjects=1,all", f"--workdir={tmp_path}/t"]
     )
-    said = capsys.readouterr().out
-    assert said.count("from scratch") == 2 + 4
+    printed = capsys.readouterr().out
+    assert printed.count("from scratch") == 2 + 4
     record, _ = read_run(tmp_path / "t" / "frozen_encoder_1_seed0")
     assert record.init.freeze == ENCODER
     assert np.isfinite(

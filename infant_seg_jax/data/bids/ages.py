@@ -76,8 +76,8 @@ def in_one_unit(ages: Mapping[str, Age]) -> tuple[dict[str, Age], list[str]]:
 def parse_unit(text: str) -> str | None:
     """A unit of age as people write it, `gestational_weeks` or `mo`; None if it is none we know."""
     words = text.lower().replace("_", " ").replace("-", " ").split()
-    said = [word for word in words if word not in _SINCE_CONCEPTION | _NOISE]
-    unit = next((u for u, names in _UNITS.items() if len(said) == 1 and said[0] in names), None)
+    kept = [word for word in words if word not in _SINCE_CONCEPTION | _NOISE]
+    unit = next((u for u, names in _UNITS.items() if len(kept) == 1 and kept[0] in names), None)
     if _SINCE_CONCEPTION.isdisjoint(words):
         return unit
     return "weeks postmenstrual" if unit == "weeks" else None
@@ -199,8 +199,8 @@ def _read_into(
 
 
 def _candidates(row: Mapping[str, str], table: _Table) -> Sequence[Session]:
-    said = row.get("participant_id") or row.get("subject") or table.participant
-    return table.sessions.get(bare(said), ())
+    participant = row.get("participant_id") or row.get("subject") or table.participant
+    return table.sessions.get(bare(participant), ())
 
 
 def _agrees(row: Mapping[str, str], session: Session) -> bool:
@@ -221,8 +221,8 @@ def _is_there(path: Path) -> bool:
 
 def _age(cell: str, unit: str) -> Age | None:
     """An age as `23` or `30 gestational_weeks`."""
-    number, _, said = cell.partition(" ")
-    stated = parse_unit(said) if said else unit
+    number, _, text = cell.partition(" ")
+    stated = parse_unit(text) if text else unit
     try:
         age = parse_age(number, stated) if stated else None
     except InputError:

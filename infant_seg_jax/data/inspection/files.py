@@ -23,7 +23,7 @@ from infant_seg_jax.data.inspection.reports import LABEL_MAP, SCAN, FileReport, 
 from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.orientation import orientation_of
 from infant_seg_jax.data.plausibility import implausible_brain, implausible_tissues
-from infant_seg_jax.data.preprocessing import say_outliers, shown_in, sound_range
+from infant_seg_jax.data.preprocessing import describe_outliers, shown_in, sound_range
 from infant_seg_jax.data.volumes import LabelMap, Volume, read_image, spacing_of, voxel_ml
 from infant_seg_jax.errors import some_of
 
@@ -145,7 +145,7 @@ def _remarks_on_scan(
     remarks = []
     low, high = sound_range(values)
     if count := int(np.count_nonzero((values < low) | (values > high))):
-        remarks.append(Remark("intensities", say_outliers(path, count)))
+        remarks.append(Remark("intensities", describe_outliers(path, count)))
     odd = implausible_brain(values.size * ml, age) if extent == BRAIN else ""
     if odd:
         sentence = (

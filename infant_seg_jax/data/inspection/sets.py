@@ -157,8 +157,8 @@ def _repeated(reports: Sequence[FileReport]) -> list[Remark]:
     """What there is of several participants that can be one's only."""
     heads = [r for r in reports if r.kind != MASK]  # which may well be one template's
     same_voxels = _of_several(heads, {r.path: r.voxels_sha256 for r in heads})
-    told = {report.path for group in same_voxels for report in group}
-    brains = [r for r in heads if r.extent == BRAIN and r.path not in told]
+    reported = {report.path for group in same_voxels for report in group}
+    brains = [r for r in heads if r.extent == BRAIN and r.path not in reported]
     same_outline = _of_several(brains, {r.path: r.outline_sha256 for r in brains})
     leak = "would leak from training to test"
     return [

@@ -23,7 +23,7 @@ from infant_seg_jax.data.bids.derivatives import (
 from infant_seg_jax.data.bids.names import BidsFile, Session, find_sessions
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import check_distinct
-from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase, told
+from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase, count_notice
 from infant_seg_jax.errors import InputError, some_of
 
 _DEFAULT = ("T1w", "T2w")
@@ -76,12 +76,12 @@ def find(folder: Path, query: Query) -> Dataset:
             f"{tree} has no session with {' and '.join(modalities)}, found "
             f"{_modalities_there(sessions)}: choose what exists with --modalities."
         )
-    notices += told(
+    notices += count_notice(
         [session.case_id for session in sessions if session.case_id not in whole],
         f"of {len(sessions)} sessions lack {' or '.join(modalities)} and are left out",
     )
     runs = [scan.case_id for scan in scans if not scan.alone]
-    notices += told(runs, f"of {len(scans)} cases are runs of a session that has several")
+    notices += count_notice(runs, f"of {len(scans)} cases are runs of a session that has several")
     kept = [session for session in sessions if session.case_id in whole]
     labels, label_notices = _maps(folder, query.labels, kept, LABEL_MAPS)
     masks, mask_notices = _maps(folder, query.masks, kept, MASKS)
@@ -124,9 +124,9 @@ def _images(
     if query.images:
         found: list[Files] = []
         for pattern in query.images:
-            files, said = find_by_pattern(folder, pattern, sessions, "images")
+            files, left_out = find_by_pattern(folder, pattern, sessions, "images")
             found.append(files)
-            notices += said
+            notices += left_out
         suffixes = [next(iter(files.values()))[0].suffix for files in found]
         modalities = query.modalities or tuple(suffixes)
         check_distinct(modalities)
@@ -139,7 +139,7 @@ def _images(
     volumes = {session.case_id: session.volumes() for session in sessions}
     own = {s.case_id: [file for file in volumes[s.case_id] if s.owns(file)] for s in sessions}
     stray = [str(f.path) for s in sessions for f in volumes[s.case_id] if not s.owns(f)]
-    notices += told(stray, "volumes have the name of another session and are left out")
+    notices += count_notice(stray, "volumes have the name of another session and are left out")
     there = {file.suffix for files in own.values() for file in files}
     default = next((name for name in _DEFAULT if name in there), _DEFAULT[0])
     modalities = query.modalities or (default,)
@@ -203,7 +203,7 @@ def _unlike(cases: Sequence[SourceCase]) -> list[str]:
         ("brain mask", [case.case_id for case in cases if not case.mask]),
     ):
         if len(lacking) < len(cases):
-            notices += told(lacking, f"of {len(cases)} cases have no {name}")
+            notices += count_notice(lacking, f"of {len(cases)} cases have no {name}")
     return notices
 
 

@@ -16,7 +16,7 @@ from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.schemas import DRAWEM9_SCHEMA
 from infant_seg_jax.data.sources.case_ids import sort_cases
 from infant_seg_jax.data.sources.modalities import choose_modalities
-from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase, told
+from infant_seg_jax.data.sources.source import Dataset, Query, Source, SourceCase, count_notice
 from infant_seg_jax.errors import InputError
 
 _TABLES = ("sessions", "participants")
@@ -78,7 +78,7 @@ def find(folder: Path, query: Query) -> Dataset:
     )
     left_out = [session.case_id for session in sessions if session not in kept]
     notices = (
-        *told(
+        *count_notice(
             left_out, f"of {len(sessions)} sessions lack {' or '.join(modalities)} and are left out"
         ),
         *_notices(cases, files, modalities, kind),
@@ -168,19 +168,19 @@ def _notices(
     modalities: Sequence[str],
     kind: str,
 ) -> list[str]:
-    def where(holds: Callable[[SourceCase], object]) -> list[str]:
-        return [case.case_id for case in cases if holds(case)]
+    def where(condition: Callable[[SourceCase], object]) -> list[str]:
+        return [case.case_id for case in cases if condition(case)]
 
     of = f"of {len(cases)} sessions have"
-    notices = told(where(lambda case: not case.labels), f"{of} no label map of {kind}")
+    notices = count_notice(where(lambda case: not case.labels), f"{of} no label map of {kind}")
     (other,) = _LABELS.keys() - {kind}
-    notices += told(
+    notices += count_notice(
         where(lambda case: not case.labels and _first(files[case.case_id], _LABELS[other])),
         f"{of} only a label map of {other}, which cannot be mixed with {kind} and is not used",
     )
-    notices += told(where(lambda case: not case.mask), f"{of} no brain mask")
+    notices += count_notice(where(lambda case: not case.mask), f"{of} no brain mask")
     for modality in modalities:
-        notices += told(
+        notices += count_notice(
             where(lambda case, name=modality: not _restored(files[case.case_id], name)),
             f"{of} no restored {modality}; the one with its bias field is used",
         )

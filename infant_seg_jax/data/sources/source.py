@@ -150,7 +150,7 @@ class Source:
         return self.find(folder, query)
 
 
-def told(names: Sequence[str], what: str) -> list[str]:
+def count_notice(names: Sequence[str], what: str) -> list[str]:
     """A notice, as in '2 of 9 cases have no label map: a, b'; none where there are no names."""
     return [f"{len(names)} {what}: {some_of(names)}."] if names else []
 

@@ -113,9 +113,11 @@ def augmentation_sheet(
 def describe(draws: Draws, shape: Shape) -> str:
     """What was drawn and chosen for one volume of `shape`, in a few lines of words."""
     chosen = [one for one in AUGMENTATIONS if one.name in draws and bool(draws[one.name].chosen)]
-    said = [one.say(draws[one.name].values, shape) for one in chosen]
-    lines = [line for words in said for line in textwrap.wrap(words, _TITLE_WIDTH)]
-    return "\n".join(lines) if len(chosen) == 1 else textwrap.fill("; ".join(said), _TITLE_WIDTH)
+    described = [one.describe(draws[one.name].values, shape) for one in chosen]
+    lines = [line for words in described for line in textwrap.wrap(words, _TITLE_WIDTH)]
+    if len(chosen) == 1:
+        return "\n".join(lines)
+    return textwrap.fill("; ".join(described), _TITLE_WIDTH)
 
 
 def _augmentation_by(config: Config) -> Callable[..., tuple[Draws, Any, Any]]:

@@ -169,17 +169,17 @@ def _verdict(scores: ScoreTable) -> tuple[str, ...]:
         (summary[name].mean, name) for name in scores.classes.foreground if summary[name].subjects
     )
     worst = min(known, key=known.__getitem__)
-    said = [
+    sentences = [
         f"Mean Dice {mean.mean:.3f}{interval} over {mean.subjects} "
         f"{'subject' if mean.subjects == 1 else 'subjects'}.",
         f"Best is {tissues[-1][1]} ({tissues[-1][0]:.3f}), worst {tissues[0][1]} "
         f"({tissues[0][0]:.3f}).",
     ]
     if len(known) > 1:
-        said.append(f"The worst subject is {worst} ({known[worst]:.3f}).")
+        sentences.append(f"The worst subject is {worst} ({known[worst]:.3f}).")
     if len(known) < 3:
-        said.append("There are too few subjects to estimate how well others would do.")
-    return tuple(said)
+        sentences.append("There are too few subjects to estimate how well others would do.")
+    return tuple(sentences)
 
 
 def _summary(scores: ScoreTable) -> tuple[Row, ...]:

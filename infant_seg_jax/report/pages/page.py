@@ -114,6 +114,6 @@ def _hash(script: str) -> str:
 
 def view_command(paths: Sequence[Path], schema: str = "", classes: str = "") -> str:
     """What opens a scan and label maps of this schema in the viewer, to paste into a shell."""
-    said = {"schema": schema, "classes": classes}
-    flags = [f"--{key}={name}" for key, name in said.items() if name not in ("", _DEFAULT)]
+    chosen = {"schema": schema, "classes": classes}
+    flags = [f"--{key}={name}" for key, name in chosen.items() if name not in ("", _DEFAULT)]
     return shlex.join(["infant-seg", "view", *flags, *map(str, paths)])

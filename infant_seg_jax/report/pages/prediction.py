@@ -151,7 +151,7 @@ def prediction_page(
             f"{MAX_PICTURES} of {len(rows)} scans are shown: flagged ones first, then those that "
             "the network is least certain about. The table has all scans."
         )
-    drawn, said = _charts(rows, classes) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
+    drawn, remarks = _charts(rows, classes) if len(rows) >= _LEAST_IN_CHARTS else ((), ())
     made_by = tuple(filter(None, dict.fromkeys(card.made_by for card in cards)))
     return PredictionPage(
         name,
@@ -164,7 +164,7 @@ def prediction_page(
         _growth(rows, classes),
         tuple(cards),
         classes,
-        (*notices, *said),
+        (*notices, *remarks),
     )
 
 
@@ -228,14 +228,14 @@ def _or_zero(value: float) -> float:
 
 def _verdict(rows: Sequence[ScanRow]) -> tuple[str, ...]:
     flagged = sum(row.flagged for row in rows)
-    said = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labeled."]
+    sentences = [f"{len(rows)} {'scan' if len(rows) == 1 else 'scans'} labeled."]
     if rows:
-        said.append(
+        sentences.append(
             f"{flagged} with automatic warnings: read the warnings before you use the label maps."
             if flagged
             else "No automatic warnings, which proves nothing: look at each label map."
         )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _charts(
@@ -255,8 +255,8 @@ def _charts(
         label = "Dice between the labels of the scan and of its mirror image"
         agreement = [row.agreement for row in rows]
         found.append(charts.strip("Agreement", label, agreement, charts.GRAY))
-    said = f"The charts show {charts.MAX_DOTS} scans, chosen evenly."
-    return tuple(found), (said,) if len(rows) > charts.MAX_DOTS else ()
+    sentence = f"The charts show {charts.MAX_DOTS} scans, chosen evenly."
+    return tuple(found), (sentence,) if len(rows) > charts.MAX_DOTS else ()
 
 
 def _growth(rows: Sequence[ScanRow], classes: ClassSet) -> tuple[Markup, ...]:
@@ -333,8 +333,8 @@ def _checked(row: ScanRow, sidecar: Any) -> str:
         names = ", ".join(map(str, sidecar["Confidence"]["Checked"]))
     except (KeyError, TypeError):
         names = ""
-    said = "" if row.flagged else "No automatic warning. "
-    return f"{said}Checked: {names or 'not recorded'}."
+    prefix = "" if row.flagged else "No automatic warning. "
+    return f"{prefix}Checked: {names or 'not recorded'}."
 
 
 def _read(path: Path, scan_path: Path | None, schema: LabelSchema) -> tuple[Scan, tuple[str, ...]]:

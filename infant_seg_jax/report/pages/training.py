@@ -214,9 +214,9 @@ def _page(number: int, run: _Run, after: int) -> RunPage:
             for key, value in flatten(run.config).items()
         ),
         record={
-            **_said(run.record.get("data"), "data: "),
-            **_said(run.record.get("versions")),
-            **_said({key: run.record[key] for key in _RECORDED if key in run.record}),
+            **_as_text(run.record.get("data"), "data: "),
+            **_as_text(run.record.get("versions")),
+            **_as_text({key: run.record[key] for key in _RECORDED if key in run.record}),
         },
     )
 
@@ -230,11 +230,11 @@ def _best(run: _Run) -> dict[str, str]:
         return {}
     best = max(scored, key=lambda line: line["mean_dice"])
     values = {name: best.get(key) for name, key in keys.items()}
-    said = {
+    shown = {
         name: f"{value:.3f}" if isinstance(value, int | float) else "-"
         for name, value in values.items()
     }
-    return {**said, "step": str(best.get("step", "-"))}
+    return {**shown, "step": str(best.get("step", "-"))}
 
 
 def _data(run: _Run) -> str:
@@ -270,7 +270,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _said(values: object, prefix: str = "") -> dict[str, str]:
+def _as_text(values: object, prefix: str = "") -> dict[str, str]:
     return {f"{prefix}{key}": str(value) for key, value in _mapping(values).items()}
 
 

@@ -124,21 +124,21 @@ function makeViewer(niivue) {
     const { slope, start, rounded, name } = config.scan, value = voxelOf(values, at);
     if (!name) return "";
     if (value === undefined) return "; scan -";
-    const said = Number((start + slope * value).toPrecision(rounded ? 3 : 6));
+    const shown = Number((start + slope * value).toPrecision(rounded ? 3 : 6));
     const sign = !rounded ? "" : value === 0 ? "at most " : value === 255 ? "at least " : "about ";
-    return `; scan ${sign}${said}`;
+    return `; scan ${sign}${shown}`;
   }
 
   function hear(from, { vox, mm, frac }) {
     const at = vox.slice(0, 3).map(Math.round);
-    const said = maps.map((map, number) => {
+    const found = maps.map((map, number) => {
       const value = voxelOf(map, at), label = config.labels.find((one) => one.value === value);
       return value === undefined ? "" : `${config.label_maps[number].name}: ${label?.name ?? `${value} no class`}`;
     });
     readout.value = [
       `voxel ${at.map((index, axis) => index + config.first[axis]).join(", ")} (right, anterior, superior); ` +
         `${mm.slice(0, 3).map((v) => v.toFixed(1)).join(", ")} mm${scanAt(at)}`,
-      ...said,
+      ...found,
     ].filter(Boolean).join("\n");
     panels.forEach((panel, number) => {
       if (number !== from && !panel.place.hidden) panel.point(frac.slice(0, 3));

@@ -72,7 +72,7 @@ class EmbeddedViewer:
         return self.looks[-1].id
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def notices(self) -> tuple[str, ...]:
         """Sentences about what the page carries."""
         size = (len(self.script) + self._max_bytes - self._room) / 1e6
         sentences = [

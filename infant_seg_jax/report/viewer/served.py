@@ -24,7 +24,7 @@ from infant_seg_jax.data.labels import LabelSchema
 from infant_seg_jax.data.volumes import Volume, check_same_grid, read_image, read_label_map
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import legible
-from infant_seg_jax.progress import note
+from infant_seg_jax.progress import log
 from infant_seg_jax.report.drawing.slices import gray_window, tissues
 from infant_seg_jax.report.templates import environment, template_text
 from infant_seg_jax.report.viewer.embedded import MARGIN_MM
@@ -164,7 +164,7 @@ def _handler(files: Mapping[str, Served], token: str) -> type[BaseHTTPRequestHan
 def _read_labels(path: Path, scan: Volume, schema: LabelSchema) -> Shaped[np.ndarray, "x y z"]:
     label_map = read_label_map(path)
     for notice in check_same_grid(label_map, scan):
-        note(notice)
+        log(notice)
     return schema.to_classes(label_map.data, path)
 
 

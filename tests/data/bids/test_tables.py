@@ -92,9 +92,11 @@ def test_huge_tables_are_refused(table, monkeypatch):
         read_table(path, ("id",))
 
 
-@pytest.mark.parametrize("content, said", [('{"a": 1}', {"a": 1}), ("[1]", {}), ("\ufeff{}", {})])
-def test_a_sidecar_is_a_mapping_or_says_nothing(table, content, said):
-    assert read_sidecar(table(content)) == said
+@pytest.mark.parametrize(
+    "content, expected", [('{"a": 1}', {"a": 1}), ("[1]", {}), ("\ufeff{}", {})]
+)
+def test_a_sidecar_is_a_mapping_or_says_nothing(table, content, expected):
+    assert read_sidecar(table(content)) == expected
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, b"\xff\xfe", "9" * 5000])

@@ -398,8 +398,8 @@ def test_tables_add_up_and_may_not_contradict(tree):
 def test_tables_that_cannot_be_used(tree, rows, found):
     table = tree / "derivatives" / "mine" / "dseg.tsv"
     write(table, *rows)
-    said = sentence(tree, Query())
-    assert said.startswith(str(table)) and found in said
+    printed = sentence(tree, Query())
+    assert printed.startswith(str(table)) and found in printed
     assert BIDS.open(tree, TISSUES).schema is TISSUE_SCHEMA
 
 

@@ -157,11 +157,11 @@ def test_the_best_t1w_that_is_there(tmp_path, there, best):
     add(tmp_path, SESSIONS[0], *(f"{name}.nii.gz" for name in (*there, "desc-restore_T2w")))
     dataset = DHCP.open(tmp_path, BOTH)
     assert names(dataset.cases[0])[0] == f"{best}.nii.gz"
-    told = (
+    count_notice = (
         "1 of 1 sessions have no restored T1w; the one with its bias field is used: "
         "sub-CC00A_ses-20."
     )
-    assert (told in dataset.notices) == ("restore" not in best)
+    assert (count_notice in dataset.notices) == ("restore" not in best)
 
 
 @pytest.mark.parametrize("inside", [".", "derivatives", "derivatives/dhcp_anat_pipeline"])
