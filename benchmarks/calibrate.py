@@ -1,16 +1,16 @@
-"""What a network makes of rendered scans of each kind, kept in its model.json.
+"""Measure a network on rendered scans, and write the statistics into its model.json.
 
-Each scan is of a label map, deformed anew, at an age that suits it, T1w or T2w, of a quality that
-is drawn, stripped of its skull. The size is measured of every one. As many as there is time for
-are labeled, and their Dice is measured with what it is to be expected by; every third of those is
-predicted mirrored, too, for the agreement. Last comes how far the expected Dice is off for each
-label map if nothing is known of it.
+Each scan is rendered from a label map: deformed at random, at an age that suits it, as T1w or T2w,
+of a random quality, without its skull. The brain volume of every scan is measured. As many scans as
+time allows are labeled. For those, the Dice and the signs that it is expected by are measured, and
+every third is also predicted mirrored, for the agreement. At the end, the error of the expected
+Dice is printed, as found by leaving out one label map at a time.
 
     python benchmarks/calibrate.py --minutes=20 infant_seg_jax/weights/contrast_agnostic \\
         fetal_atlas:FETAL/fetal_GA34_operated.nii.gz@1.17:0 \\
         freesurfer:MAPS/6mo_aseg_acpc.nii.gz:6 synthseg:ADULTS/training_seg_01.nii.gz:240
 
-Behind a label map are the size that it is enlarged by, if any, and the age in months.
+A label map's name is followed by its scale factor, if any, and its age in months.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from infant_seg_jax.store.loading import open_predictor
 
 MARGIN_MM = 12.0
 POOR = image.Quality(maturation=0.10, regions=0.12, partial_volume=1.2, bias=0.25, noise=0.08)
-"""As in training; half the scans are of this quality, half are good."""
+"""The quality of training scans. Half of the scans have this quality, half are good."""
 
 
 def read(text: str) -> tuple[Anatomy, float]:
@@ -75,7 +75,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     until = time.monotonic() + 60 * arguments.minutes
     known = NOTHING_KNOWN
-    of_whom: list[str] = []
+    sources: list[str] = []
     path = arguments.model / "model.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for number in range(arguments.scans):
@@ -92,7 +92,7 @@ def main() -> None:
         summary = f"{anatomy.path.name} {modality}: {size} ml"
         if time.monotonic() < until:
             scan = score(predictor, volume, prepared, drawn.label_map)
-            of_whom.append(anatomy.path.name)
+            sources.append(anatomy.path.name)
             known = replace(
                 known,
                 entropy=(*known.entropy, scan.entropy),
@@ -105,7 +105,7 @@ def main() -> None:
         print(summary, flush=True)
         content["familiar"] = asdict(known)
         write_json(path, content)
-    say_errors(known.scored, of_whom)
+    print_errors(known.scored, sources)
 
 
 def score(
@@ -114,7 +114,7 @@ def score(
     prepared: PreparedVolume,
     truth: UInt8[np.ndarray, "x y z"],
 ) -> ScoredScan:
-    """Label a scan whose truth is known."""
+    """Segment a scan whose true label map is known, and measure the result."""
     found = predictor.segment(volume)
     entropy, labels = found.confidence.entropy, found.label_map
     signs = signs_of(entropy, found.probabilities, prepared.crop_mask, volume.data, labels)
@@ -122,12 +122,12 @@ def score(
     return ScoredScan(*(round(value, 4) for value in values))
 
 
-def say_errors(scored: Sequence[ScoredScan], of_whom: Sequence[str]) -> None:
-    """Print how far the expected Dice is off where it is learned from other label maps alone."""
+def print_errors(scored: Sequence[ScoredScan], sources: Sequence[str]) -> None:
+    """Print the error of the expected Dice of each label map's scans, learned from the others."""
     errors, inside = [], []
-    for name in sorted(set(of_whom)):
-        others = [s for s, whose in zip(scored, of_whom, strict=True) if whose != name]
-        for scan in (s for s, whose in zip(scored, of_whom, strict=True) if whose == name):
+    for name in sorted(set(sources)):
+        others = [s for s, source in zip(scored, sources, strict=True) if source != name]
+        for scan in (s for s, source in zip(scored, sources, strict=True) if source == name):
             if expected := expected_dice(others, scan):
                 errors.append(expected.mean - scan.dice)
                 inside.append(expected.low <= scan.dice <= expected.high)

@@ -1,17 +1,18 @@
-"""strip scans of their skulls: a brain mask and the brain alone of each.
+"""strip the skull from scans: a brain mask and a stripped scan for each.
 
     infant-seg strip --checkpoint=runs/heads --input=scan.nii.gz --output=brains
     infant-seg strip --checkpoint=runs/heads --input=bids --output=bids/derivatives/brains
 
-Of scan.nii.gz there are scan_desc-brain_mask.nii.gz, with a JSON that says how it was made, and
-scan_brain.nii.gz: the scan's own voxels, and 0 outside of the mask. A BIDS tree becomes a
-derivative: *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
+For scan.nii.gz it writes scan_desc-brain_mask.nii.gz, with a JSON file that says how the mask was
+made, and scan_brain.nii.gz: the scan's own voxels, with 0 outside the mask. For a BIDS tree it
+writes a derivative with *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
 
-The mask is the one that predict writes beside a label map: all that is labeled, gaps up to 4 mm
-wide between it, and holes. It is as good as the label map. So name a network that was trained on
-whole heads with --checkpoint: the bundled model takes much of a head for brain (docs/predict.md).
+The mask is the one that predict writes beside a label map: everything that is labeled, the holes
+in it, and gaps of up to 4 mm. The mask is only as good as the label map. So use --checkpoint to
+name a network that was trained on whole heads: the bundled model labels much of a head as brain
+(docs/predict.md).
 
-When the same command is run again, it goes on with what is not finished.
+Run the same command again to continue with the scans that are not finished.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Brains without the skulls around them: masks and stripped scans, and nothing else."""
+"""Write brain masks and skull-stripped scans."""
 
 from collections.abc import Generator
 from contextlib import suppress
@@ -38,13 +38,13 @@ from infant_seg_jax.prediction.segmentation import Segmentation
 
 @dataclass(frozen=True, eq=False)
 class Stripper:
-    """Strips scans of what is outside of the brain.
+    """Removes everything outside the brain from scans.
 
     Attributes:
-        segment: from a scan to its classes; the mask is that of the label map.
-        models: the networks behind it.
-        settings: what else decides the result.
-        overwrite: whether to make what is there already again.
+        segment: segments a scan; the brain mask is made from the label map.
+        models: the networks that `segment` uses.
+        settings: all other settings that affect the result.
+        overwrite: whether to replace existing files.
     """
 
     segment: Segment
@@ -55,8 +55,8 @@ class Stripper:
     def label(self, inputs: Inputs, output: Path) -> Generator[Outcome, None, None]:
         """Write `*_desc-brain_mask.nii.gz` and the stripped scan for each scan.
 
-        What is finished is skipped, as by `Labeler.label`: the JSON beside a mask tells. A scan
-        of an `Outcome` has its mask as its label map.
+        Finished scans are skipped, as in `Labeler.label`, according to the JSON file beside the
+        mask. The `label_map` of an outcome's scan is its brain mask.
 
         Raises:
             InputError: as `Labeler.label`.
@@ -96,7 +96,7 @@ class Stripper:
         found: tuple[Volume, dict[str, str], Segmentation] | None,
         dataset: Path | None,
     ) -> Outcome:
-        """The mask last, since it says that all is there."""
+        """Write the mask last: its presence means that everything else is complete."""
         if found is None:
             return Outcome(scan, SKIPPED, {})
         volume, sums, segmentation = found
@@ -123,7 +123,7 @@ class Stripper:
 
 
 def stripped_path(scan: Scan, image: Path) -> Path:
-    """Where one of a scan's images goes without its skull."""
+    """The path of the stripped version of one of a scan's images."""
     name = f"{stem(image)}_brain"
     if scan.bids:
         name = f"{scan.prefix}_desc-brain_{stem(image).rsplit('_', 1)[-1]}"
@@ -133,10 +133,10 @@ def stripped_path(scan: Scan, image: Path) -> Path:
 def _stripped(
     image: Path, mask: Bool[np.ndarray, "x y z"], volume: Volume, channel: int
 ) -> Shaped[np.ndarray, "i j k *c"]:
-    """An image with 0 outside of the mask, in the axis order of the scan's own grid.
+    """An image with 0 outside the mask, in the axis order of the file.
 
-    Voxels are as stored in the file; float32 where that scales them or lies on another grid than
-    the first image, to which it was resampled.
+    Voxels keep the values and the type of the file. They are float32 if the file scales its values
+    or if the image was resampled to the grid of the first.
     """
     raw, scale, grid, _ = read_voxels(image)
     within = to_native(mask, volume.native)

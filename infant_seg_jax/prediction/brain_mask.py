@@ -1,4 +1,4 @@
-"""The brain mask that goes with a label map: all within the skull, and nothing that contradicts."""
+"""The brain mask of a label map: everything within the skull."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -7,28 +7,28 @@ from scipy import ndimage
 from infant_seg_jax.data.cropping import crop_box
 
 GAP_MM = 2.0
-"""Gaps up to twice as wide, as of sulci whose fluid is not labeled, are within the mask."""
+"""Gaps of up to twice this width, such as sulci without labeled CSF, are inside the mask."""
 
 
 def brain_mask(
     labeled: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Bool[np.ndarray, "x y z"]:
-    """The brain mask of a label map, from nothing but what is labeled.
+    """The brain mask of a label map.
 
-    What is labeled is closed (dilated by a box of `GAP_MM` on each side, then eroded by it), holes
-    are filled, and of pieces that touch by no face the largest is kept. All that is labeled
-    outside of it joins it again, so that mask and label map never disagree.
+    The labeled region is closed (dilated by a box of `GAP_MM` on each side, then eroded), its holes
+    are filled, and the largest connected piece is kept (voxels with a common face are connected).
+    Labeled voxels outside that piece are added again, so the mask contains every labeled voxel.
 
     Args:
-        labeled: where the label map has another class than background.
-        spacing: of its voxels, in mm.
+        labeled: where the label map is not background.
+        spacing: voxel size in mm.
     """
     mask = labeled.copy()
     if not mask.any():
         return mask
     steps = [round(GAP_MM / size) for size in spacing]
     box = crop_box(labeled, 0.0, spacing)
-    # The rim keeps dilation away from the border, which erosion takes for outside.
+    # The padding keeps the dilated region off the border, which erosion treats as outside.
     part = np.pad(labeled[box], [(step + 1, step + 1) for step in steps]).view(np.uint8)
     for filter1d in (ndimage.maximum_filter1d, ndimage.minimum_filter1d):
         for axis, step in enumerate(steps):

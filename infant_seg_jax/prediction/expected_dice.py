@@ -1,8 +1,8 @@
-"""The Dice to expect of a label map, learned from scans whose truth is known.
+"""Predict the Dice of a label map, from scans whose true label map is known.
 
-Three measurements that need no truth go into a linear regression on the logit of the mean Dice. The
+A linear regression predicts the logit of the mean Dice from three signs that need no truth. The
 range is the regression's prediction interval for one further scan (Hahn and Meeker, Statistical
-Intervals, 1991). It holds for scans like those that are known, and for no others.
+Intervals, 1991). It is valid only for scans like the known ones.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from scipy.special import expit, logit, stdtrit
 from infant_seg_jax.data.labels import CSF, GM
 
 SHARE = 0.9
-"""So many of further scans have a Dice within the range."""
+"""Share of further scans whose Dice is within the range."""
 
 LEAST = 20
-"""Of fewer known scans nothing is learned."""
+"""With fewer known scans, no Dice is predicted."""
 
 _LEAST_CONTRAST = 0.1
 _MOST_VOXELS = 200_000
@@ -27,7 +27,7 @@ _DICE = 0.01, 0.99
 
 @dataclass(frozen=True)
 class Signs:
-    """What is measured of a label map without its truth.
+    """Measurements of a label map that need no truth.
 
     Attributes:
         entropy: mean entropy of the network's probabilities over the brain, as in `Confidence`.
@@ -49,7 +49,7 @@ class ScoredScan(Signs):
 
 @dataclass(frozen=True)
 class ExpectedDice:
-    """The mean Dice over the tissues that is expected, and the range of `SHARE` of scans."""
+    """The expected mean Dice over the tissues, and the range for `SHARE` of scans."""
 
     mean: float
     low: float
@@ -60,7 +60,7 @@ class ExpectedDice:
 
 
 def expected_dice(known: Sequence[ScoredScan], signs: Signs) -> ExpectedDice | None:
-    """What a label map's signs let expect; None where too few scans are known, or a sign is NaN."""
+    """The expected Dice of a label map; None if too few scans are known or a sign is NaN."""
     new = _row(signs)
     if len(known) < LEAST or not np.isfinite(new).all():
         return None
@@ -79,9 +79,10 @@ def expected_dice(known: Sequence[ScoredScan], signs: Signs) -> ExpectedDice | N
 def contrast_to_noise(
     image: Float[np.ndarray, "x y z c"], tissues: Integer[np.ndarray, "x y z"]
 ) -> float:
-    """How far the medians of gray matter and CSF are apart, in their mean SD, in the best image.
+    """The distance of the medians of gray matter and CSF, divided by the mean of their SDs.
 
-    The SD is half the distance of the 16th and the 84th percentile. NaN where a tissue is missing.
+    An SD is half the distance between the 16th and the 84th percentile. Of several channels, the
+    one with the largest contrast counts. NaN if a tissue is missing.
     """
     found = [_evenly(image[tissues == tissue]) for tissue in (GM, CSF)]
     if not all(map(len, found)):
@@ -93,7 +94,7 @@ def contrast_to_noise(
 
 
 def _evenly(values: np.ndarray) -> np.ndarray:
-    """At most `_MOST_VOXELS` of them, which percentiles need no more of."""
+    """At most `_MOST_VOXELS` values, evenly spaced; more would hardly change the percentiles."""
     return values[:: 1 + len(values) // _MOST_VOXELS]
 
 

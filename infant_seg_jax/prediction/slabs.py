@@ -1,15 +1,14 @@
-"""The network over a whole volume at once, slab by slab, so that it fits into memory.
+"""Run the network over a whole volume in slabs, so that it fits into memory.
 
-One pass over a volume does the work once, where overlapping windows do it many times, but its
-activations at full resolution take a kilobyte a voxel. Here the network runs in stages, the stem
-and then block after block, each over slabs of the volume along its first axis. Between stages only
-little is kept: the next block's input, at half the resolution, and the sum of what the stages so
-far add to the logits. (The last convolution is of single voxels, so each stage has a share of the
-logits of its own.)
+One pass over the volume does the work once; overlapping windows repeat much of it. But the
+activations of one pass at full resolution take about a kilobyte per voxel. So the network runs in
+stages: first the stem, then each block, each over slabs along the volume's first axis. Little is
+kept between stages: the next block's input, at half the resolution, and the sum of the logits so
+far. (The last convolution has a 1x1x1 kernel, so the logits are a sum over the stages.)
 
-Slabs overlap by as far as a stage sees, and what is computed twice counts once. So the
-probabilities are those of one pass over the whole volume, up to rounding, however thick the slabs
-are: memory decides how long it takes, not what comes out.
+Slabs overlap by a stage's receptive field, and overlapping voxels are counted once. The
+probabilities therefore equal those of one pass over the whole volume, up to rounding, for any slab
+thickness. Less memory only makes the prediction slower.
 """
 
 from collections.abc import Sequence
@@ -34,15 +33,15 @@ Logits = Float[Array, "n x y z k"]
 
 @dataclass(frozen=True)
 class Slabs:
-    """How an axis is cut into slabs of one length, each for the sake of its core.
+    """How an axis is cut into slabs of equal length.
 
-    Slabs at the ends reach no further than the axis, since there convolutions are to meet the zeros
-    that they meet in the whole volume; they reach further inwards instead.
+    Slabs at the ends stop where the axis stops, because convolutions must be padded with zeros
+    there, as in the whole volume. They extend further inwards instead.
 
     Attributes:
-        extent: voxels of the axis.
-        core: voxels that count, of each slab.
-        rim: voxels on either side of a core that it depends on.
+        extent: voxels along the axis.
+        core: voxels of each slab whose result is used.
+        rim: voxels on either side of a core that its result depends on.
     """
 
     extent: int
@@ -51,17 +50,17 @@ class Slabs:
 
     @property
     def length(self) -> int:
-        """Voxels of a slab."""
+        """Voxels per slab."""
         return self.core + 2 * self.rim
 
     @property
     def count(self) -> int:
-        """Slabs; the core of the last one may overlap with that of the one before."""
+        """Number of slabs; the last core may overlap with the one before."""
         return -(-self.extent // self.core)
 
 
 def cut(extent: int, core: int, rim: int) -> Slabs:
-    """Slabs with these cores, or one that is the whole axis where that is no longer."""
+    """Slabs with these cores, or one slab if the whole axis is no longer than a slab."""
     if core + 2 * rim >= extent:
         return Slabs(extent, extent, 0)
     return Slabs(extent, core, rim)
@@ -70,8 +69,8 @@ def cut(extent: int, core: int, rim: int) -> Slabs:
 def cut_for_stage(model: SkipDenseNet3D, level: int, extent: int, core: int) -> Slabs:
     """How the input of a stage is cut, in voxels of its own resolution.
 
-    A stage sees a voxel to either side by each of its 3x3x3 convolutions, and by its upsampling.
-    The rim is even, as cores are, so that a slab pools together what the whole volume does.
+    Each 3x3x3 convolution of a stage, and its upsampling, depends on one more voxel on either side.
+    The rim is even, like the cores, so that a slab pools the same pairs of voxels as the volume.
     """
     rim = model.receptive_radius(level)
     return cut(extent, core, rim + rim % 2)
@@ -89,8 +88,8 @@ def predict_slabs(
         model: the network.
         variables: its parameters and batch statistics.
         images: prepared scans or windows of them; each side is a multiple of `model.downsampling`.
-        cores: for the stem and each block, how many voxels of its input along x it works on at
-            once, rims aside; even.
+        cores: for the stem and each block, the number of voxels of its input along x that are
+            processed at once, without rims; even.
     """
     features = jnp.asarray(images)
     bias = variables["params"]["head_conv"]["bias"]
@@ -108,14 +107,14 @@ def run_stage(
     features: Features,
     logits: Logits,
 ) -> tuple[Features, Logits]:
-    """The next stage's input (nothing, after the last), and the logits with this one's share."""
+    """The next stage's input (empty after the last stage), and the logits including this stage."""
 
     def apply(method: str, x: Features) -> Features:
         return cast(Array, model.apply(variables, level, x, method=method))
 
     last = level == len(model.block_layers)
     slabs = cut_for_stage(model, level, features.shape[1], core)
-    seen = cut(slabs.length, slabs.core, 1 if level else 0)  # What `share` is to be given.
+    seen = cut(slabs.length, slabs.core, 1 if level else 0)  # What `partial_logits` needs.
     scale = 2**level
 
     def step(index: Array, so_far: tuple[Features, Logits]) -> tuple[Features, Logits]:
@@ -130,7 +129,7 @@ def run_stage(
         near = jnp.clip(core - start - seen.rim, 0, seen.extent - seen.length)
         share = apply("partial_logits", _slice(x, near, seen.length))
         share = _slice(share, (core - start - near) * scale, slabs.core * scale)
-        # The last core adds nothing where it overlaps with the one before.
+        # Voxels of the last core that overlap with the one before are not added again.
         places = core * scale + jnp.arange(share.shape[1])
         fresh = (places >= index * slabs.core * scale)[:, None, None, None]
         added = _slice(logits, core * scale, share.shape[1]) + jnp.where(fresh, share, 0)
@@ -145,8 +144,8 @@ def run_stage(
     return lax.fori_loop(0, slabs.count, step, (pooled, logits))
 
 
-# The stages are programs of their own, since XLA takes more memory for them in one. The model is
-# static and hashable, so predictors with the same model share their compilations.
+# Each stage is its own program, because XLA needs more memory for all of them in one. The model is
+# static and hashable, so predictors with the same model share their compiled programs.
 _PROGRAMS = {
     onednn: jit(run_stage, onednn=onednn, static_argnums=(0, 1, 2), donate_argnums=5)
     for onednn in (False, True)

@@ -1,1 +1,1 @@
-"""Scans rendered from label maps: anatomies, how tissues look at an age, and the image of both."""
+"""Render scans from label maps: anatomies, the contrast of tissues by age, and the image."""

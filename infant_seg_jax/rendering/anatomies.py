@@ -1,13 +1,13 @@
-"""Sets of anatomies: what training renders from. A folder that holds
+"""Sets of anatomies, from which training renders its examples. A set is a folder with
 
-- `manifest.json`: what each anatomy is and where it came from;
-- `splits.json`: as a prepared set's, one fold, which a person may edit;
+- `manifest.json`: the anatomies and where they came from;
+- `splits.json`: one fold, as in a prepared set; you may edit it;
 - `ANATOMY/structures.npy` (uint8 `Structure`, `(x, y, z)`) and `ANATOMY/distances.npy` (uint8,
-  quarters of a mm), which are memory-mapped, and `ANATOMY/case.json`, its part of the manifest;
-- `scans/`: scans rendered of the anatomies held out of training, with their label maps, and
-  `held_out/`: a prepared set of them, to validate on.
+  quarters of a mm), both memory-mapped, and `ANATOMY/case.json`, its part of the manifest;
+- `scans/`: rendered scans of the held-out anatomies, with their label maps;
+- `held_out/`: a prepared set of these scans, for validation.
 
-`infant_seg_jax.rendering.preparing` writes them.
+`infant_seg_jax.rendering.preparing` writes such a folder.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ STEPS_PER_MM = 4
 
 @dataclass(frozen=True, eq=False)
 class PreparedAnatomy:
-    """One head of a set.
+    """One anatomy of a set: a brain with the head around it.
 
     Attributes:
-        name: of its label map.
-        folder: where its arrays are.
+        name: the name of its label map.
+        folder: the folder of its arrays.
         shape: voxels along x, y, z, in RAS+ order.
     """
 
@@ -45,16 +45,18 @@ class PreparedAnatomy:
     shape: Shape
 
     def structures(self) -> UInt8[np.ndarray, "x y z"]:
-        """A `Structure` for each voxel, with the head around the brain; memory-mapped.
+        """The `Structure` of each voxel, including the head around the brain; memory-mapped.
 
         Raises:
-            InputError: the file is missing or damaged or is not what the manifest says.
+            InputError: the file is missing or damaged, or does not match the manifest.
         """
         return map_array(self.folder / "structures.npy", self.shape, np.uint8)
 
     def distances(self) -> UInt8[np.ndarray, "x y z"]:
-        """Quarters of a mm: of superficial fluid and all beyond to the nearest tissue of the brain,
-        of cortex that may be thinned to white matter, 0 elsewhere; memory-mapped.
+        """Distances in quarters of a mm; memory-mapped.
+
+        Superficial fluid and everything outside the brain have the distance to the nearest brain
+        tissue. Cortex that may be thinned has the distance to white matter. All else has 0.
 
         Raises:
             InputError: as `structures`.
@@ -63,7 +65,7 @@ class PreparedAnatomy:
 
     @cached_property
     def census(self) -> Int32[np.ndarray, "s 256"]:
-        """How many voxels there are of each structure at each distance."""
+        """The number of voxels of each structure at each distance."""
         where = self.structures().astype(np.int32) * 256 + self.distances()
         counts = np.bincount(where.ravel(), minlength=256 * len(Structure))
         return counts.reshape(len(Structure), 256).astype(np.int32)
@@ -71,7 +73,7 @@ class PreparedAnatomy:
 
 @dataclass(frozen=True, eq=False)
 class AnatomySet:
-    """A set of anatomies that was found to be sound; `spacing_mm` is their voxels'."""
+    """A valid set of anatomies; `spacing_mm` is the size of their voxels."""
 
     folder: Path
     spacing_mm: float
@@ -79,10 +81,11 @@ class AnatomySet:
 
 
 def open_anatomies(folder: Path) -> AnatomySet:
-    """Open a set of anatomies, and check all of it but the voxels.
+    """Open a set of anatomies, and check everything but the voxels.
 
     Raises:
-        InputError: it is none, or is damaged or of another format, or none of it is to train on.
+        InputError: the folder is not a set, is damaged or has another format, or no anatomy is for
+            training.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -124,7 +127,7 @@ def open_anatomies(folder: Path) -> AnatomySet:
 
 
 def affine_of(shape: Shape, spacing_mm: float) -> Affine:
-    """The RAS+ affine of an anatomy's grid, about its middle."""
+    """The RAS+ affine of an anatomy's grid, with the origin at its center."""
     affine = np.diag([spacing_mm] * 3 + [1.0])
     affine[:3, 3] = -spacing_mm * (np.array(shape) - 1) / 2
     return affine

@@ -1,4 +1,4 @@
-"""Anatomies to render: structures on a grid, with what label maps often lack made good."""
+"""Anatomies to render: structures on a grid. What label maps often lack is added."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.structures import BRAIN, Structure, to_structures
 
 LEAST_SULCAL_CSF = 0.03
-"""A label map whose CSF outside the ventricles is a smaller share of the brain has none drawn."""
+"""If CSF outside the ventricles is a smaller share of the brain, it counts as not drawn."""
 
 CSF_GAP_MM = 1.5
-"""Between the crowns of the gyri and the arachnoid, where sulcal CSF is grown."""
+"""Distance between the crowns of the gyri and the arachnoid, where sulcal CSF is added."""
 
 SULCUS_MM = 5.0
-"""Gaps of twice this width between gyri are filled with sulcal CSF."""
+"""Gaps of up to twice this width between gyri are filled with sulcal CSF."""
 
 DEEP_MM = 4.0
 """White matter further than this from gray matter myelinates early."""
@@ -36,7 +36,7 @@ class LabelMapFile:
     Attributes:
         schema: what its values mean.
         path: the file.
-        size: what the brain is enlarged by along each axis.
+        size: the factor by which the brain is enlarged along each axis.
     """
 
     schema: LabelSchema
@@ -45,20 +45,20 @@ class LabelMapFile:
 
     @property
     def name(self) -> str:
-        """The file's, without its ending, and the size unless it is 1."""
+        """The file's name without its ending, followed by the size unless that is 1."""
         return stem(self.path) + (f"_{self.size:g}" if self.size != 1 else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One head in RAS+ order.
+    """One brain or head in RAS+ order.
 
     Attributes:
-        structures: a `Structure` for each voxel.
+        structures: the `Structure` of each voxel.
         affine: voxel indices to RAS+ mm.
         native: the grid of the file.
         path: the label map.
-        grown: whether its sulcal CSF is not the label map's.
+        grown: whether sulcal CSF was added, because the label map has none.
     """
 
     structures: UInt8[np.ndarray, "x y z"]
@@ -69,10 +69,13 @@ class Anatomy:
 
 
 def read_anatomy(path: Path, schema: LabelSchema, head: bool = False, size: float = 1.0) -> Anatomy:
-    """Read a label map; grow sulcal CSF where it has none, and tell deep white matter.
+    """Read a label map, add sulcal CSF if it has none, and separate deep white matter.
 
-    What it has around the brain is left out unless the `head` is wanted. All is enlarged by `size`
-    along each axis.
+    Args:
+        path: the label map.
+        schema: what its values mean.
+        head: whether to keep structures outside the brain.
+        size: the factor by which to enlarge it along each axis.
 
     Raises:
         InputError: as `data.volumes.read_label_map`, a value is not in the schema's table, or the
@@ -101,10 +104,10 @@ def read_anatomy(path: Path, schema: LabelSchema, head: bool = False, size: floa
 def complete(
     structures: UInt8[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Sulcal CSF grown where there is next to none, and white matter split by depth.
+    """Add sulcal CSF if there is almost none, and split white matter by depth.
 
-    Sulcal CSF is what a closing of the brain by `SULCUS_MM` fills, and `CSF_GAP_MM` around it.
-    White matter deeper than `DEEP_MM` beneath gray matter becomes `DEEP_WHITE`.
+    Sulcal CSF is added where a closing of the brain by `SULCUS_MM` fills gaps, and for `CSF_GAP_MM`
+    around that. White matter further than `DEEP_MM` from gray matter becomes `DEEP_WHITE`.
     """
     structures = structures.copy()
     inside = is_brain(structures)
@@ -119,12 +122,12 @@ def complete(
 
 
 def is_brain(structures: UInt8[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
-    """The brain with its fluid: neither outside nor of the head around it."""
+    """Where the brain or its fluid is, without the head around it."""
     return (structures != Structure.OUTSIDE) & (structures < BRAIN)
 
 
 def has_sulcal_csf(structures: UInt8[np.ndarray, "x y z"]) -> bool:
-    """Whether as much CSF outside the ventricles was drawn as a label map that draws it has."""
+    """Whether the label map has a realistic amount of CSF outside the ventricles."""
     fluid = np.count_nonzero(structures == Structure.SULCAL_CSF)
     return bool(fluid >= LEAST_SULCAL_CSF * np.count_nonzero(is_brain(structures)))
 
@@ -132,7 +135,7 @@ def has_sulcal_csf(structures: UInt8[np.ndarray, "x y z"]) -> bool:
 def _closed(
     brain: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Bool[np.ndarray, "x y z"]:
-    """The brain dilated by `SULCUS_MM`, eroded by less, so that `CSF_GAP_MM` stay."""
+    """The brain dilated by `SULCUS_MM`, then eroded by `CSF_GAP_MM` less."""
     margins = [int(np.ceil(SULCUS_MM / size)) + 1 for size in spacing]
     padded = np.pad(brain, [(margin, margin) for margin in margins])
     dilated = distance_to(padded, spacing) <= SULCUS_MM
@@ -144,8 +147,8 @@ def _closed(
 def distance_to(
     mask: Bool[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> Float[np.ndarray, "x y z"]:
-    """Distance in mm of each voxel to the nearest one in the mask."""
-    # SciPy's own distances from these take several volumes of float64 at a time.
+    """Distance in mm of each voxel to the nearest voxel of the mask."""
+    # If SciPy computes the distances itself, it needs several volumes of float64.
     nearest = np.asarray(
         ndimage.distance_transform_edt(~mask, spacing, return_distances=False, return_indices=True)
     )
@@ -166,9 +169,9 @@ def is_near(
     among: Bool[np.ndarray, "x y z"],
     spacing: tuple[float, float, float],
 ) -> Bool[np.ndarray, "x y z"]:
-    """Those of some voxels that have one of the mask within reach.
+    """The voxels of `among` that are within `reach_mm` of the mask.
 
-    Only the part of the volume that `among` is in is looked at.
+    Only the part of the volume around `among` is searched.
     """
     near = np.zeros_like(among)
     if among.any():

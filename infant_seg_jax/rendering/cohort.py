@@ -1,4 +1,4 @@
-"""Scans and label maps on disk, rendered from other label maps."""
+"""Render label maps to scans on disk."""
 
 import zlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from infant_seg_jax.rendering.contrast import Prior
 from infant_seg_jax.rendering.structures import Structure, to_classes
 
 BRIGHTNESS = 1000.0
-"""What a brightness of 1 is written as."""
+"""The voxel value in a file for a brightness of 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +47,12 @@ def render(
     """Render one scan of an anatomy.
 
     Args:
-        anatomy: whose.
-        prior: how its tissues may look.
-        quality: how good the scan may be.
-        seed: draws the scan, together with the anatomy's name.
-        deformation: a `config.augmentation` whose affine and elastic reaches make another
-            individual of the anatomy; None: the anatomy as it is.
+        anatomy: the anatomy.
+        prior: the possible contrasts.
+        quality: the possible quality.
+        seed: determines the scan, together with the anatomy's name.
+        deformation: a `config.augmentation` whose affine and elastic settings deform the anatomy
+            into another individual; None: the anatomy is not deformed.
     """
     x, y, z = anatomy.structures.shape
     spacing = float(np.cbrt(np.prod(spacing_of(anatomy.affine))))
@@ -75,18 +75,18 @@ def render_cohort(
     seed: int = 0,
     quality: image.Quality = image.GOOD,
 ) -> list[Path]:
-    """Render scans of label maps into a new folder, which appears only when it is complete.
+    """Render scans of label maps into a new folder, which appears only once it is complete.
 
     `sub-NAME_ses-N_T1w.nii.gz` (or `_T2w`, or `_image` for any modality) and
-    `sub-NAME_ses-N_dseg.nii.gz` lie on the grid of the label map NAME. All scans of a label map
-    are one subject; from the second on, each is of an anatomy deformed anew.
+    `sub-NAME_ses-N_dseg.nii.gz` have the grid of the label map NAME. All scans of a label map
+    are of one subject. From the second scan on, the anatomy is deformed at random.
 
     Returns:
         The scans.
 
     Raises:
-        InputError: as `read_anatomy`, two label maps share a name, or the folder exists and is
-            not empty.
+        InputError: as `read_anatomy`, two label maps have the same name, or the folder exists and
+            is not empty.
     """
     names = [_alphanumeric(stem(path)) for path in label_maps]
     if double := next((name for name in names if names.count(name) > 1), None):
@@ -126,5 +126,5 @@ def _deform(
 
 
 def _alphanumeric(name: str) -> str:
-    """A name as BIDS allows a subject's to be."""
+    """The letters and digits of a name, as BIDS requires of a subject's name."""
     return "".join(part for part in name if part.isalnum())

@@ -1,13 +1,16 @@
-"""How bright structures are, by modality and age, and how much that varies.
+"""The brightness of structures by modality and age, and how much it varies.
 
-The tables follow descriptions of maturing contrast (Barkovich et al., Radiology 166, 1988; Paus et
-al., Brain Research Bulletin 54, 2001; Dubois et al., Neuroscience 276, 2014): white matter that is
-darker than gray in a newborn's T1-weighted scan and brighter in T2, as bright at about six months,
-and reversed from then on; the cerebellum, the brainstem and, after birth, the depth before the
-rest. At birth the depth is the least mature. A newborn's numbers follow ratios measured on eleven
-newborns, in T1w to the cortex: white matter 0.94, the depth 0.91, CSF with what is mixed into it
-0.76, deep gray 1.04, the brainstem 1.09; in T2w 1.34, 1.54, 2.2 and, of the brainstem, 0.83. The
-others are chosen to show the order; they are not measurements.
+The tables follow published descriptions of how contrast matures (Barkovich et al., Radiology 166,
+1988; Paus et al., Brain Research Bulletin 54, 2001; Dubois et al., Neuroscience 276, 2014). In a
+newborn, white matter is darker than gray matter in T1w and brighter in T2w. The two are equally
+bright at about six months; from then on the contrast is reversed. The cerebellum and the brainstem
+mature first. Deep white matter is the least mature at birth and matures before the rest of the
+white matter.
+
+The values at birth follow ratios to the cortex, measured on eleven newborns. T1w: white matter
+0.94, deep white matter 0.91, CSF (with partial volume) 0.76, deep gray matter 1.04, brainstem 1.09.
+T2w: white matter 1.34, deep white matter 1.54, CSF 2.2, brainstem 0.83. The values at other ages
+are not measurements; they only reproduce the order of the tissues.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ from infant_seg_jax.rendering.structures import BRAIN, Structure
 MODALITIES = ("T1w", "T2w")
 
 ADULT_MONTHS = 60.0
-"""The last age of the tables: from here on contrast is an adult's."""
+"""The last age of the tables; from here on the contrast is that of an adult."""
 
 _MONTHS = (0.0, 3.0, 6.0, 9.0, 12.0, 24.0, ADULT_MONTHS)
 _T1W = {
@@ -37,7 +40,7 @@ _T1W = {
     Structure.CEREBELLAR_WHITE: (0.64, 0.70, 0.78, 0.86, 0.92, 0.97, 1.00),
     Structure.BRAINSTEM: (0.68, 0.71, 0.76, 0.80, 0.84, 0.87, 0.90),
 }
-"""In units where an adult's white matter is 1."""
+"""An adult's white matter is 1."""
 _T2W = {
     Structure.SULCAL_CSF: (1.00, 1.00, 1.00, 1.00, 1.00, 1.00, 1.00),
     Structure.CORTEX: (0.46, 0.51, 0.56, 0.56, 0.56, 0.55, 0.54),
@@ -48,7 +51,7 @@ _T2W = {
     Structure.CEREBELLAR_WHITE: (0.48, 0.45, 0.43, 0.41, 0.40, 0.39, 0.38),
     Structure.BRAINSTEM: (0.39, 0.42, 0.44, 0.43, 0.42, 0.41, 0.40),
 }
-"""In units where CSF is 1."""
+"""CSF is 1."""
 
 
 _AROUND = {
@@ -59,7 +62,7 @@ _AROUND = {
     Structure.VESSELS: (0.02, 0.90),
     Structure.EYES: (0.05, 1.10),
 }
-"""From and to: around the brain, age and modality say less than sequence and coil."""
+"""Lowest and highest brightness. Here sequence and coil matter more than age and modality."""
 
 
 def _table(rows: dict[Structure, tuple[float, ...]]) -> np.ndarray:
@@ -80,8 +83,8 @@ class Contrast:
     """How the structures of one scan look, in each channel.
 
     Attributes:
-        means: float32 `(s, c)`, by `Structure`; 0 is no signal, 1 about the brightest tissue.
-        deviations: float32 `(s, c)`, within a structure.
+        means: float32 `(s, c)`, by `Structure`; 0 is no signal, about 1 is the brightest tissue.
+        deviations: float32 `(s, c)`, the SD within a structure.
     """
 
     means: Array
@@ -90,17 +93,18 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Prior:
-    """Which contrasts are drawn.
+    """The distribution of contrasts.
 
     Attributes:
-        modality: of `MODALITIES`, or `"any"` of them.
+        modality: one of `MODALITIES`, or `"any"`.
         youngest, oldest: ages in months.
-        unordered: chance that each structure's brightness is drawn by itself, whatever age and
-            modality say (Billot et al., Medical Image Analysis 86, 2023).
-        spread: SD of each tissue's mean from scan to scan.
-        fluid_spread: likewise, of fluid's: sequences differ in how dark they show it.
-        texture: each structure's SD within a scan is drawn up to this.
-        further: more ranges of ages, each drawn from as often as that from youngest to oldest.
+        unordered: the chance that the brightness of each structure is drawn independently of age
+            and modality (Billot et al., Medical Image Analysis 86, 2023).
+        spread: SD of a tissue's mean between scans.
+        fluid_spread: the same for CSF, whose brightness depends more on the sequence.
+        texture: the largest SD of a structure within a scan.
+        further: further ranges of ages in months; each is as likely as that from youngest to
+            oldest.
     """
 
     modality: str = "any"
@@ -116,20 +120,20 @@ class Prior:
 def typical_means(
     modality: Integer[Array, ""] | int, months: Float[Array, ""] | float
 ) -> Float[Array, " s"]:
-    """Brightness of each structure at an age, between the table's ages by lines.
+    """Brightness of each structure at an age, interpolated linearly between the table's ages.
 
     Args:
         modality: an index into `MODALITIES`.
-        months: the age; beyond the table's ends, that of the end.
+        months: the age; ages beyond the table's last are treated as the last.
     """
     table = jnp.asarray(_MEANS)[modality]
     return jax.vmap(lambda row: jnp.interp(jnp.asarray(months), jnp.array(_MONTHS), row))(table)
 
 
 def draw_contrast(key: Key[Array, ""], prior: Prior, channels: int = 1) -> Contrast:
-    """One scan's contrast; channels differ in modality, and share the age."""
+    """Draw one scan's contrast. Channels may differ in modality but have the same age."""
     age, kind, *keys = jax.random.split(key, 2 + channels)
-    # Contrast changes fastest at first: the root of the age is uniform.
+    # Contrast changes fastest in the first months, so the square root of the age is uniform.
     low, high = np.sqrt([(prior.youngest, prior.oldest), *prior.further]).T.astype(np.float32)
     if prior.further:
         age, which = jax.random.split(age)
@@ -157,10 +161,10 @@ def _draw_channel(
     spread = np.where(fluids, prior.fluid_spread, prior.spread)
     ordered += spread * jax.random.normal(jitter, (BRAIN,))
     means = jnp.where(unordered, jax.random.uniform(anything, (BRAIN,)), ordered)
-    # Fluid is fluid wherever it is, more or less.
+    # The ventricles are about as bright as sulcal CSF.
     fluid = means[Structure.SULCAL_CSF]
     means = means.at[Structure.VENTRICLES].set(fluid + 0.3 * (means[Structure.VENTRICLES] - fluid))
-    # Draws for what is around the brain leave those of the brain as they are without it.
+    # Keys of their own, so that the brain looks the same with and without a head.
     lows, highs = np.array([_AROUND[structure] for structure in list(Structure)[BRAIN:]]).T
     around, around_texture = (jax.random.fold_in(key, 1) for key in (anything, texture))
     around = jax.random.uniform(around, lows.shape, minval=lows, maxval=highs)

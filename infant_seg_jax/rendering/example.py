@@ -1,9 +1,9 @@
-"""From a patch of an anatomy to an example to train on, on the device, each by its own key.
+"""Render a training example from a patch of an anatomy, on the device. Each has its own key.
 
 The anatomy is moved and deformed, varied (thinner cortex, more fluid around the brain), rendered
-with its head, stripped or not, and normalized as `data.preprocessing` normalizes a scan: by the
-mean and SD over all that is shown of the whole anatomy, which its census and the drawn contrast
-give without rendering it. The augmentations of real patches come next.
+with or without its head, and normalized like a real scan: by the mean and SD over everything that
+is shown of the whole anatomy. Its census and the drawn contrast give both without rendering all of
+it. The augmentations of real patches follow.
 """
 
 import flax.struct
@@ -25,15 +25,15 @@ from infant_seg_jax.rendering.patches import MARGIN, AnatomyPatches
 from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
 
 CORTEX_MM = 1.75, 4.0
-"""Cortex further than this from white matter becomes fluid, where it is to be thinned."""
+"""Thinned cortex: what is further than this from white matter becomes fluid."""
 FLUID_MM = 1.5, 5.0
-"""What lies nearer than this to the brain becomes fluid, where there is to be more of it."""
+"""More fluid: what is nearer than this to the brain becomes fluid."""
 TIGHT_MM = 0.75, 3.5
-"""A brain stripped too closely keeps fluid up to here."""
+"""Stripped too closely: fluid is kept up to this distance."""
 CRANIAL_MM = 12.0
-"""One stripped well, up to here: label maps of heads have fluid in the spinal canal, too."""
+"""Stripped well: fluid is kept up to this distance, which excludes most of the spinal canal."""
 LOOSE_MM = 2.0, 9.0
-"""One stripped too widely keeps all up to here."""
+"""Stripped too widely: everything is kept up to this distance."""
 
 _FAR = 1e3
 _WANDER_MM, _WANDER_WAVE_MM = 0.7, 12.0
@@ -42,14 +42,14 @@ _CHANCES = ("stripped", "tight", "loose", "thin_cortex", "more_fluid")
 
 @flax.struct.dataclass
 class Variant:
-    """How a head departs from its label map, and what of it is shown. All in mm.
+    """How an anatomy differs from its label map, and what of it is shown. All in mm.
 
     Attributes:
-        cortex: cortex is thinned to this.
-        fluid: what is not brain becomes fluid up to this distance from it.
+        cortex: the largest thickness of cortex.
+        fluid: what is outside the brain becomes fluid up to this distance from it.
         inner: fluid is shown up to this distance.
         outer: everything is shown up to this distance.
-        wander: how cortex, fluid and shown distances vary from place to place.
+        wander: how these distances vary from place to place, for cortex, fluid and what is shown.
     """
 
     cortex: Array
@@ -61,7 +61,7 @@ class Variant:
 
 @flax.struct.dataclass
 class DrawnExample:
-    """What was drawn for one example."""
+    """All random draws of one example."""
 
     motion: AffineMotion
     displacement: SmoothField
@@ -97,7 +97,7 @@ def quality_of(config: Config) -> image.Quality:
 def render_batch(
     keys: Key[Array, " n"], patches: AnatomyPatches, config: Config, channels: int
 ) -> tuple[Float[Array, "n x y z c"], UInt8[Array, "n x y z"]]:
-    """Render each patch by its key, as `config.rendering` says: images and labels."""
+    """Render each patch with its key, according to `config.rendering`: images and labels."""
     x, y, z = (size - 2 * MARGIN for size in patches.structures.shape[1:])
 
     def one(key: Array, structures: Array, distances: Array, census: Array) -> tuple[Array, Array]:
@@ -151,9 +151,9 @@ def apply(
     distances: UInt8[Array, "X Y Z"],
     census: Int32[Array, "s 256"],
 ) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
-    """Image and labels of what was drawn, from a patch `MARGIN` voxels larger on each side.
+    """Image and labels of a drawn example, from a patch `MARGIN` voxels larger on each side.
 
-    What comes from beyond that looks like its border and is `IGNORE`: nothing is known of it.
+    Voxels from beyond that patch look like its border, and their label is `IGNORE`.
     """
     x, y, z = (size - 2 * MARGIN for size in structures.shape)
     points = spatial.elastic_points(drawn.displacement, spatial.voxel_points((x, y, z)))
@@ -184,10 +184,10 @@ def vary(
     """The structures of a variant, and which voxels of it are shown.
 
     Args:
-        variant: of one head.
-        structures: of any voxels.
-        mm: their distances, in mm, as `PreparedAnatomy.distances` has them.
-        wander: what is added to them for cortex, fluid and what is shown.
+        variant: the variant of one anatomy.
+        structures: the structures of any voxels.
+        mm: their distances, as in `PreparedAnatomy.distances`, but in mm.
+        wander: added to the distances, for cortex, for fluid and for what is shown.
     """
     to_cortex, to_fluid, to_shown = jnp.moveaxis(jnp.broadcast_to(wander, (*mm.shape, 3)), -1, 0)
     cortex = structures == Structure.CORTEX
@@ -205,7 +205,7 @@ def vary(
 
 
 def shown_counts(variant: Variant, census: Int32[Array, "s 256"]) -> Float[Array, " s"]:
-    """How many voxels of each structure a variant shows of a whole anatomy."""
+    """The number of voxels of each structure that a variant of a whole anatomy shows."""
     structures = jnp.broadcast_to(
         jnp.arange(len(Structure), dtype=jnp.uint8)[:, None], (len(Structure), 256)
     )

@@ -1,8 +1,8 @@
-"""Heads grown around brains whose label maps end at the brain: what a network may meet there.
+"""Add a random head around a brain whose label map ends at the brain.
 
-Meninges, bone with marrow, muscle and fat lie around the brain in layers of varying thickness; in
-front of it and below a face and a neck are patches of all of these and of air. They are no anatomy,
-only as varied as one.
+Meninges, bone with marrow, muscle and fat surround the brain in layers of varying thickness. In
+front of it and below it, a face and a neck are made of random patches of these and of air. They are
+not anatomically correct, only as varied as real heads.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from infant_seg_jax.rendering.structures import Structure
 MENINGES_MM = 0.5, 1.5
 BONE_MM = 1.5, 5.0
 SCALP_MM = 3.0, 8.0
-"""From and to: each head's mean thickness of a layer."""
+"""Smallest and largest mean thickness of each layer."""
 
 FACE_MM = 12.0, 40.0
-"""How far below and in front of the brain there is a face or a neck."""
+"""How far the face and the neck extend in front of the brain and below it."""
 
 VARIATION = 0.3
-"""SD of the logarithm of a layer's thickness, which stays within two of them."""
+"""SD of the logarithm of a layer's thickness, which stays within two SDs."""
 
 _LAYER_WAVE_MM, _FACE_WAVE_MM = 20.0, 7.0
 _FACE = (
@@ -32,7 +32,7 @@ _FACE = (
 def grow_head(
     structures: UInt8[np.ndarray, "x y z"], spacing: float, random: np.random.Generator
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Grow a head into what is outside around a brain, in RAS+ voxels of `spacing` mm."""
+    """Add a head around a brain, on a RAS+ grid with voxels of `spacing` mm."""
     brain, size = is_brain(structures), (spacing, spacing, spacing)
     distance = distance_to(brain, size)
 
@@ -67,7 +67,7 @@ def _face(
     spacing: float,
     random: np.random.Generator,
 ) -> Bool[np.ndarray, "x y z"]:
-    """Below a plane through the brain that falls from front to back, and not far from the brain."""
+    """The region near the brain and below a plane that rises towards the front."""
     low, high = (np.array([f(axis) for axis in np.nonzero(brain)]) for f in (np.min, np.max))
     _, y, z = np.meshgrid(*(np.arange(n) for n in brain.shape), indexing="ij", sparse=True)
     ahead = (y - low[1]) / (high[1] - low[1] + 1)
@@ -80,12 +80,12 @@ def _face(
 def smooth_noise(
     shape: tuple[int, ...], wave: float, random: np.random.Generator
 ) -> Float32[np.ndarray, "x y z"]:
-    """Smooth noise of mean 0 and SD about 1 that changes over `wave` voxels."""
+    """Smooth noise with mean 0, SD of about 1 and a wavelength of about `wave` voxels."""
     coarse = [int(np.ceil(n / wave)) + 2 for n in shape]
     noise = random.standard_normal(coarse, np.float32)
     x, y, z = (_between(n, c) for n, c in zip(shape, coarse, strict=True))
     noise = _mix(noise.astype(np.float64), x, 0)
-    # Rows apart from one another: how a sum is taken depends on that, and so does its last bit.
+    # The padding fixes the memory layout, on which the last bit of NumPy's sums depends.
     fine = np.empty((shape[0], shape[1] + 1, shape[2] + 1), np.float32)[:, : shape[1], : shape[2]]
     for plane, coarse_plane in zip(fine, noise, strict=True):
         plane[:] = _mix(_mix(coarse_plane, y, 0), z, 1)
@@ -93,7 +93,7 @@ def smooth_noise(
 
 
 def _between(n: int, coarse: int) -> tuple[Integer[np.ndarray, "{n}"], Float64[np.ndarray, "{n}"]]:
-    """Of `n` voxels the point before each on a coarser axis, and how far on it is to the next."""
+    """For each of `n` voxels, the point before it on a coarser axis, and its offset from there."""
     at = (coarse - 1) / (round(coarse * n / (coarse - 1)) - 1) * np.arange(n)
     before = np.floor(at).astype(int)
     return before, at - before
@@ -104,7 +104,7 @@ def _mix(
     between: tuple[Integer[np.ndarray, " n"], Float64[np.ndarray, " n"]],
     axis: int,
 ) -> Float64[np.ndarray, "..."]:
-    """Interpolate linearly along an axis. A product of matrices would start threads of its own."""
+    """Interpolate linearly along an axis. A matrix product would start more threads."""
     before, share = between
     share = share.reshape([-1 if other == axis else 1 for other in range(points.ndim)])
     low, high = np.take(points, before, axis), np.take(points, before + 1, axis)

@@ -1,11 +1,11 @@
-"""From structures to an image: tissues of one scan's contrast, mixed at their borders.
+"""Render an image from structures and a contrast.
 
-The generative model is SynthSeg's (Billot et al., Medical Image Analysis 86, 2023): Gaussian
-intensities for each structure, smoothed, under a smooth bias field and noise; to which come white
-matter that matures unevenly, regions of a tissue that differ, and partial volume. (FetalSynthSeg
-splits tissues into several classes for the like of it: Zalevskyi et al., MICCAI 2024.) What else
-happens to a scan (thick slices, gamma, motion of the anatomy) are the augmentations, which take
-rendered patches as they take real ones.
+The generative model is that of SynthSeg (Billot et al., Medical Image Analysis 86, 2023): Gaussian
+intensities for each structure, smoothed, with a smooth bias field and noise. Added to it are white
+matter that matures unevenly, regions within a tissue that differ in brightness, and partial volume.
+(FetalSynthSeg splits tissues into several classes for a similar purpose: Zalevskyi et al., MICCAI
+2024.) Thick slices, gamma and motion are augmentations, which are applied to rendered and to real
+patches alike.
 """
 
 from dataclasses import dataclass
@@ -30,19 +30,18 @@ _FINEST_BLUR = 1e-2
 
 @dataclass(frozen=True)
 class Quality:
-    """How good the drawn scans are. Each reach is the largest value that is drawn.
+    """The quality of drawn scans. Each value without a unit of length is an upper bound.
 
     Attributes:
-        maturation: reach, in units of brightness, of how far white matter departs from its mean
-            over `maturation_mm`.
-        regions: reach, in units of brightness, of how far regions of gray and of white matter are
-            brighter or darker than the rest.
-        partial_volume: SD in voxels of the Gaussian that mixes tissues at their borders, at most.
-        bias: reach of the SD of the bias field's logarithm.
-        noise: reach of the SD of the Rician noise, in units of brightness.
-        maturation_mm: about half the wavelength of maturation.
-        regions_mm: about how large regions are.
-        bias_mm: between the points of the bias field's grid.
+        maturation: how far the brightness of white matter deviates from its mean, over
+            `maturation_mm`.
+        regions: how much brighter or darker regions of gray and of white matter are.
+        partial_volume: SD in voxels of the Gaussian that mixes tissues at their borders.
+        bias: SD of the logarithm of the bias field.
+        noise: SD of the Rician noise, in units of brightness.
+        maturation_mm: about half the wavelength of the maturation.
+        regions_mm: the approximate size of regions.
+        bias_mm: the distance between the grid points of the bias field.
     """
 
     maturation: float
@@ -56,22 +55,22 @@ class Quality:
 
 
 GOOD = Quality(maturation=0.05, regions=0.0, partial_volume=0.7, bias=0.15, noise=0.04)
-"""Scans of a quiet subject in a good scanner. Training has its own, in `config.rendering`."""
+"""A still subject in a good scanner. The quality in training is set by `config.rendering`."""
 
 
 @flax.struct.dataclass
 class DrawnImage:
-    """What was drawn for one image.
+    """All random draws of one image.
 
     Attributes:
-        contrast: of the structures.
-        maturation: what white matter's brightness departs by.
-        regions: where gray matter's, then white matter's regions are, for each channel.
-        region_depths: float32 `(2 c,)`, what their brightness departs by.
+        contrast: the contrast of the structures.
+        maturation: added to the brightness of white matter.
+        regions: the regions of gray matter, then those of white matter, for each channel.
+        region_depths: float32 `(2 c,)`, the largest change of brightness in these regions.
         blur: float32 `(c,)`, SD in voxels.
-        bias: the logarithm of each channel's field.
+        bias: the logarithm of each channel's bias field.
         noise: float32 `(c,)`, SD.
-        key: makes texture and noise when applied.
+        key: for texture and noise.
     """
 
     contrast: Contrast
@@ -92,7 +91,7 @@ def draw(
     spacing: float,
     channels: int = 1,
 ) -> DrawnImage:
-    """Draw what an image of `shape`, with voxels of `spacing` mm, is to look like."""
+    """Draw how an image of `shape`, with voxels of `spacing` mm, looks."""
     keys = jax.random.split(key, 8)
     region_keys = jax.random.split(keys[7])
     strengths = jax.random.uniform(keys[0], (2,))
@@ -126,9 +125,9 @@ def apply(
 ) -> Float[Array, "x y z c"]:
     """The image, in units of brightness.
 
-    It is above 0 where it is `shown`, and exactly 0 elsewhere. Without `shown` that is what is not
-    outside, and beyond its border there was fluid, as beyond a stripped brain; with it there is
-    what `structures` say, and outside air.
+    It is above 0 where it is `shown`, and exactly 0 elsewhere. Without `shown`, everything but
+    `OUTSIDE` is shown, and the voxels at its border are mixed with fluid, as in a stripped brain.
+    With `shown`, they are mixed with the structures beyond the border.
     """
     shape = structures.shape
     x, y, z = shape
@@ -149,7 +148,7 @@ def apply(
     image += jnp.where(white, regions[..., channels:], 0)
     image += jnp.where(white, evaluate_field(drawn.maturation, (x, y, z)), 0)
     if shown is None:
-        # Beyond a stripped brain there was fluid, with which its outermost voxels are mixed.
+        # The outermost voxels of a stripped brain are mixed with the fluid that was around it.
         image = jnp.where(inside, image, drawn.contrast.means[Structure.SULCAL_CSF])
     image = _blur(image, drawn.blur)
     image *= jnp.exp(evaluate_field(drawn.bias, (x, y, z)))
@@ -160,7 +159,7 @@ def apply(
 def statistics(
     contrast: Contrast, counts: Integer[np.ndarray, " s"] | Float[Array, " s"]
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Mean and SD that a brain with so many voxels of each structure has, before mixing."""
+    """Mean and SD over an anatomy with these voxel counts, before blurring."""
     shares = jnp.asarray(counts).at[Structure.OUTSIDE].set(0)[:, None]
     shares = shares / jnp.sum(shares)
     mean = jnp.sum(shares * contrast.means, axis=0)
@@ -169,7 +168,7 @@ def statistics(
 
 
 def _blur(image: Float[Array, "x y z c"], deviation: Float[Array, " c"]) -> Float[Array, "x y z c"]:
-    """A Gaussian of each channel's SD in voxels, cut off at 3 voxels; borders are repeated."""
+    """Blur each channel by a Gaussian of its SD in voxels, truncated at 3; edges are repeated."""
     steps = jnp.arange(-3, 4)
     width = jnp.maximum(deviation, _FINEST_BLUR)
     weights = jnp.exp(-((steps[:, None] / width) ** 2) / 2)

@@ -1,4 +1,4 @@
-"""Patches of anatomies, for the examples of a batch that are to be rendered."""
+"""Patches of anatomies, for the rendered examples of a batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +17,13 @@ from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, AnatomySet, Prepare
 from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
 
 MARGIN = 12
-"""Voxels around a patch that deforming it may take from."""
+"""Voxels around a patch that its deformation may need."""
 
 NEAR_MM = 15
-"""Patches are centered no further than this from the brain, lest a stripped one be empty."""
+"""The largest distance of a patch's center from the brain, so that no stripped patch is empty."""
 
 _RENDERED = 1
-"""Keeps these draws apart from those of real patches, which stay as they are without them."""
+"""Separates these draws from those of real patches, which stay the same with and without them."""
 
 
 @flax.struct.dataclass
@@ -32,10 +32,10 @@ class AnatomyPatches:
 
     Attributes:
         structures: uint8 `(n, x, y, z)`, `MARGIN` voxels larger on each side than the patches.
-        distances: uint8, likewise.
-        census: int32 `(n, s, 256)`, of each example's anatomy.
+        distances: uint8, of the same shape.
+        census: int32 `(n, s, 256)`, the census of each example's anatomy.
         chosen: bool `(n,)`, whether the example is rendered.
-        spacing: of the voxels, in mm.
+        spacing: voxel size in mm.
     """
 
     structures: Any
@@ -53,11 +53,11 @@ def make_batch(
     step: int,
     positions: Sequence[int],
 ) -> PatchBatch:
-    """The patches of a step: real ones, and, with `anatomies`, ones that are to be rendered.
+    """The patches of a step: real ones and, with `anatomies`, ones to be rendered.
 
-    `config.rendering.fraction` says how many of the latter there are; with 1 there are no real
-    ones, those of `patch_batch`, and 0 in their place. Each example depends on the seed, the step
-    and its position alone.
+    `config.rendering.fraction` is the chance that an example is rendered. If it is 1, no real patch
+    is read, and its image and labels are 0. Each example depends only on the seed, the step and its
+    position.
 
     Raises:
         InputError: as `patch_batch`, or an anatomy's file is damaged.
@@ -95,7 +95,7 @@ def make_batch(
 
 
 def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str | None, ...]:
-    """The anatomies of `make_batch`, None for real examples, with nothing read."""
+    """The names of the anatomies of `make_batch`, None for real examples; no array is read."""
     names: list[str | None] = []
     for position in range(config.patch.batch_size):
         random = _random(config.seed, step, position)
@@ -120,7 +120,10 @@ def _random_patch(
     balanced: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A patch centered on any tissue, or on any class (background being the head near it)."""
+    """A patch centered on any tissue or, if balanced, on a random class.
+
+    For the class background, the center is in the head near the brain.
+    """
     anatomy = _draw_anatomy(anatomies, random)
     wanted = np.arange(len(Structure)) < BRAIN
     if balanced and random.random() < balanced:
@@ -151,7 +154,7 @@ def cut(
     size: Shaped[np.ndarray, "3"],
     beyond: int,
 ) -> UInt8[np.ndarray, "X Y Z"]:
-    """The box of `size` around `center`; what lies beyond the volume is `beyond`."""
+    """The box of `size` around `center`; voxels outside the volume are `beyond`."""
     patch = np.full(size, beyond, volume.dtype)
     starts = center - size // 2
     box = [

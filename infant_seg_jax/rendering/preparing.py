@@ -1,4 +1,4 @@
-"""From label maps to a set of anatomies, with heads around them and scans to validate on."""
+"""Prepare label maps as a set of anatomies, with heads and with scans for validation."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -49,10 +49,10 @@ from infant_seg_jax.rendering.heads import grow_head
 from infant_seg_jax.rendering.structures import Structure, to_classes
 
 MARGIN_MM = 40.0
-"""Of the head around the brain."""
+"""Width of the head around the brain."""
 
 SURFACE_MM = 6.0
-"""Fluid deeper in the brain than this is shown however closely a brain is stripped."""
+"""Fluid deeper in the brain than this is always shown, however closely a brain is stripped."""
 
 _LIBRARIES = ("infant_seg_jax", "jax", "nibabel", "numpy", "scipy")
 _HELD_OUT_SHARE = 0.2
@@ -61,7 +61,7 @@ _WHITE = (Structure.WHITE, Structure.DEEP_WHITE)
 
 @dataclass(frozen=True)
 class View:
-    """How a held-out anatomy is shown: modality, age in months, with its head or without."""
+    """How a held-out anatomy is rendered: modality, age in months, with or without its head."""
 
     modality: str
     months: float
@@ -69,13 +69,13 @@ class View:
 
     @property
     def name(self) -> str:
-        """As in `T1w6head`."""
+        """Such as `T1w6head`."""
         return f"{self.modality}{self.months:g}{'head' * self.head}"
 
 
 VIEWS = (View("T1w", 0.0), View("T2w", 0.0), View("T1w", 6.0), View("T1w", 60.0))
 HEAD_VIEW = View("T1w", 12.0, head=True)
-"""Of one held-out anatomy alone, for whole heads take long to predict."""
+"""For one held-out anatomy only, because whole heads take long to predict."""
 
 
 def prepare_anatomies(
@@ -88,22 +88,23 @@ def prepare_anatomies(
 ) -> AnatomySet:
     """Prepare label maps to render from.
 
-    An anatomy is written aside and renamed. If the work is interrupted, the same call goes on with
-    those that are missing; label maps that have changed since are prepared again. The same inputs
-    give the same bytes.
+    Each anatomy is written to a temporary folder that is then renamed. After an interruption, the
+    same call continues with the missing anatomies; label maps that have changed are prepared again.
+    The same inputs give the same bytes.
 
     Args:
-        label_maps: what to prepare; of one file in several sizes each is an anatomy.
-        output: is made, or holds the beginnings of the same set.
-        spacing_mm: the voxel size of the set, and of the scans that its networks see.
-        held_out: patterns of the names of those that are not to be trained on, or a fifth, drawn.
-        seed: draws that, and the heads.
-        workers: label maps prepared at a time.
+        label_maps: the label maps; one file in several sizes gives several anatomies.
+        output: a new folder, or one with an unfinished set of the same parameters.
+        spacing_mm: the voxel size of the set, and of the scans that its networks are trained on.
+        held_out: patterns of the names of anatomies that are not for training; without any, a
+            random fifth is held out.
+        seed: determines which are held out, and the heads.
+        workers: number of label maps prepared at a time.
 
     Raises:
-        InputError: as `read_anatomy`, two label maps share a name, one has that of a folder of the
-            set, a pattern fits none, none or all are held out, or the folder holds something else,
-            such as a set that was prepared with other parameters.
+        InputError: as `read_anatomy`, two label maps have the same name, a name is reserved, a
+            pattern matches no name, all anatomies are held out, or the folder contains something
+            else, such as a set with other parameters.
     """
     _check_names(label_maps)
     names = [label_map.name for label_map in label_maps]
@@ -141,7 +142,7 @@ def _parameters(
     spacing_mm: float,
     seed: int,
 ) -> dict[str, Any]:
-    """All that decides what a set holds, but the voxels of its label maps."""
+    """Everything that determines a set, except the voxels of its label maps."""
     return {
         "format": FORMAT,
         "software": versions(_LIBRARIES),
@@ -171,7 +172,7 @@ def _finish_anatomy(
     seed: int,
     views: Mapping[str, Sequence[View]],
 ) -> Entry:
-    """The anatomy's entry in the manifest; it and scans of it are written unless they are there."""
+    """The anatomy's entry in the manifest. The anatomy and its scans are written if missing."""
     name, path, schema = label_map.name, label_map.path, label_map.schema
     identity = {"id": name, "sources": {path.name: sha256(path)}, "schema": schema.name}
 
@@ -181,7 +182,7 @@ def _finish_anatomy(
         structures, distances = to_arrays(anatomy, spacing_mm, random)
         np.save(folder / "structures.npy", structures)
         np.save(folder / "distances.npy", distances)
-        # Scans lie elsewhere. They are whole by the time that the anatomy is there.
+        # Scans are in another folder. They are complete before the anatomy appears.
         _write_views(output, name, structures, spacing_mm, seed, views.get(name, ()))
         return {
             "shape": list(structures.shape),
@@ -194,9 +195,9 @@ def _finish_anatomy(
 def to_arrays(
     anatomy: Anatomy, spacing_mm: float, random: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "x y z"], UInt8[np.ndarray, "x y z"]]:
-    """Structures in voxels of `spacing_mm` with `MARGIN_MM` around the brain, and distances.
+    """Structures and distances with voxels of `spacing_mm` and `MARGIN_MM` around the brain.
 
-    A brain without a head gets one. Distances are as `PreparedAnatomy.distances` has them.
+    A brain without a head gets a random one. Distances are as in `PreparedAnatomy.distances`.
     """
     structures, affine = anatomy.structures, anatomy.affine
     spacing = spacing_of(affine)
@@ -217,10 +218,10 @@ def to_arrays(
 def measure(
     structures: UInt8[np.ndarray, "x y z"], spacing_mm: float, thin_cortex: bool
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Distances as `PreparedAnatomy.distances` has them; those of cortex if it may be thinned.
+    """Distances as in `PreparedAnatomy.distances`; those of cortex only if it may be thinned.
 
-    Fluid more than `SURFACE_MM` beneath the surface has none: it is in the ventricles, which a
-    tissue map does not tell from sulci, or so deep in a fissure that no stripping takes it away.
+    Fluid more than `SURFACE_MM` beneath the surface has 0: it is in the ventricles, which a tissue
+    map does not separate from sulci, or so deep in a fissure that no stripping removes it.
     """
     size = (spacing_mm, spacing_mm, spacing_mm)
     brain, fluid = is_brain(structures), structures == Structure.SULCAL_CSF
@@ -234,8 +235,7 @@ def measure(
 
 
 def _with_margin(structures: UInt8[np.ndarray, "X Y Z"], margin: int) -> UInt8[np.ndarray, "x y z"]:
-    """Pad with what is outside until there are so many voxels around the brain, where there are
-    fewer."""
+    """Pad with `OUTSIDE` until there are at least `margin` voxels on each side of the brain."""
     occupied = [
         np.flatnonzero(is_brain(structures).any(axis=tuple({0, 1, 2} - {axis})))
         for axis in range(3)
@@ -289,7 +289,7 @@ def _write_views(
 
 
 def _scan_paths(output: Path, name: str, view: View) -> tuple[Path, Path]:
-    """Of the scan that is rendered of a held-out anatomy, and of its label map."""
+    """The paths of a held-out anatomy's rendered scan and of its label map."""
     folder, scan = output / SCANS, f"{name}_{view.name}"
     return folder / f"{scan}_image.nii.gz", folder / f"{scan}_dseg.nii.gz"
 

@@ -1,4 +1,4 @@
-"""What a label map tells apart that looks different in a scan: finer than tissues, few enough."""
+"""Structures: parts of a head that look different in a scan. They are finer than tissues."""
 
 from enum import IntEnum
 
@@ -15,7 +15,7 @@ from infant_seg_jax.data.schemas import (
 
 
 class Structure(IntEnum):
-    """Structures, in the order of tables of how they look."""
+    """Structures, in the order of the tables of contrasts."""
 
     OUTSIDE = 0
     SULCAL_CSF = 1
@@ -23,27 +23,27 @@ class Structure(IntEnum):
     CORTEX = 3
     DEEP_GRAY = 4
     WHITE = 5
-    """White matter beneath the cortex, which myelinates last."""
+    """White matter beneath the cortex; it myelinates last."""
     DEEP_WHITE = 6
     CEREBELLAR_CORTEX = 7
     CEREBELLAR_WHITE = 8
     BRAINSTEM = 9
     MIXED = 10
-    """Of no single tissue: the ventral DC, vessels, lesions, a cerebellum drawn as one."""
+    """More than one tissue: the ventral DC, vessels, lesions, a cerebellum without subdivision."""
     BONE = 11
     """The first of the structures around the brain."""
     MARROW = 12
     FAT = 13
     """Skin, and the fat beneath it."""
     MUSCLE = 14
-    """And what else is soft."""
+    """Muscle and other soft tissue."""
     VESSELS = 15
-    """And the meninges."""
+    """Vessels and meninges."""
     EYES = 16
 
 
 BRAIN = len([structure for structure in Structure if structure < Structure.BONE])
-"""How many structures come before those around the brain: nothing, and the brain's own."""
+"""The number of structures of the brain, including `OUTSIDE`; those around it come after."""
 
 
 CLASSES = np.array(
@@ -91,10 +91,15 @@ _BY_ID = {
 def to_structures(
     label_map: Integer[np.ndarray, "x y z"], schema: LabelSchema, where: str
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Translate a label map, of whose ids those in `_BY_ID` tell deep gray from cortex, say.
+    """Translate a label map into structures.
 
-    Those of `synthseg` tell what is around the brain, too. Of other schemas the tissues are all
-    that is known. `where` is named in the error.
+    The schemas in `_BY_ID` separate, for example, deep gray matter from cortex; `synthseg` also has
+    structures around the brain. With other schemas, each tissue becomes one structure.
+
+    Args:
+        label_map: ids of the schema.
+        schema: what they mean.
+        where: the label map's name in errors.
 
     Raises:
         InputError: a value is not in the schema's table.
@@ -103,7 +108,7 @@ def to_structures(
     table = {index: by_id.get(index, _BY_CLASS[target]) for index, target in schema.table.items()}
     structures = schema.translate(label_map, table, where)
     if not (structures == Structure.CEREBELLAR_WHITE).any():
-        # A cerebellum without white matter was drawn as one.
+        # The label map does not subdivide the cerebellum.
         structures[structures == Structure.CEREBELLAR_CORTEX] = Structure.MIXED
     return structures
 

@@ -1,8 +1,7 @@
-"""One network whose weights are the mean of several networks' weights.
+"""Average the weights of several networks into one.
 
-Where one started from the other, the mean often keeps what the first knew and has most of what the
-second learned, and costs no time in prediction (Wortsman et al., Robust fine-tuning of zero-shot
-models, CVPR 2022).
+If one network was fine-tuned from the other, the average often keeps the skills of both, and
+prediction takes no longer (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
 """
 
 from collections.abc import Sequence
@@ -17,16 +16,18 @@ from infant_seg_jax.store.model_folder import Model
 
 
 def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
-    """The mean of networks by their shares; what scans usually measure has to be measured anew.
+    """The weighted mean of several models' weights.
+
+    The result has no reference statistics: measure them again.
 
     Args:
-        models: of one architecture, for the same scans and classes; of the extents, the mean has
-            those of the first.
-        shares: of each; positive, and 1 in all.
+        models: have the same architecture, modalities, preparation and classes. The result has the
+            extents of the first.
+        shares: the weight of each model; positive, with a sum of 1.
 
     Raises:
-        InputError: the models differ in more than their weights, there are not as many shares, or
-            they are not positive or not 1 in all.
+        InputError: the models differ in more than their weights, or the shares are not positive, do
+            not sum to 1 or are not as many as the models.
     """
     if len(shares) != len(models) or not all(share > 0 for share in shares):
         raise InputError(
@@ -61,7 +62,7 @@ def average_models(models: Sequence[Model], shares: Sequence[float]) -> Model:
 
 
 def _in_common(model: Model) -> dict[str, object]:
-    """What models have to share to be averaged."""
+    """What must be equal in models that are averaged."""
     kinds = ("classes", "modalities", "preparation")
     scans = {kind: getattr(model.expects, kind) for kind in kinds}
     return {"network": model.config.model.to_dict(), **scans}
