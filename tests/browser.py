@@ -109,11 +109,11 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._write_to, json.dumps(message).encode() + b"\0")
         while True:
-            printed = self._read()
-            if printed.get("id") == number:
-                assert "error" not in printed, f"{method}: {printed['error']}"
-                return printed["result"]
-            self._hear(printed.get("method", ""), printed.get("params", {}))
+            message = self._read()
+            if message.get("id") == number:
+                assert "error" not in message, f"{method}: {message['error']}"
+                return message["result"]
+            self._hear(message.get("method", ""), message.get("params", {}))
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:

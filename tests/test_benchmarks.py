@@ -116,28 +116,28 @@ def test_pieces_of_the_table_are_joined(scripts: Any, tmp_path: Path) -> None:
 
 def test_ways_take_turns_and_the_least_counts(scripts: Any) -> None:
     measuring = scripts("measuring")
-    printed, caches = [], set()
+    called, caches = [], set()
     seconds = {"ours": iter([4.0, 2.0, 3.0]), "peer": iter([8.0, 5.0, 6.0])}
     compiling, peaks = iter([20.0, 3.0, 1.0]), iter([100.0, 300.0, 200.0])
 
     def ours(environment: dict[str, str]) -> dict[str, Any]:
-        printed.append("ours")
+        called.append("ours")
         caches.add(environment["XDG_CACHE_HOME"])
         found = {"seconds": next(seconds["ours"]), "peak_mib": next(peaks)}
-        return {**found, "compile_seconds": next(compiling), "also": {"turn": len(printed)}}
+        return {**found, "compile_seconds": next(compiling), "also": {"turn": len(called)}}
 
     def peer(environment: dict[str, str]) -> dict[str, Any]:
-        printed.append("peer")
+        called.append("peer")
         caches.add(environment["XDG_CACHE_HOME"])
         return {"seconds": next(seconds["peer"])}
 
     def absent(environment: dict[str, str]) -> dict[str, Any]:
-        printed.append("absent")
+        called.append("absent")
         raise measuring.Failed("it is not installed")
 
     ways = {"ours": ours, "peer": peer, "absent": absent}
     rows = measuring.compare("network", "step", ways, rounds=3)
-    assert printed == ["ours", "peer", "absent", "ours", "peer", "ours", "peer"]
+    assert called == ["ours", "peer", "absent", "ours", "peer", "ours", "peer"]
     assert len(caches) == 1 and not Path(caches.pop()).exists()
     mine, theirs, missing = rows
     assert (mine.seconds, mine.ratio, mine.peak_mib) == (2.0, 1.0, 300)

@@ -72,8 +72,8 @@ def test_ranges_change_gradually() -> None:
 def test_an_adult_brain_is_plausible_for_an_adult_and_not_for_a_newborn() -> None:
     assert implausible_tissues(ADULT, Age(30.0, "years")) == ()
     assert implausible_tissues(ADULT, None) == ()
-    printed = implausible_tissues(ADULT, TERM)
-    assert printed == (
+    warnings = implausible_tissues(ADULT, TERM)
+    assert warnings == (
         "GM 700 ml (expected 60 to 420)",
         "WM 480 ml (expected 70 to 360)",
         "brain 1.36e+03 ml (expected 220 to 800)",
@@ -82,8 +82,8 @@ def test_an_adult_brain_is_plausible_for_an_adult_and_not_for_a_newborn() -> Non
 
 def test_exchanged_gray_and_white_matter_are_noticed() -> None:
     exchanged = {"CSF": 180.0, "GM": 300.0, "WM": 800.0}
-    printed = implausible_tissues(exchanged, Age(10.0, "years"))
-    assert "GM 27% of GM and WM together (expected 47% to 81%)" in printed
+    warnings = implausible_tissues(exchanged, Age(10.0, "years"))
+    assert "GM 27% of GM and WM together (expected 47% to 81%)" in warnings
 
 
 def test_a_wrong_unit_is_noticed_at_any_age() -> None:
@@ -93,8 +93,8 @@ def test_a_wrong_unit_is_noticed_at_any_age() -> None:
 
 
 def test_no_tissue_at_all_is_not_divided_by() -> None:
-    printed = implausible_tissues({"CSF": 0.0, "GM": 0.0, "WM": 0.0}, None)
-    assert [phrase.split()[0] for phrase in printed] == ["GM", "WM", "brain"]
+    warnings = implausible_tissues({"CSF": 0.0, "GM": 0.0, "WM": 0.0}, None)
+    assert [phrase.split()[0] for phrase in warnings] == ["GM", "WM", "brain"]
 
 
 @pytest.mark.parametrize("ml", [1240.0, math.nextafter(2100.0, 0)])

@@ -288,8 +288,8 @@ def test_what_another_tool_rounded_is_one_grid_and_said(tmp_path, mm):
         mask, notices = read_mask(path, scan)
         assert mask.all() and len(notices) == told
         for notice in notices:
-            printed = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
-            assert printed and float(printed[1]) == pytest.approx(share * mm, rel=0.02)
+            match = re.search(rf"{path} lies up to (.*) mm away from {scan.path} \(", notice)
+            assert match and float(match[1]) == pytest.approx(share * mm, rel=0.02)
         again = read_images([scan.path, path_of_other(path, moved)], strict=True)
         assert again.data.shape == (*SHAPE, 2) and len(again.notices) == told
 
@@ -345,9 +345,9 @@ def test_nan_around_a_brain_is_background(tmp_path, kind):
     label_map = read_label_map(path)
     np.testing.assert_array_equal(label_map.data, values)
     assert label_map.notices == (notice,)
-    mask, printed = read_mask(path, scan)
+    mask, notices = read_mask(path, scan)
     np.testing.assert_array_equal(mask, values != 0)
-    assert printed == (notice,)
+    assert notices == (notice,)
 
 
 @pytest.mark.parametrize("value, shown", [(0, "is empty: every voxel is 0"), (7, "voxel is 7")])

@@ -272,11 +272,11 @@ def test_participants_and_sessions_are_chosen_by_their_labels(tmp_path: Path) ->
     assert chosen(["sub-01", "10"], []) == ["01a", "01b", "10c"]
     assert chosen([], ["ses-a", "c"]) == ["01a", "02a", "10c"]
     assert chosen(["01", "02"], ["b"]) == ["01b"]
-    for participants, sessions, printed in (
+    for participants, sessions, message in (
         (["01", "1"], [], "holds no participant 1 with a scan, found 01, 02, 10: "),
         (["02"], ["b"], "holds no session b with a scan, found a: "),
     ):
-        with pytest.raises(InputError, match=printed):
+        with pytest.raises(InputError, match=message):
             chosen(participants, sessions)
     touch(tmp_path, "files/x.nii.gz")
     with pytest.raises(InputError, match="--participant_label chooses among the images of a BIDS"):

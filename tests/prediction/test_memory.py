@@ -46,8 +46,8 @@ def test_a_limit_is_of_the_whole_process() -> None:
 def test_more_than_is_allowed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak_memory", lambda: {PROCESS: 1_060_000_000})
     assert more_than_allowed(None) == more_than_allowed(1_060_000_000) == ""
-    printed = more_than_allowed(1_000_000_000)
-    assert printed.startswith("Up to 1.06 GB of memory were used, more than the 1.00 GB of --max_m")
+    message = more_than_allowed(1_000_000_000)
+    assert message.startswith("Up to 1.06 GB of memory were used, more than the 1.00 GB of --max_m")
 
 
 def test_what_a_program_held_before_it_became_this_one_does_not_count() -> None:

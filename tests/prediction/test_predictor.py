@@ -58,10 +58,10 @@ def test_a_refined_segmentation(
         predictor, expects=replace(predictor.expects, preparation=Preparation(spacing_mm=4.0))
     )
     truth = prepare_labels(phantom.label_map, prepare_volume(volume, coarse.expects.preparation))
-    printed = ndimage.gaussian_filter(np.eye(4, dtype=np.float32)[truth], (1, 1, 1, 0))
-    printed /= printed.sum(axis=-1, keepdims=True)
+    predicted = ndimage.gaussian_filter(np.eye(4, dtype=np.float32)[truth], (1, 1, 1, 0))
+    predicted /= predicted.sum(axis=-1, keepdims=True)
     monkeypatch.setattr(
-        Predictor, "predict", lambda *_: Prediction(printed.copy(), 0.5, float("nan"), ())
+        Predictor, "predict", lambda *_: Prediction(predicted.copy(), 0.5, float("nan"), ())
     )
     plain = coarse.segment(volume)
     fine = prepare_volume(volume, Preparation(clip_percentiles=(0.5, 99.5)))

@@ -64,10 +64,10 @@ def test_description_says_what_was_drawn_and_chosen() -> None:
         "gamma": Drawn(jnp.asarray(False), jnp.array([0.5])),
         "drop_modality": chosen(jnp.asarray(1)),
     }
-    printed = describe(drawn, (8, 8, 8)).replace("\n", " ")
-    assert "turned 5, -10, 0 degrees" in printed and "moved 1.0, 2.0, -3.0" in printed
-    assert "3.0, 2.5 voxels thick along z, x" in printed
-    assert "without modality 2" in printed and "gamma" not in printed
+    title = describe(drawn, (8, 8, 8)).replace("\n", " ")
+    assert "turned 5, -10, 0 degrees" in title and "moved 1.0, 2.0, -3.0" in title
+    assert "3.0, 2.5 voxels thick along z, x" in title
+    assert "without modality 2" in title and "gamma" not in title
 
 
 def test_every_augmentation_can_be_described() -> None:

@@ -47,8 +47,8 @@ def texts(browser: Browser, expression: str) -> list[str]:
 
 
 def color(browser: Browser, what: str, of: str) -> list[int]:
-    printed = browser.evaluate(f"getComputedStyle(document.querySelector({of!r}))[{what!r}]")
-    return [int(number) for number in re.findall(r"\d+", printed)[:3]]
+    text = browser.evaluate(f"getComputedStyle(document.querySelector({of!r}))[{what!r}]")
+    return [int(number) for number in re.findall(r"\d+", text)[:3]]
 
 
 def test_report_opens_without_errors_or_requests(browser: Browser, page: Path) -> None:
@@ -187,14 +187,14 @@ def test_viewer_answers_a_click_with_the_voxels_value_and_labels(
         before = browser.evaluate("document.getElementById('readout').value")
         browser.click(left + u * width, top + v * height)
         now = "document.getElementById('readout').value"
-        printed = browser.wait(f"{now} !== {before!r} && {now}")
-        numbers = re.search(r"voxel (\d+), (\d+), (\d+) .*; (.+) mm; scan (.+)\n", printed)
+        text = browser.wait(f"{now} !== {before!r} && {now}")
+        numbers = re.search(r"voxel (\d+), (\d+), (\d+) .*; (.+) mm; scan (.+)\n", text)
         assert numbers
         at = tuple(int(numbers[n]) for n in (1, 2, 3))
         assert float(numbers[5]) == pytest.approx(float(image[at]), rel=1e-4)
         for name, classes in (("p", moved), ("t", labels)):
             value = int(classes[at])
-            assert f"{name}.nii.gz: {value} {TISSUE_CLASSES.names[value]}" in printed
+            assert f"{name}.nii.gz: {value} {TISSUE_CLASSES.names[value]}" in text
         mm = [float(part) for part in numbers[4].split(", ")]
         voxel = np.linalg.solve(AFFINE[:3, :3], np.subtract(mm, AFFINE[:3, 3]))
         assert np.abs(voxel - at).max() < 0.6
@@ -216,8 +216,8 @@ def test_viewer_has_the_subjects_right_on_the_left(browser: Browser, served: str
         before = browser.evaluate("document.getElementById('readout').value")
         browser.click(left + u * width, top + 0.5 * height)
         now = "document.getElementById('readout').value"
-        printed = browser.wait(f"{now} !== {before!r} && {now}")
-        places.append(int(re.search(r"voxel (\d+)", printed)[1]))  # pyright: ignore
+        text = browser.wait(f"{now} !== {before!r} && {now}")
+        places.append(int(re.search(r"voxel (\d+)", text)[1]))  # pyright: ignore
     assert places[0] > places[1]
 
 
@@ -271,12 +271,12 @@ def test_a_report_may_carry_the_viewer(browser: Browser, carrying: Path) -> None
             before = browser.evaluate("document.getElementById('readout').value")
             browser.click(left + u * width, top + v * height)
             now = "document.getElementById('readout').value"
-            printed = browser.wait(f"{now} !== {before!r} && {now}")
-            numbers = re.match(r"voxel (\d+), (\d+), (\d+) .* scan [a-z ]+ ([\d.]+)\n", printed)
+            text = browser.wait(f"{now} !== {before!r} && {now}")
+            numbers = re.match(r"voxel (\d+), (\d+), (\d+) .* scan [a-z ]+ ([\d.]+)\n", text)
             assert numbers
             at = int(numbers[1]), int(numbers[2]), int(numbers[3])
             assert float(numbers[4]) == pytest.approx(float(scan()[at]), abs=0.5)
-            assert printed.splitlines()[1:] == [
+            assert text.splitlines()[1:] == [
                 f"{name}: {classes[at]} {TISSUE_CLASSES.names[classes[at]]}"
                 for name, classes in maps.items()
             ]

@@ -334,9 +334,9 @@ def test_a_run_without_metrics_has_a_row(tmp_path: Path) -> None:
 
 def test_memory_is_that_of_a_device_or_else_of_the_process(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    for key, printed in ((DEVICE, "1.50 GiB of a device"), (PROCESS, "1.50 GiB of the process")):
+    for key, shown in ((DEVICE, "1.50 GiB of a device"), (PROCESS, "1.50 GiB of the process")):
         (run / "memory.json").write_text(json.dumps({key: 3 * 2**29}))
-        assert training_page({"run": run}).runs[0].memory == printed
+        assert training_page({"run": run}).runs[0].memory == shown
 
 
 def test_runs_of_other_data_are_said_not_to_compare(tmp_path: Path) -> None:

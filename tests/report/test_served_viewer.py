@@ -175,9 +175,9 @@ def test_finer_classes_have_their_own_values_names_and_colors(tmp_path: Path) ->
     config = json.loads(
         unescape(files[""].content.decode().split('data-config="')[1].split('"')[0])
     )
-    printed = {label["value"]: (label["name"], label["rgba"]) for label in config["labels"]}
-    assert printed[4] == ("5 VENT", [0x00, 0x72, 0xB2, 255]) and printed[0][1][3] == 0
-    assert printed[IGNORE][0] == "255 ignored" and len(printed) == 10
+    shown = {label["value"]: (label["name"], label["rgba"]) for label in config["labels"]}
+    assert shown[4] == ("5 VENT", [0x00, 0x72, 0xB2, 255]) and shown[0][1][3] == 0
+    assert shown[IGNORE][0] == "255 ignored" and len(shown) == 10
 
 
 @pytest.mark.usefixtures("script")

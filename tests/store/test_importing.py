@@ -123,8 +123,8 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
     write_model(tmp_path / "model", model)
     config = default_config()
     config.init.checkpoint = str(tmp_path / "model")
-    variables, printed = read_start(config.init)
-    assert printed == "a model folder"
+    variables, kind = read_start(config.init)
+    assert kind == "a model folder"
     for path, array in by_path(variables).items():
         np.testing.assert_array_equal(array, by_path(model.variables)[path])
     config.init.which = "100"

@@ -114,11 +114,11 @@ def test_comparison_is_told_written_and_drawn(runs: list[Any], tmp_path: Path) -
     config = default_config()
     config.init.checkpoint = "runs/adult"
     results = compare_transfer(config, tmp_path, counts=(1, 0))
-    printed = describe(results)
-    assert printed.splitlines()[1].split() == [
+    table = describe(results)
+    assert table.splitlines()[1].split() == [
         *("1", "from", "scratch", "0.500", "0.500", "0.600", "0.533")
     ]
-    assert "all subjects, fine-tuned - from scratch: +0.103 [" in printed
+    assert "all subjects, fine-tuned - from scratch: +0.103 [" in table
     write_transfer(tmp_path / "comparison.json", results)
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert [entry["train_subjects"] for entry in written] == [1, "all"]

@@ -266,9 +266,9 @@ def test_table_of_starts(fresh, adult, tmp_path):
     assert table["params/stem_conv0/kernel"]["frozen"] == "True"
     assert table["batch_stats/stem_norm0/mean"]["frozen"] == "False"
     assert table["params/block1/layer1/conv1/kernel"]["multiplier"] == "0.1"
-    printed = summary(rows)
+    table = summary(rows)
     assert (
-        "2 fresh, as asked" in printed
-        and " frozen" in printed
-        and "learning rate of their own" in printed
+        "2 fresh, as asked" in table
+        and " frozen" in table
+        and "learning rate of their own" in table
     )

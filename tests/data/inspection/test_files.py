@@ -101,9 +101,9 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 def test_odd_spacing(tmp_path: Path, phantom: Phantom, sizes: tuple[float, float, float]) -> None:
     mask = (phantom.label_map > 0).astype(np.uint8)
     path = save(tmp_path / "mask.nii", mask, np.diag([*sizes, 1]))
-    printed = sentence_on("spacing", inspect_file(path))
+    remark = sentence_on("spacing", inspect_file(path))
     size = "x".join(f"{size:g}" for size in map(float, sizes))
-    assert printed == (
+    assert remark == (
         f"{path} has voxels of {size} mm, expected 0.25 to 2.5 mm and no side more than 2.5 "
         "times another: is that right?"
     )
@@ -143,8 +143,8 @@ def test_suspicious_affines(
 def test_the_identity_is_suspicious(tmp_path: Path, phantom: Phantom) -> None:
     mask = (phantom.label_map > 0).astype(np.uint8)
     path = save(tmp_path / "mask.nii", mask, np.eye(4))
-    printed = sentence_on("affine", inspect_file(path))
-    assert printed.startswith(f"{path} has the identity as its affine")
+    remark = sentence_on("affine", inspect_file(path))
+    assert remark.startswith(f"{path} has the identity as its affine")
 
 
 def test_what_the_header_leaves_open(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_what_the_header_leaves_open(tmp_path: Path) -> None:
     mask[3:6, 3:6, 3:6] = 1
     path = save_raw(tmp_path / "mask.nii", put(QFORM_CODE, "hh", 0, 0), mask)
     report = inspect_file(path)
-    printed = [remark.sentence for remark in report.remarks if remark.about == "header"]
-    assert len(printed) == 1 and "neither a qform nor a sform" in printed[0]
+    remarks = [remark.sentence for remark in report.remarks if remark.about == "header"]
+    assert len(remarks) == 1 and "neither a qform nor a sform" in remarks[0]
     assert not inspect_file(save_raw(tmp_path / "q.nii", no_sform, mask)).remarks
 
 
@@ -161,24 +161,24 @@ def test_wrapped_voxels(tmp_path: Path, phantom: Phantom) -> None:
     scan = whole(phantom).astype(np.uint16)
     scan[40, 48, 40] = scan[41, 48, 40] = 65_500
     path = save(tmp_path / "scan.nii", scan, phantom.affine)
-    printed = sentence_on("intensities", inspect_file(path))
-    assert printed.startswith(f"{path} has 2 voxels ")
+    remark = sentence_on("intensities", inspect_file(path))
+    assert remark.startswith(f"{path} has 2 voxels ")
 
 
 def test_a_brain_too_small_for_its_age(tmp_path: Path, phantom: Phantom) -> None:
     path = save(tmp_path / "scan.nii", whole(phantom), np.diag([1, 1, 1, 1.0]) + _shift())
     assert inspect_file(path, age=Age(28.0, "weeks postmenstrual")).remarks == ()
-    printed = sentence_on("volumes", inspect_file(path, age=Age(6.0, "years")))
-    assert printed.startswith(f"{path} is implausible at 6 years: brain 1")
-    assert "ml (expected 800 to 1950); check its voxel size, its age" in printed
+    remark = sentence_on("volumes", inspect_file(path, age=Age(6.0, "years")))
+    assert remark.startswith(f"{path} is implausible at 6 years: brain 1")
+    assert "ml (expected 800 to 1950); check its voxel size, its age" in remark
 
 
 def test_implausible_tissues(tmp_path: Path, phantom: Phantom) -> None:
     csf_last = np.array([0, 3, 1, 2], np.uint8)[phantom.label_map]  # GM, WM, CSF: 1, 2, 3
     path = save(tmp_path / "labels.nii", csf_last, phantom.affine)
-    printed = sentence_on("volumes", inspect_file(path, age=Age(20.0, "years")))
-    assert printed.startswith(f"{path} is implausible at 20 years: CSF 683 ml (expected 0")
-    assert printed.endswith("whether its values are those of the schema 'tissues'.")
+    remark = sentence_on("volumes", inspect_file(path, age=Age(20.0, "years")))
+    assert remark.startswith(f"{path} is implausible at 20 years: CSF 683 ml (expected 0")
+    assert remark.endswith("whether its values are those of the schema 'tissues'.")
 
 
 def _shift() -> np.ndarray:

@@ -35,10 +35,10 @@ def test_a_schema_that_leaves_some_out_is_better_than_none(
     table = SCHEMAS["freesurfer"].table
     path = _save_in_ids(tmp_path / "labels.nii.gz", phantom, table, head=900)
     report = inspect_file(path)
-    printed = sentence_on("labels", report)
+    remark = sentence_on("labels", report)
     assert report.schema == "freesurfer"
     head = (phantom.label_map == 0)[5:-5, 5:10, 5:-5].sum() * 0.008
-    assert f"has values outside the schema 'freesurfer': 900 ({head:.3g} ml); say" in printed
+    assert f"has values outside the schema 'freesurfer': 900 ({head:.3g} ml); say" in remark
 
 
 def test_values_that_nobody_knows(tmp_path: Path) -> None:
@@ -47,9 +47,9 @@ def test_values_that_nobody_knows(tmp_path: Path) -> None:
     path = save(tmp_path / "labels.nii", label_map)
     report = inspect_file(path)
     assert report.schema == "" and not report.schema_assumed
-    printed = sentence_on("labels", report)
+    remark = sentence_on("labels", report)
     ml = 4000 * 0.9 * 1.5 * 1.1 / 1000
-    assert printed == (
+    assert remark == (
         f"{path} has values outside every named schema: 900 ({ml:.3g} ml), 901 "
         f"({ml:.3g} ml); say what they mean with --schema=NAME, or with --schema=FILE, a file "
         "with lines such as '7: GM'."

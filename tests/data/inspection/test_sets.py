@@ -69,8 +69,8 @@ def test_each_file_once_whatever_half_of_it_is_named(tmp_path: Path, phantom: Ph
 def test_wrong_paths(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("text")
-    printed = error_of(inspect_paths, [tmp_path / name])
-    assert sentence in printed and str(tmp_path / name) in printed
+    message = error_of(inspect_paths, [tmp_path / name])
+    assert sentence in message and str(tmp_path / name) in message
 
 
 def test_the_axis_order_of_files_does_not_matter(tmp_path: Path, phantom: Phantom) -> None:
@@ -85,16 +85,16 @@ def test_other_grids(tmp_path: Path, phantom: Phantom, kind: str) -> None:
     labels = phantom.label_map if kind == "label map" else (phantom.label_map > 0).view("u1")
     scan = save(tmp_path / "a.nii", whole(phantom), phantom.affine)
     seg = save(tmp_path / "a_seg.nii", labels[:, :, 1:], phantom.affine)
-    printed = [r.sentence for r in inspect_paths([tmp_path]).all_remarks() if r.about == "grid"]
-    assert printed == [
+    remarks = [r.sentence for r in inspect_paths([tmp_path]).all_remarks() if r.about == "grid"]
+    assert remarks == [
         f"The {kind} does not match its scan: {seg} has the shape 80x96x79 but {scan} has "
         "80x96x80, expected one grid for both."
     ]
     moved = phantom.affine.copy()
     moved[2, 3] += 4
     save(seg, labels, moved)
-    printed = [r.sentence for r in inspect_paths([tmp_path]).all_remarks() if r.about == "grid"]
-    assert len(printed) == 1 and f"{seg} lies up to 4 mm away from {scan}" in printed[0]
+    remarks = [r.sentence for r in inspect_paths([tmp_path]).all_remarks() if r.about == "grid"]
+    assert len(remarks) == 1 and f"{seg} lies up to 4 mm away from {scan}" in remarks[0]
 
 
 def test_one_scan_on_the_same_grid_is_enough(tmp_path: Path, phantom: Phantom) -> None:
@@ -127,11 +127,11 @@ def test_a_label_map_that_lies_elsewhere(tmp_path: Path, phantom: Phantom) -> No
 def test_scans_without_labels_are_counted(tmp_path: Path, phantom: Phantom) -> None:
     for number in range(3):
         save(tmp_path / f"{number}.nii", whole(phantom) + number, phantom.affine)
-    printed = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
-    assert printed.startswith("No scan has a label map of the same name: that is enough")
+    remark = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
+    assert remark.startswith("No scan has a label map of the same name: that is enough")
     save(tmp_path / "0_seg.nii", phantom.label_map, phantom.affine)
-    printed = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
-    assert printed.startswith("2 of 3 scans have no label map of the same name")
+    remark = sentence_on("labels", _unrepeated(inspect_paths([tmp_path])))
+    assert remark.startswith("2 of 3 scans have no label map of the same name")
 
 
 def test_label_maps_alone_are_fine(tmp_path: Path, phantom: Phantom) -> None:
@@ -143,8 +143,8 @@ def test_one_scan_under_two_names(tmp_path: Path, phantom: Phantom) -> None:
     one = save(tmp_path / "anna.nii", whole(phantom), phantom.affine)
     two = tmp_path / "berta.nii.gz"
     two.write_bytes(gzip.compress(one.read_bytes(), mtime=3))
-    printed = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
-    assert printed == [
+    remarks = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
+    assert remarks == [
         f"{one} and {two} have the same voxels under several names: would leak from training "
         "to test."
     ]
@@ -154,8 +154,8 @@ def test_one_head_under_two_names(tmp_path: Path, phantom: Phantom) -> None:
     one = save(tmp_path / "anna.nii", whole(phantom), phantom.affine)
     brighter = np.where(phantom.image > 0, whole(phantom) + 9, 0)
     two = save(tmp_path / "berta.nii", brighter, phantom.affine)
-    printed = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
-    assert printed == [
+    remarks = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
+    assert remarks == [
         f"{one} and {two} have the same outline, voxel by voxel, under several names: if they show "
         "the same head, it would leak from training to test."
     ]
@@ -166,8 +166,8 @@ def test_a_copy_of_a_copy_and_a_mask_for_all(tmp_path: Path, phantom: Phantom) -
         save(tmp_path / f"{number}.nii", whole(phantom), phantom.affine)
         mask = (phantom.label_map > 0).astype(np.uint8)
         save(tmp_path / f"{number}_mask.nii", mask, phantom.affine)
-    (printed,) = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
-    assert f"{tmp_path}/3.nii and 2 more have the same voxels" in printed
+    (remarks,) = [r.sentence for r in inspect_paths([tmp_path]).remarks if r.about == "repeated"]
+    assert f"{tmp_path}/3.nii and 2 more have the same voxels" in remarks
 
 
 def test_one_participant_may_be_there_twice(tmp_path: Path, phantom: Phantom) -> None:

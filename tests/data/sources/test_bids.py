@@ -398,8 +398,8 @@ def test_tables_add_up_and_may_not_contradict(tree):
 def test_tables_that_cannot_be_used(tree, rows, found):
     table = tree / "derivatives" / "mine" / "dseg.tsv"
     write(table, *rows)
-    printed = sentence(tree, Query())
-    assert printed.startswith(str(table)) and found in printed
+    message = sentence(tree, Query())
+    assert message.startswith(str(table)) and found in message
     assert BIDS.open(tree, TISSUES).schema is TISSUE_SCHEMA
 
 
