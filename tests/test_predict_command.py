@@ -61,16 +61,18 @@ def run(
 
     monkeypatch.setattr(loading, "open_predictor", open_predictor)
 
-    def predict(*arguments: str, checkpoint="0", output="out") -> tuple[int, list[str], str]:
+    def predict(
+        *arguments: str, checkpoint="0", output="out", command="predict"
+    ) -> tuple[int, list[str], str]:
         """The exit status, the lines of the output, and all that was said beside it."""
         status = 0
         try:
             main(
                 [
-                    "predict",
+                    command,
                     f"--checkpoint={checkpoint}",
                     f"--output={tmp_path / output}",
-                    "--noreport",
+                    *(["--noreport"] if command == "predict" else []),
                     *arguments,
                 ]
             )
@@ -102,6 +104,9 @@ def test_a_tree_is_labeled_and_then_finished(run: Run, scans: Path, tmp_path: Pa
     status, again, printed = run(f"--input={scans}")
     assert (status, again) == (0, paths)
     assert "0 written, 3 skipped (already finished), 0 failed" in printed
+
+    volumes = tmp_path / "out" / "docs" / "tissue_volumes.tsv"
+    assert str(volumes) in printed and volumes.is_file()
 
     status, none, printed = run(f"--input={scans}", "--mirror")
     assert (status, none) == (1, [])
@@ -319,3 +324,12 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 def test_what_is_no_amount_of_memory(text: str) -> None:
     with input_error(text, "4GB"):
         parse_bytes(text)
+
+
+def test_stripping_names_no_table_since_there_is_none(
+    run: Run, scans: Path, tmp_path: Path
+) -> None:
+    status, paths, printed = run(f"--input={scans}", command="strip")
+    assert (status, len(paths)) == (0, 3)
+    assert printed.splitlines()[-1] == "3 written, 0 skipped (already finished), 0 failed."
+    assert not list(tmp_path.rglob("tissue_volumes.*"))

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from infant_seg_jax.commands.model_flags import define_which
 from infant_seg_jax.commands.prepare import define_classes
 from infant_seg_jax.data.class_sets import find_classes
 from infant_seg_jax.data.labels import TISSUE_CLASSES
@@ -76,13 +77,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("fold", 0, "Which fold of the prepared set.", flag_values=values)
-    flags.DEFINE_enum(
-        "which",
-        "best",
-        ["best", "latest"],
-        "Which checkpoint of a run: the one with the best validation Dice, or the latest.",
-        flag_values=values,
-    )
+    define_which(values)
     flags.DEFINE_float(
         "tolerance",
         TOLERANCE_MM,

@@ -21,26 +21,18 @@ from pathlib import Path
 
 from absl import flags
 
+from infant_seg_jax.commands.model_flags import define_weights, define_which
+from infant_seg_jax.errors import InputError
+
 ARGUMENTS = "RUN... OUT"
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "which",
-        "best",
-        "Which checkpoint: best (by validation Dice), latest, or the number of a step.",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "weights",
-        None,
-        ["raw", "averaged"],
-        "Which weights of a run that keeps a moving average. By default, the averaged ones.",
-        flag_values=values,
-    )
+    define_which(values)
+    define_weights(values)
     flags.DEFINE_list(
         "shares",
-        ["1"],
+        None,
         "Of several networks, how much each has of the mean of their weights; 1 in all.",
         flag_values=values,
     )
@@ -64,24 +56,30 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.store.model_folder import write_model
 
     *sources, folder = map(Path, arguments)
+    shares = _shares(values.shares, len(sources))
     check_is_new(folder)
     models = [open_model(source, values.which, values.weights) for source in sources]
-    model = models[0] if len(models) == 1 else average_models(models, _numbers(values.shares))
+    model = average_models(models, shares) if shares else models[0]
     write_model(folder, model, float16=values.float16)
     report(folder)
 
 
-def _numbers(texts: Sequence[str]) -> list[float]:
-    from infant_seg_jax.errors import InputError
-
+def _shares(texts: Sequence[str] | None, models: int) -> list[float]:
+    """The shares of several models; none for one."""
+    if (texts is None) != (models == 1):
+        said = "is missing" if texts is None else f"is {','.join(texts)}"
+        raise InputError(
+            f"--shares {said} for {models} model{'s' * (models > 1)}, expected it for several "
+            "models, a number for each, as in --shares=0.4,0.6."
+        )
     try:
-        return [float(text) for text in texts]
+        return [float(text) for text in texts or ()]
     except ValueError as error:
-        raise InputError(f"--shares={','.join(texts)} is no list of numbers.") from error
+        raise InputError(f"--shares={','.join(texts or ())} is no list of numbers.") from error
 
 
-def report(folder: Path) -> None:
-    """Say what a model folder is."""
+def report(folder: Path, name: str = "") -> None:
+    """Say what a model folder is, and how to use it: by its name, if it has one."""
     from infant_seg_jax.files import read_json
 
     content = read_json(folder / "model.json")
@@ -90,4 +88,4 @@ def report(folder: Path) -> None:
         f"The model is {folder}: {content['weights']['values']} weights, {size:.1f} MB, for "
         f"{' + '.join(content['modalities'])}."
     )
-    print(f"Next: infant-seg predict --checkpoint={folder} --input=SCANS --output=DIR")
+    print(f"Next: infant-seg predict --checkpoint={name or folder} --input=SCANS --output=DIR")

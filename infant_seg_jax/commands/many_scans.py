@@ -143,17 +143,24 @@ def go_through(
     command: str,
     *,
     what: str = "label maps",
+    table: Path | None = None,
     report: bool = False,
 ) -> None:
     """Do the work for every scan, say how it goes and how it went, and draw the report.
 
-    The work is as `Labeler.label`.
+    Args:
+        work: as `Labeler.label`.
+        inputs: the scans.
+        start: where the results go.
+        command: its name.
+        what: it writes.
+        table: of volumes, which the work writes; None where there is none.
+        report: whether to draw one.
 
     Exits with 1 if there was a scan for which it could not be done.
     """
     from infant_seg_jax.errors import some_of
     from infant_seg_jax.labeling.labeling import SKIPPED, WRITTEN
-    from infant_seg_jax.labeling.scans import table_of
     from infant_seg_jax.prediction.memory import more_than_allowed
 
     if report:  # Loaded while the network works.
@@ -180,6 +187,8 @@ def go_through(
                 bar.update()
                 if bar.disable:
                     log(_line(outcome, len(outcomes), len(inputs.scans), started))
+                elif outcome.volumes_ml:
+                    log(f"{_result(outcome)}.")
     except (KeyboardInterrupt, SystemExit):
         there = sum(scan.label_map.exists() for scan in inputs.scans)
         log_always(
@@ -191,10 +200,9 @@ def go_through(
     failures, total = len(failed) + len(inputs.failures), len(outcomes) + len(inputs.failures)
     written, skipped = (sum(o.what == what for o in outcomes) for what in (WRITTEN, SKIPPED))
     there = written + skipped > 0
-    where = f"; volumes in {table_of(output)}"
+    where = f"; volumes in {table}" if table and there else ""
     log_always(
-        f"{written} written, {skipped} skipped (already finished), {failures} failed"
-        f"{where * (there and not inputs.is_one_file)}."
+        f"{written} written, {skipped} skipped (already finished), {failures} failed{where}."
     )
     too_much = more_than_allowed(max_memory) if written else ""
     if too_much:
@@ -212,14 +220,18 @@ def go_through(
 
 def _line(outcome: "Outcome", done: int, total: int, started: float) -> str:
     """What a bar would have shown, for output that is no terminal."""
-    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
-    what = "failed" if outcome.failed else outcome.what
-    line = f"{done} of {total}: {outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}"
-    if outcome.expected_dice:
-        line += f"; expected Dice {outcome.expected_dice}"
+    line = f"{done} of {total}: {_result(outcome)}"
     each = (time.monotonic() - started) / done
     left = tqdm.format_interval(each * (total - done))
     return line + (f"; {each:.1f} s a scan, {left} left" if done < total else "")
+
+
+def _result(outcome: "Outcome") -> str:
+    """What became of a scan, with its volumes and the Dice to expect."""
+    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
+    what = "failed" if outcome.failed else outcome.what
+    expected = f"; expected Dice {outcome.expected_dice}" if outcome.expected_dice else ""
+    return f"{outcome.scan.prefix} {what}{f' ({volumes})' if volumes else ''}{expected}"
 
 
 @contextmanager

@@ -50,13 +50,16 @@ _SOURCE = "source"
 
 
 def run(values: flags.FlagValues) -> None:
+    from infant_seg_jax.labeling.scans import table_of
+
     start = begin(values)
     predictors = _predictors(values, start.max_memory)
     inputs = start.find(predictors[0].expects.modalities, values.mask)
     inputs = _in_format(inputs, values)
-    report = values.report and not inputs.is_one_file and not values.shard
+    table = None if inputs.is_one_file else table_of(start.output)
+    report = values.report and table is not None and not values.shard
     labeler = _labeler(values, predictors)
-    go_through(labeler.label, inputs, start, "predict", report=report)
+    go_through(labeler.label, inputs, start, "predict", table=table, report=report)
 
 
 def _in_format(inputs: "Inputs", values: flags.FlagValues) -> "Inputs":

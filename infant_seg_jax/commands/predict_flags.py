@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from infant_seg_jax.commands.model_flags import define_weights, define_which
 from infant_seg_jax.data.schemas import SCHEMAS
 from infant_seg_jax.paths import define_path
 
@@ -11,8 +12,9 @@ def define_scans(values: flags.FlagValues) -> None:
     define_path(
         "checkpoint",
         ["bundled"],
-        "A run folder, a model folder, or 'bundled' for the model in this package. May be "
-        "repeated, to average several networks, such as the folds of one training.",
+        "A run folder, a model folder, 'bundled' for the model in this package, or the name of an "
+        "installed one (infant-seg models). May be repeated, to average several networks, such as "
+        "the folds of one training.",
         repeated=True,
         flag_values=values,
     )
@@ -150,20 +152,8 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=0.95,
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "which",
-        "best",
-        ["best", "latest"],
-        "Which checkpoint of a run: the one with the best validation Dice, or the latest.",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "weights",
-        None,
-        ["raw", "averaged"],
-        "Which weights of a run that keeps a moving average. By default, the averaged ones.",
-        flag_values=values,
-    )
+    define_which(values)
+    define_weights(values)
     flags.DEFINE_bool(
         "report",
         True,

@@ -50,6 +50,26 @@ def test_the_mean_is_by_shares_and_is_written_with_what_it_is_made_of(tmp_path: 
     assert found.reference == NOTHING_KNOWN  # as it was not measured on it
 
 
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        (["--shares=0.4,0.6", "0"], "0.4,0.6"),
+        (["0", "1"], "missing"),
+        (["--shares=x,y", "0", "1"], "x,y"),
+    ],
+)
+def test_shares_are_given_for_several_models_and_for_none_else(
+    arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        write_model(tmp_path / f"{number}", make(number))
+    paths = [text if text.startswith("-") else str(tmp_path / text) for text in arguments]
+    with pytest.raises(SystemExit) as stop:
+        main(["export-model", *paths, str(tmp_path / "mean")])
+    assert stop.value.code == 1 and not (tmp_path / "mean").exists()
+    assert "--shares" in (said := capsys.readouterr().err) and named in said
+
+
 def test_equal_models_come_out_as_they_were() -> None:
     model = make(1)
     found = average_models([model, model], [0.3, 0.7])
