@@ -46,6 +46,7 @@ COMMANDS = {
     "augment": "draw what each augmentation does to a prepared scan",
     "examples": "draw the examples that a config trains on",
     "export-model": "write a trained network as one folder to keep or to pass on",
+    "models": "list models, and install others by name",
     "export": "write a trained network as one program for other software",
     "import-weights": "make a model folder from a PyTorch network's weights",
     "render": "render scans of any age and contrast from label maps",

@@ -167,7 +167,8 @@ def load(
     """Open a trained network.
 
     Args:
-        model: `"bundled"`, a run folder, a model folder, or a list of these, to average them.
+        model: `"bundled"`, the name of an installed model, a run folder, a model folder, or a list
+            of these, to average them.
         which: the checkpoint of a run: `"best"`, `"latest"` or the number of a step.
         weights: the weights of a run, `"raw"` or `"averaged"`; None: averaged if it has them.
         mirror: whether to predict each scan a second time, mirrored, and to average both.

@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Caches of this process alone: tests kill processes that write to them, and warnings are errors.
 _caches = tempfile.TemporaryDirectory(prefix="infant_seg_caches_")
 os.environ["XDG_CACHE_HOME"] = _caches.name
+# No test knows the models that somebody installed.
+os.environ["INFANT_SEG_MODELS"] = os.path.join(_caches.name, "models")
 
 # No test is about time, which a busy machine has less of.
 settings.register_profile("no_deadline", deadline=None)

@@ -87,7 +87,7 @@ def read_npz(path: Path) -> Arrays:
             numbers.
     """
     content = _read(path)
-    _check_end_of_zip(content, path)
+    check_end_of_zip(content, path, "an .npz file as written by NumPy")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
@@ -166,18 +166,26 @@ def _read(path: Path) -> bytes:
         raise InputError(f"Cannot read {path} ({error.strerror}).") from error
 
 
-def _check_end_of_zip(content: bytes, path: Path) -> None:
+def check_end_of_zip(content: bytes, path: Path, what: str) -> None:
     """Refuse archives whose list of members would itself take much memory.
 
     NumPy writes the list's end as the file's last 22 bytes, without a comment, and preceded by
     nothing of zip64, which a network's few arrays do not need.
+
+    Args:
+        content: the file's, or at least its last 42 bytes.
+        path: of the file.
+        what: the archive is to be.
+
+    Raises:
+        InputError: its end is another.
     """
     start = len(content) - _END_OF_ZIP.size
     if start < 0 or content[max(start - 20, 0) :].startswith(b"PK\6\7"):
-        raise InputError(f"{path} is damaged, or not an .npz file as written by NumPy.")
+        raise InputError(f"{path} is damaged, or not {what}.")
     signature, *_, size, _, comment = _END_OF_ZIP.unpack(content[start:])
     if signature != b"PK\5\6" or comment or size > _MAX_HEADER:
-        raise InputError(f"{path} is damaged, or not an .npz file as written by NumPy.")
+        raise InputError(f"{path} is damaged, or not {what}.")
 
 
 def _read_npy(file: BinaryIO | Any, size: int, name: str) -> Shaped[np.ndarray, "..."]:

@@ -14,6 +14,8 @@ from infant_seg_jax.errors import InputError
 from infant_seg_jax.files import read_json
 from infant_seg_jax.models.factory import make_model
 from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.store.installed import BUNDLED as BUNDLED
+from infant_seg_jax.store.installed import OLD_BUNDLED, installed_models
 from infant_seg_jax.store.model_description import read_description
 from infant_seg_jax.store.model_folder import (
     MODEL_FILE,
@@ -32,20 +34,19 @@ from infant_seg_jax.store.run_folder import (
 )
 
 _OURS = Path(str(files("infant_seg_jax") / "weights" / "contrast_agnostic"))
-BUNDLED = "bundled"
-"""Stands, where a run or a model folder is asked for, for the model in this package."""
-_OLD_NAME = "shipped"
-"""Its name in version 0.1, which configs and scripts still use."""
 
 
 def model_path(path: Path | str) -> Path:
-    """The folder that a person means by `path`: the bundled model's if it is `BUNDLED`.
+    """The folder that a person means by `path`: perhaps the name of a model.
 
-    A folder of that name in the working directory comes first.
+    That is `BUNDLED` or the name of an installed model. A folder of that name in the working
+    directory comes first.
     """
-    if str(path) in (BUNDLED, _OLD_NAME) and not Path(path).exists():
+    if Path(path).exists():
+        return Path(path)
+    if str(path) in (BUNDLED, OLD_BUNDLED):
         return _OURS
-    return Path(path)
+    return installed_models().get(str(path), Path(path))
 
 
 def open_predictor(path: Path, which: str = BEST, weights: str | None = None) -> Predictor:
@@ -185,14 +186,15 @@ def _check_which(which: str, path: Path) -> None:
 
 def _check_is_run(path: Path) -> None:
     if not path.exists():
-        names = [BUNDLED, *(other.name for other in path.parent.glob("*") if _may_be_one(other))]
+        models = (BUNDLED, *installed_models())
+        names = [*models, *(other.name for other in path.parent.glob("*") if _may_be_one(other))]
         near = difflib.get_close_matches(path.name, names, 1)
         raise InputError(
-            f"There is no run folder or model folder {path}: "
+            f"There is no run folder, model folder or installed model {path}: "
             + (
-                f"did you mean {near[0] if near[0] == BUNDLED else path.with_name(near[0])}?"
+                f"did you mean {near[0] if near[0] in models else path.with_name(near[0])}?"
                 if near
-                else f"name a run folder, a model folder or '{BUNDLED}'."
+                else f"name a folder, or one of {', '.join(models)}."
             )
         )
     if not (path / "run.json").is_file():
