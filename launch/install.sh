@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv beside this folder and install the package into it, with the versions that were
-# tested: ./launch/install.sh [EXTRA[,EXTRA...]]   (cuda12, cuda13, tpu, n4, wandb, mlflow, benchmarks, docs, dev)
+# tested: ./launch/install.sh [EXTRA[,EXTRA...]]   (cuda12, cuda13, tpu, n4, models, nipype,
+# wandb, mlflow, benchmarks, docs, dev)
 # PYTHON names the interpreter, 3.11 or later; by default the newest tested one that is found, since
 # JAX is faster on CPUs from Python 3.12 on.
 set -euo pipefail
