@@ -16,6 +16,7 @@ keeps the lines of other benchmarks, so the whole can be measured in pieces:
     training   steps of a config on real patches, with and without augmentation, and rendered
     predict    a whole scan, against MONAI and a loop of windows
     volumes    inference by the volume's size, against MONAI
+    throughput scans an hour by the bundled model, in one process and in two with shards
 
 `--quick` has tiny networks and sizes: it shows that all works, and its times mean nothing. On a
 GPU, `--device=gpu --only network patches training predict volumes` runs the networks there, here
@@ -38,6 +39,7 @@ import predict
 import prepare
 import startup
 import table
+import throughput
 import training
 from measuring import PLATFORMS, Failed, Row, describe_machine, empty_cache, in_a_process
 
@@ -222,6 +224,12 @@ def run_volumes(name: str, options: Options) -> Iterator[Row]:
     )
 
 
+def run_throughput(name: str, options: Options) -> Iterator[Row]:
+    scale = options.scale
+    per_map = 1 if options.quick else 4
+    yield from throughput.rows(name, per_map=per_map, shape=scale.brain, rounds=options.rounds)
+
+
 def make_phantoms(folder: str, options: Options, count: int = 5) -> Path:
     """A folder of phantoms in `folder`."""
     scans = Path(folder) / "scans"
@@ -239,6 +247,7 @@ BENCHMARKS: dict[str, Callable[[str, Options], Iterator[Row]]] = {
     "training": run_training,
     "predict": run_predict,
     "volumes": run_volumes,
+    "throughput": run_throughput,
 }
 
 

@@ -235,6 +235,16 @@ def test_prediction_is_compared_with_monai(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_shards_are_compared_with_one_process(tmp_path: Path) -> None:
+    rows = run_quick(tmp_path, "throughput")
+    assert measured(rows) == ["1 process", "2 processes"]
+    for row in rows:
+        assert row["case"] == "2 scans"
+        each = row["also"]["scans_an_hour"] * row["seconds"]
+        assert each == pytest.approx(2 * 3600, rel=0.01)
+
+
+@pytest.mark.slow
 def test_pytorch_is_given_the_same_network(scripts: Any, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     inputs, predict = scripts("inputs"), scripts("predict")
