@@ -21,6 +21,9 @@ from nipype.interfaces.base import (
 from infant_seg_jax.labeling.inputs import find_files
 from infant_seg_jax.labeling.scans import table_of
 
+_UNQUOTED = ("in_files", "schema", "max_memory")
+"""Inputs that Nipype writes into the command line as they are; it quotes single paths."""
+
 
 class PredictInputSpec(CommandLineInputSpec):
     """What `infant-seg predict` is given for one subject."""
@@ -84,13 +87,13 @@ class Predict(CommandLine):
     output_spec = PredictOutputSpec
 
     def _format_arg(self, name: str, trait_spec: Any, value: Any) -> str | None:
-        """A flag as a word of a shell; of itself Nipype quotes nothing but single paths."""
+        """A flag, as a word of a shell."""
         if name == "checkpoint":
             return shlex.join(f"--checkpoint={one}" for one in value)
         if name == "refine" and not value:
             return "--norefine"
         found = super()._format_arg(name, trait_spec, value)
-        return shlex.quote(found) if name in ("in_files", "schema", "max_memory") else found
+        return shlex.quote(found) if found and name in _UNQUOTED else found
 
     def _run_interface(self, runtime: Any, correct_return_codes: tuple[int, ...] = (0,)) -> Any:
         """Raise what `predict` said if it failed: outputs of an earlier run may be there."""
@@ -100,7 +103,8 @@ class Predict(CommandLine):
         return runtime
 
     def _list_outputs(self) -> dict[str, Any]:
-        folder, images = Path(self.inputs.out_dir).absolute(), self.inputs.in_files
+        inputs: Any = self.inputs
+        folder, images = Path(inputs.out_dir).absolute(), inputs.in_files
         (scan,) = find_files([",".join(images)], folder, len(images)).scans
         found = {
             "label_map": scan.label_map,

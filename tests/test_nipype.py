@@ -1,8 +1,10 @@
 """The interface for Nipype, run by Nipype."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +20,7 @@ from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.store.model_folder import Model, write_model
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")  # or it looks for a newer version of itself
-base = pytest.importorskip("nipype.interfaces.base", reason="needs the extra nipype")
+pytest.importorskip("nipype.interfaces.base", reason="needs the extra nipype")
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -66,7 +68,7 @@ def test_every_input_is_a_flag_of_predict(scan: Path, model: Path) -> None:
     values = flags.FlagValues()
     define_flags(values)
     define_computing(values)
-    given = {
+    given: dict[str, Any] = {
         "in_files": [str(scan), str(scan)],
         "checkpoint": [str(model), "bundled"],
         "mask": str(scan),
@@ -80,10 +82,10 @@ def test_every_input_is_a_flag_of_predict(scan: Path, model: Path) -> None:
         "max_memory": "4GB",
         "num_threads": 2,
     }
-    interface = Predict(**given)
+    interface: Any = Predict(**given)
     own = {"args", "environ"}
     assert set(interface.inputs.get()) - own == set(given)
-    _, command, *arguments = base.core.shlex.split(interface.cmdline)
+    _, command, *arguments = shlex.split(interface.cmdline)
     assert command == "predict"
     quiet = arguments.index("--quiet")
     assert values(["", *arguments[:quiet], *arguments[quiet + 1 :]]) == [""]
@@ -103,7 +105,7 @@ def test_a_node_labels_a_scan_as_the_python_interface_does(
 
     from infant_seg_jax.nipype import Predict
 
-    node = Node(
+    node: Any = Node(
         Predict(in_files=str(scan), checkpoint=str(model), probabilities="uint8"),
         name="labels",
         base_dir=str(tmp_path / "work"),

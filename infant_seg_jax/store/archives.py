@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, cast
 
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.store.array_files import MAX_BYTES, check_end_of_zip, check_is_file
@@ -142,7 +142,7 @@ def _of_zip(archive: Path) -> Generator[_Member, None, None]:
 
 
 def _of_tar(stream: "_Bounded") -> Generator[_Member, None, None]:
-    with tarfile.open(fileobj=stream, mode="r|") as opened:  # pyright: ignore[reportArgumentType]
+    with tarfile.open(fileobj=cast(Any, stream), mode="r|") as opened:
         for info in opened:
             yield _Member(
                 PurePosixPath(info.name),

@@ -6,7 +6,7 @@ The clients are pooch and huggingface_hub, of the extra `models`.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.progress import note
@@ -73,7 +73,7 @@ def _from_address(url: str, folder: Path) -> Path:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(progressbar=_Meter(url), chunk_size=_CHUNK)
+    downloader: Any = pooch.HTTPDownloader(progressbar=cast(Any, _Meter(url)), chunk_size=_CHUNK)
     return Path(pooch.retrieve(url, None, "archive", folder, downloader=downloader))
 
 
@@ -92,7 +92,7 @@ def _from_zenodo(doi: str, file: str | None, folder: Path, names: Sequence[str])
                 f"The record {doi} has {some_of(there) or 'no files'}, expected one archive: "
                 f"name it, as in doi:{doi}/FILE."
             )
-    downloader = pooch.DOIDownloader(progressbar=_Meter(doi), chunk_size=_CHUNK)
+    downloader: Any = pooch.DOIDownloader(progressbar=cast(Any, _Meter(doi)), chunk_size=_CHUNK)
     paths = [Path(record.fetch(name, downloader=downloader)) for name in wanted]
     return paths[0] if wanted[0].endswith(ARCHIVES) else folder
 
@@ -111,7 +111,8 @@ def _from_hugging_face(
         "allow_patterns": list(names),
         "local_dir": folder,
     }
-    if sum(file.file_size for file in snapshot_download(**wanted, dry_run=True)) > MAX_BYTES:
+    files = snapshot_download(**wanted, dry_run=True)
+    if sum(file.file_size or 0 for file in files) > MAX_BYTES:
         raise _too_large(repository)
     snapshot_download(**wanted)
     return folder

@@ -140,7 +140,7 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
         (["--extents=hed"], "The extents are ('hed',), expected brain, head or both."),
         (["--margin_mm=-1"], "The margin around the brain is -1.0 mm, expected >= 0."),
         (["--clip_percentiles=1"], "--clip_percentiles is 1, expected two numbers as in 0.1,99.9."),
-        (["--like=nowhere"], "There is no run folder or model folder nowhere"),
+        (["--like=nowhere"], "There is no run folder, model folder or installed model nowhere"),
         (
             ["--config=configs/default.py", "--config.model.block_layers=(2, 1)"],
             "does not fit the described network: params/block1/layer1/conv1/kernel is",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from infant_seg_jax.data.volumes import read_label_map, write_label_map
 from tests.data.volume_files import save
@@ -38,7 +38,7 @@ def test_itk_reads_the_same_labels_at_the_same_places(tmp_path: Path, ending: st
     assert image.GetPixelID() == sitk.sitkUInt8
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image).T, own)
     for index in [(0, 0, 0), (6, 0, 0), (0, 8, 0), (0, 0, 4), (3, 5, 2)]:
-        place = nib.affines.apply_affine(oblique(), index)
+        place = apply_affine(oblique(), index)
         np.testing.assert_allclose(
             image.TransformIndexToPhysicalPoint(index), LPS @ place, atol=1e-4
         )
