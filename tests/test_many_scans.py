@@ -1,4 +1,4 @@
-"""What is said of many scans, on a terminal and elsewhere."""
+"""What is printed about many scans, on a terminal and elsewhere."""
 
 import sys
 from collections.abc import Generator
@@ -16,7 +16,7 @@ EXPECTED = ExpectedDice(0.85, 0.8, 0.9)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_expected_dice_of_each_scan_is_said(
+def test_the_expected_dice_of_each_scan_is_printed(
     terminal: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -37,6 +37,6 @@ def test_the_expected_dice_of_each_scan_is_said(
     go_through(work, Inputs(scans), Start(values, [], None, None), "predict")
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(scan.label_map) for scan in scans]
-    (said,) = [line for line in err.splitlines() if str(EXPECTED) in line]
-    assert "one" in said and "CSF 12.0 ml" in said
+    (line,) = [one for one in err.splitlines() if str(EXPECTED) in one]
+    assert "one" in line and "CSF 12.0 ml" in line
     assert ("2 of 2" in err) is not terminal

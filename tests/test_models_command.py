@@ -46,8 +46,8 @@ def test_a_model_is_installed_listed_and_used_by_name(
     model: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert infant_seg("models", "get", model, "--name=mine") == 0
-    said = capsys.readouterr().out
-    assert sha256(model / "model.json") in said and "--checkpoint=mine" in said
+    printed = capsys.readouterr().out
+    assert sha256(model / "model.json") in printed and "--checkpoint=mine" in printed
     assert infant_seg("models", "list") == 0
     _, bundled, mine = capsys.readouterr().out.splitlines()
     assert bundled.startswith("bundled ") and " any " in bundled

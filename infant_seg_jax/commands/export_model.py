@@ -67,9 +67,9 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 def _shares(texts: Sequence[str] | None, models: int) -> list[float]:
     """The shares of several models; none for one."""
     if (texts is None) != (models == 1):
-        said = "is missing" if texts is None else f"is {','.join(texts)}"
+        given = "is missing" if texts is None else f"is {','.join(texts)}"
         raise InputError(
-            f"--shares {said} for {models} model{'s' * (models > 1)}, expected it for several "
+            f"--shares {given} for {models} model{'s' * (models > 1)}, expected it for several "
             "models, a number for each, as in --shares=0.4,0.6."
         )
     try:

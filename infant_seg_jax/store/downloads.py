@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infant_seg_jax.errors import InputError, some_of
-from infant_seg_jax.progress import note
+from infant_seg_jax.progress import log
 from infant_seg_jax.store.array_files import MAX_BYTES
 
 FORMS = "https://ADDRESS, doi:RECORD of Zenodo, or hf:OWNER/NAME of Hugging Face"
@@ -46,7 +46,7 @@ def download(source: str, folder: Path, names: Sequence[str], by_hand: str) -> P
             is too large.
     """
     url, doi, hub = (form.fullmatch(source) for form in (_URL, _DOI, _HUGGING_FACE))
-    note(f"Downloading {source}.")
+    log(f"Downloading {source}.")
     try:
         if hub:
             return _from_hugging_face(hub[1], hub[2], folder, names)
@@ -62,9 +62,9 @@ def download(source: str, folder: Path, names: Sequence[str], by_hand: str) -> P
             f"download it by hand and {by_hand}."
         ) from error
     except Exception as error:  # The clients raise many kinds.
-        said = re.split(r"\.?\s*\n|\. ", str(error).strip())[0][:200]
+        reason = re.split(r"\.?\s*\n|\. ", str(error).strip())[0][:200]
         raise InputError(
-            f"Cannot download {source} ({type(error).__name__}: {said}): download it by hand and "
+            f"Cannot download {source} ({type(error).__name__}: {reason}): download it by hand and "
             f"{by_hand}."
         ) from error
 

@@ -103,8 +103,8 @@ def install(source: str, name: str = "", expected: str = "") -> Path:
             try:
                 _fill(folder, path)
             except InputError as error:
-                said = str(error).replace(str(folder), source).replace(str(path), source)
-                raise InputError(said) from error
+                message = str(error).replace(str(folder), source).replace(str(path), source)
+                raise InputError(message) from error
             sums = {sha256(one) for one in (folder / MODEL_FILE, path) if one.is_file()}
             if expected and expected not in sums:
                 raise InputError(

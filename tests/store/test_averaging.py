@@ -67,7 +67,8 @@ def test_shares_are_given_for_several_models_and_for_none_else(
     with pytest.raises(SystemExit) as stop:
         main(["export-model", *paths, str(tmp_path / "mean")])
     assert stop.value.code == 1 and not (tmp_path / "mean").exists()
-    assert "--shares" in (said := capsys.readouterr().err) and named in said
+    printed = capsys.readouterr().err
+    assert "--shares" in printed and named in printed
 
 
 def test_equal_models_come_out_as_they_were() -> None:
