@@ -96,7 +96,7 @@ class Predict(CommandLine):
         return shlex.quote(found) if found and name in _UNQUOTED else found
 
     def _run_interface(self, runtime: Any, correct_return_codes: tuple[int, ...] = (0,)) -> Any:
-        """Raise what `predict` said if it failed: outputs of an earlier run may be there."""
+        """Raise the messages of `predict` if it failed: outputs of an earlier run may be there."""
         runtime = super()._run_interface(runtime, correct_return_codes)
         if runtime.returncode not in correct_return_codes:
             self.raise_exception(runtime)

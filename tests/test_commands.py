@@ -97,6 +97,10 @@ def test_a_platform_that_is_not_there_is_one_sentence(arguments: list[str], tmp_
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"infant-seg {command}: ")
+    assert f"\n    infant-seg {command} " in printed  # An example to copy.
+    assert "repeat this option" not in printed
     assert any(where in printed for where in ("--output", "--workdir", "OUT", "SCAN", "SOURCE"))
 
 
