@@ -79,7 +79,10 @@ class Settings:
 
 
 def identify(predictor: Predictor, path: Path) -> ModelIdentity:
-    """Which network a predictor is, by its weights, its modalities and its preparation."""
+    """Which network a predictor is, by its weights, its modalities and its preparation.
+
+    If it has a network that finds brains, by that one, too.
+    """
     digest = hashlib.sha256()
     expected = [
         predictor.expects.modalities,
@@ -90,6 +93,8 @@ def identify(predictor: Predictor, path: Path) -> ModelIdentity:
         array = np.asarray(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
+    if finder := predictor.brain_finder:
+        digest.update(identify(finder, path).sha256.encode())
     return ModelIdentity(path.resolve().name, digest.hexdigest())
 
 

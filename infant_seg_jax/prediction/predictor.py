@@ -1,7 +1,7 @@
 """From a trained network and a scan to a label map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import nan
 from pathlib import Path
@@ -28,6 +28,7 @@ from infant_seg_jax.data.preprocessing import (
 from infant_seg_jax.data.volumes import Volume, voxel_ml
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.models.factory import Network, make_model
+from infant_seg_jax.prediction.brain_finding import brain_to_show
 from infant_seg_jax.prediction.checks import check_orientation, check_segmentation
 from infant_seg_jax.prediction.confidence import Confidence, agreement, mean_entropy, signs_of
 from infant_seg_jax.prediction.execution import execute_or_shrink
@@ -89,6 +90,8 @@ class Predictor:
         fix_orientation: whether to label a scan whose header is certainly wrong about front and top
             as if the header were right.
         reference: the reference statistics, by which unusual scans are flagged.
+        brain_finder: the network that finds the brain in whole heads and in scans that show more
+            than the brain, unless there is a brain mask; None: what is not air is used.
         name: its name in messages: where it was loaded from.
     """
 
@@ -104,6 +107,7 @@ class Predictor:
     windows_only: bool = False
     fix_orientation: bool = False
     reference: ReferenceStatistics = NOTHING_KNOWN
+    brain_finder: "Predictor | None" = None
     name: str = "the network"
 
     @classmethod
@@ -235,6 +239,35 @@ def segment_with(
             f"The scan is {_kind(volume)}, expected a Volume, as returned by read_image: "
             "infant_seg_jax.load() opens a model that also takes paths, images and arrays."
         )
+    notices: tuple[str, ...] = ()
+    if mask is None and (finder := predictors[0].brain_finder):
+        mask = _found_brain(finder, volume)
+        notices = () if mask is None else (_say_found(volume, mask),)
+    found = _segment_shown(predictors, volume, mask)
+    return replace(found, notices=(*notices, *found.notices))
+
+
+def _found_brain(finder: Predictor, volume: Volume) -> Bool[np.ndarray, "x y z"] | None:
+    """The brain that is to be shown of a scan; None for all that is not air."""
+    stage("Finding the brain.")
+    prepared = prepare_volume(volume, finder.expects.preparation)
+    images = np.split(prepared.image, prepared.image.shape[-1], axis=-1)
+    background = [finder.predict(image, volume.path).probabilities[..., 0] for image in images]
+    return brain_to_show(prepared, np.mean(background, axis=0), volume.shape)
+
+
+def _say_found(volume: Volume, mask: Bool[np.ndarray, "x y z"]) -> str:
+    ml = np.count_nonzero(mask) * voxel_ml(volume.affine)
+    return (
+        f"{volume.path} shows more than the brain, so the brain was found ({ml:.0f} ml) and the "
+        "rest left out: look at the label map, and give a brain mask with --mask if it is wrong."
+    )
+
+
+def _segment_shown(
+    predictors: Sequence[Predictor], volume: Volume, mask: Bool[np.ndarray, "x y z"] | None
+) -> Segmentation:
+    """As `segment_with`, of all that is not air unless there is a mask."""
     orientation = orientation_of(volume, mask)
     if orientation is None:
         return _segment(predictors, volume, mask, None)

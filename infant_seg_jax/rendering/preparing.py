@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infant_seg_jax.data.cropping import crop_affine, crop_box
-from infant_seg_jax.data.formats import Grid
+from infant_seg_jax.data.formats import Affine, Grid
 from infant_seg_jax.data.labels import TISSUE_CLASSES, count_classes
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preparing import prepare
@@ -50,6 +50,9 @@ from infant_seg_jax.rendering.structures import Structure, to_classes
 
 MARGIN_MM = 40.0
 """Width of the head around the brain."""
+
+HEAD_MM = 1.0
+"""Heads are grown in voxels of this size at most: their layers are thin."""
 
 SURFACE_MM = 6.0
 """Fluid deeper in the brain than this is always shown, however closely a brain is stripped."""
@@ -203,16 +206,25 @@ def to_arrays(
     spacing = spacing_of(affine)
     box = crop_box(is_brain(structures), MARGIN_MM, spacing)
     structures, affine = structures[box], crop_affine(affine, box)
-    if not np.allclose(spacing, spacing_mm, rtol=1e-3):
-        x, y, z = structures.shape
-        shape, to_affine = grid_with_spacing(
-            (x, y, z), affine, (spacing_mm, spacing_mm, spacing_mm)
-        )
-        structures = resample_labels(structures, affine, shape, to_affine)
-    structures = _with_margin(structures, int(np.ceil(MARGIN_MM / spacing_mm)))
+    fine_mm = min(spacing_mm, HEAD_MM)
+    structures = _resampled(structures, affine, fine_mm)
+    structures = _with_margin(structures, int(np.ceil(MARGIN_MM / fine_mm)))
     if not (structures >= Structure.BONE).any():
-        structures = grow_head(structures, spacing_mm, random)
+        structures = grow_head(structures, fine_mm, random)
+    x, y, z = structures.shape
+    structures = _resampled(structures, affine_of((x, y, z), fine_mm), spacing_mm)
     return structures, measure(structures, spacing_mm, anatomy.grown)
+
+
+def _resampled(
+    structures: UInt8[np.ndarray, "X Y Z"], affine: Affine, spacing_mm: float
+) -> UInt8[np.ndarray, "x y z"]:
+    """The nearest structures in voxels of `spacing_mm`, which they may have already."""
+    if np.allclose(spacing_of(affine), spacing_mm, rtol=1e-3):
+        return structures
+    x, y, z = structures.shape
+    shape, to_affine = grid_with_spacing((x, y, z), affine, (spacing_mm, spacing_mm, spacing_mm))
+    return resample_labels(structures, affine, shape, to_affine)
 
 
 def measure(

@@ -61,8 +61,12 @@ def open_predictor(path: Path, which: str = BEST, weights: str | None = None) ->
         InputError: there is no such model, or it is damaged.
     """
     model = open_model(path, which, weights)
-    found = Predictor.from_config(model.config, model.variables, model.expects, model.reference)
-    return replace(found, name=str(path))
+    found, finder = _predictor_of(model), model.brain_finder
+    return replace(found, name=str(path), brain_finder=finder and _predictor_of(finder))
+
+
+def _predictor_of(model: Model) -> Predictor:
+    return Predictor.from_config(model.config, model.variables, model.expects, model.reference)
 
 
 def open_predictors(

@@ -2,13 +2,14 @@
 
 model.json            what the network is, what it expects and where it comes from
 weights.safetensors   its parameters and batch statistics, named by their paths
+brain_finder/         where there is one, the model folder of the network that finds brains
 
-docs/models.md describes them. Nothing in a model folder is executed; files beside the two, such as
-a license, are left alone.
+docs/models.md describes them. Nothing in a model folder is executed; other files, such as a
+license, are left alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from flax.traverse_util import unflatten_dict
 
 from infant_seg_jax.config import SKIP_DENSENET, Config
 from infant_seg_jax.data.formats.grid import times
-from infant_seg_jax.data.prepared import ExpectedScans
+from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.errors import InputError, some_of
 from infant_seg_jax.files import atomic_folder, sha256, write_json
 from infant_seg_jax.models.factory import Network, make_model
@@ -35,6 +36,7 @@ from infant_seg_jax.store.model_description import (
 )
 
 MODEL_FILE, WEIGHTS = "model.json", "weights.safetensors"
+BRAIN_FINDER = "brain_finder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ class Model:
         expects: what its training scans were.
         training: how it came to be, as JSON: for people, and nothing depends on it.
         reference: what it measures on scans like its training's, by which others are flagged.
+        brain_finder: the network that finds brains for it, if there is one.
     """
 
     config: Config
@@ -54,6 +57,7 @@ class Model:
     expects: ExpectedScans
     training: Mapping[str, Any]
     reference: ReferenceStatistics = NOTHING_KNOWN
+    brain_finder: "Model | None" = None
 
 
 def is_model_folder(path: Path) -> bool:
@@ -100,6 +104,8 @@ def write_model(folder: Path, model: Model, *, float16: bool = False) -> None:
         )
         values = sum(array.size for array in stored.values())
         write_json(temporary / MODEL_FILE, describe(description, values))
+        if finder := model.brain_finder:
+            write_model(temporary / BRAIN_FINDER, replace(finder, brain_finder=None), float16=True)
 
 
 def read_model(folder: Path, *, ours: bool = False) -> Model:
@@ -132,13 +138,37 @@ def read_model(folder: Path, *, ours: bool = False) -> Model:
             )
     _check_values(stored, path)
     arrays = {name: array.astype(np.float32) for name, array in stored.items()}
+    finder = folder / BRAIN_FINDER
     return Model(
         description.config,
         unflatten_dict(arrays, sep="/"),
         description.expects,
         description.training,
         description.reference,
+        _read_finder(finder, ours=ours) if is_model_folder(finder) else None,
     )
+
+
+def _read_finder(folder: Path, *, ours: bool) -> Model:
+    """The network that finds brains for another.
+
+    Raises:
+        InputError: as `read_model`, or it takes other scans than any modality, or needs a finder.
+    """
+    if is_model_folder(folder / BRAIN_FINDER):
+        raise InputError(f"{folder} has a brain finder of its own, expected none: remove it.")
+    finder = read_model(folder, ours=ours)
+    check_is_finder(finder, folder)
+    return finder
+
+
+def check_is_finder(model: Model, where: Path) -> None:
+    """Raise an InputError unless a network can find the brain in scans of any modality."""
+    if model.expects.modalities != (ANY_MODALITY,):
+        raise InputError(
+            f"{where} takes {' + '.join(model.expects.modalities)}, so it cannot find the brain for "
+            f"another network, expected one for '{ANY_MODALITY}' modality."
+        )
 
 
 def check_shapes(arrays: Arrays, config: Config, expects: ExpectedScans, path: Path) -> None:
