@@ -14,15 +14,22 @@ RUN may also be a model folder, to store it in half precision, or `bundled`. Of 
 started from one another:
 
     infant-seg export-model --shares=0.4,0.6 bundled runs/infant models/mean
+
+With --brain_finder the model brings a second network along, which finds the brain in whole heads
+before the first one labels its tissues:
+
+    infant-seg export-model --brain_finder=runs/brain_finder runs/infant models/infant
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
 
 from infant_seg_jax.commands.model_flags import define_weights, define_which
 from infant_seg_jax.errors import InputError
+from infant_seg_jax.paths import define_path
 
 ARGUMENTS = "RUN... OUT"
 
@@ -34,6 +41,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "shares",
         None,
         "Of several networks, how much each has of the mean of their weights; 1 in all.",
+        flag_values=values,
+    )
+    define_path(
+        "brain_finder",
+        "",
+        "A run or a model folder: the network that is to find the brain in whole heads, trained on "
+        "larger voxels. By default, that of RUN, if it has one.",
         flag_values=values,
     )
     define_float16(values)
@@ -53,13 +67,17 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     from infant_seg_jax.files import check_is_new
     from infant_seg_jax.store.averaging import average_models
     from infant_seg_jax.store.loading import open_model
-    from infant_seg_jax.store.model_folder import write_model
+    from infant_seg_jax.store.model_folder import check_is_finder, write_model
 
     *sources, folder = map(Path, arguments)
     shares = _shares(values.shares, len(sources))
     check_is_new(folder)
     models = [open_model(source, values.which, values.weights) for source in sources]
     model = average_models(models, shares) if shares else models[0]
+    if values.brain_finder:
+        finder = open_model(Path(values.brain_finder), values.which, values.weights)
+        check_is_finder(finder, Path(values.brain_finder))
+        model = replace(model, brain_finder=finder)
     write_model(folder, model, float16=values.float16)
     report(folder)
 
@@ -83,7 +101,7 @@ def report(folder: Path, name: str = "") -> None:
     from infant_seg_jax.files import read_json
 
     content = read_json(folder / "model.json")
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     print(
         f"The model is {folder}: {content['weights']['values']} weights, {size:.1f} MB, for "
         f"{' + '.join(content['modalities'])}."

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from infant_seg_jax.data.cropping import uncrop
-from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.foreground import HEAD
+from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.preprocessing import PreparedVolume
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.data.volumes import spacing_of

@@ -165,9 +165,10 @@ def _read_finder(folder: Path, *, ours: bool) -> Model:
 def check_is_finder(model: Model, where: Path) -> None:
     """Raise an InputError unless a network can find the brain in scans of any modality."""
     if model.expects.modalities != (ANY_MODALITY,):
+        names = " + ".join(model.expects.modalities)
         raise InputError(
-            f"{where} takes {' + '.join(model.expects.modalities)}, so it cannot find the brain for "
-            f"another network, expected one for '{ANY_MODALITY}' modality."
+            f"{where} takes {names}, so it cannot find the brain for another network, expected one "
+            f"that takes {ANY_MODALITY}."
         )
 
 
