@@ -68,8 +68,13 @@ train eighth 800 "${start[@]}" "${fixed[@]}" "${newborns[@]}" --config.seed=12 -
   --config.rendering.unordered=0.2 --config.rendering.spread=0.04 --config.rendering.fluid_spread=0.08 \
   --config.rendering.maturation=0.08 --config.rendering.regions=0.1 --config.rendering.partial_volume=1.0 \
   --config.rendering.noise=0.07 --config.rendering.stripped=0.8
+after eighth latest averaged
+train ninth 3000 "${start[@]}" "${fixed[@]}" "${newborns[@]}" --config.seed=21 \
+  --config.rendering.unordered=0.2 --config.rendering.spread=0.05 --config.rendering.fluid_spread=0.08 \
+  --config.rendering.maturation=0.08 --config.rendering.regions=0.1 --config.rendering.partial_volume=1.0 \
+  --config.rendering.noise=0.055 --config.rendering.stripped=0.85
 
 # The mean of both keeps what the sixth knows of older infants and adults.
 "$program" export-model --which=latest --weights=averaged "$output/runs/sixth" "$output/sixth"
-"$program" export-model --float16 --which=latest --weights=averaged --shares=0.5,0.5 \
-  "$output/sixth" "$output/runs/eighth" "$output/model"
+"$program" export-model --float16 --which=latest --weights=averaged --shares=0.65,0.35 \
+  "$output/runs/ninth" "$output/sixth" "$output/model"
