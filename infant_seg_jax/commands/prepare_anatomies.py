@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from infant_seg_jax.data.class_sets import BRAIN_CLASSES, CLASS_SETS
+from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.schemas import find_schema
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.paths import define_path, expand, split_at_commas
@@ -43,6 +45,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "held_out",
         "",
         "Patterns for the names of label maps to hold out of training; by default a random fifth.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "classes",
+        TISSUE_CLASSES.name,
+        [TISSUE_CLASSES.name, BRAIN_CLASSES.name],
+        "What a network is to distinguish: tissues, or the brain from everything else.",
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -72,7 +81,12 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
     output = Path(values.output)
     held_out = held_out_patterns(values.held_out, [label_map.name for label_map in label_maps])
     found = prepare_anatomies(
-        label_maps, output, values.spacing_mm, held_out=held_out, seed=values.seed
+        label_maps,
+        output,
+        values.spacing_mm,
+        held_out=held_out,
+        seed=values.seed,
+        classes=CLASS_SETS[values.classes],
     )
     count = len(found.training)
     print(f"Prepared {len(label_maps)} anatomies, {count} of them for training.")

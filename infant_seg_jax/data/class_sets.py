@@ -41,7 +41,16 @@ DRAWEM9_CLASSES = ClassSet(
 )
 """The nine tissues of dHCP's DrawEM (Makropoulos et al., NeuroImage 173, 2018), in its values."""
 
-CLASS_SETS = {classes.name: classes for classes in (TISSUE_CLASSES, DRAWEM9_CLASSES)}
+BRAIN_CLASSES = ClassSet(
+    "brain",
+    (
+        TISSUE_CLASSES.classes[BACKGROUND],
+        Class("Inside", "Brain and Fluid around it", 1, IGNORE, "#D55E00"),
+    ),
+)
+"""What is within the skull, and what is not."""
+
+CLASS_SETS = {classes.name: classes for classes in (TISSUE_CLASSES, DRAWEM9_CLASSES, BRAIN_CLASSES)}
 
 _COLUMNS = ("index", "name", "abbreviation", "color", "mapping", "tissue")
 _MIXED = "mixed"

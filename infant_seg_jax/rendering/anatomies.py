@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from infant_seg_jax.data.class_sets import classes_in
 from infant_seg_jax.data.formats.grid import Affine, Shape
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.prepared import MANIFEST, SPLITS_FILE, map_array
 from infant_seg_jax.data.splits import check_folds, read_folds
 from infant_seg_jax.errors import InputError
@@ -73,11 +75,19 @@ class PreparedAnatomy:
 
 @dataclass(frozen=True, eq=False)
 class AnatomySet:
-    """A valid set of anatomies; `spacing_mm` is the size of their voxels."""
+    """A valid set of anatomies.
+
+    Attributes:
+        folder: where it is.
+        spacing_mm: the size of the voxels.
+        training: the anatomies to train on.
+        classes: the classes of rendered examples.
+    """
 
     folder: Path
     spacing_mm: float
     training: tuple[PreparedAnatomy, ...]
+    classes: ClassSet = TISSUE_CLASSES
 
 
 def open_anatomies(folder: Path) -> AnatomySet:
@@ -102,6 +112,7 @@ def open_anatomies(folder: Path) -> AnatomySet:
         )
     try:
         spacing = float(manifest["spacing_mm"])
+        classes = classes_in(manifest)
         found = {}
         for entry in manifest["anatomies"]:
             x, y, z = (int(size) for size in entry["shape"])
@@ -123,7 +134,7 @@ def open_anatomies(folder: Path) -> AnatomySet:
     for anatomy in training:
         anatomy.structures()
         anatomy.distances()
-    return AnatomySet(folder, spacing, training)
+    return AnatomySet(folder, spacing, training, classes)
 
 
 def affine_of(shape: Shape, spacing_mm: float) -> Affine:

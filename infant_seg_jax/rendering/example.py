@@ -17,12 +17,12 @@ from infant_seg_jax.augmentation import spatial
 from infant_seg_jax.augmentation.spatial import AffineMotion
 from infant_seg_jax.augmentation.splines import SmoothField, draw_field, evaluate_field
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.labels import BACKGROUND, IGNORE
+from infant_seg_jax.data.labels import BACKGROUND, IGNORE, TISSUE_CLASSES, ClassSet
 from infant_seg_jax.rendering import image
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM
 from infant_seg_jax.rendering.contrast import Prior
 from infant_seg_jax.rendering.patches import MARGIN, AnatomyPatches
-from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+from infant_seg_jax.rendering.structures import BRAIN, Structure, classes_of_structures
 
 CORTEX_MM = 1.75, 4.0
 """Thinned cortex: what is further than this from white matter becomes fluid."""
@@ -102,7 +102,7 @@ def render_batch(
 
     def one(key: Array, structures: Array, distances: Array, census: Array) -> tuple[Array, Array]:
         drawn = draw(key, config, (x, y, z), patches.spacing, channels)
-        return apply(drawn, structures, distances, census)
+        return apply(drawn, structures, distances, census, patches.classes)
 
     return jax.vmap(one)(keys, patches.structures, patches.distances, patches.census)
 
@@ -150,6 +150,7 @@ def apply(
     structures: UInt8[Array, "X Y Z"],
     distances: UInt8[Array, "X Y Z"],
     census: Int32[Array, "s 256"],
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> tuple[Float[Array, "x y z c"], UInt8[Array, "x y z"]]:
     """Image and labels of a drawn example, from a patch `MARGIN` voxels larger on each side.
 
@@ -168,7 +169,8 @@ def apply(
 
     scan = image.apply(drawn.image, structures, shown)
     mean, deviation = image.statistics(drawn.image.contrast, shown_counts(drawn.variant, census))
-    labels = jnp.where(shown, jnp.asarray(CLASSES)[structures], jnp.uint8(BACKGROUND))
+    table = jnp.asarray(classes_of_structures(classes))
+    labels = jnp.where(shown, table[structures], jnp.uint8(BACKGROUND))
     return (
         jnp.where(shown[..., None], (scan - mean) / deviation, 0),
         jnp.where(known, labels, jnp.uint8(IGNORE)),

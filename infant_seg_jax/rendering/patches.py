@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
 from infant_seg_jax.config import Config
-from infant_seg_jax.data.labels import TISSUE_CLASSES
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet
 from infant_seg_jax.data.patches import PatchBatch, draw_voxel, patch_batch
 from infant_seg_jax.data.prepared import PreparedCase
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM, AnatomySet, PreparedAnatomy
-from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+from infant_seg_jax.rendering.structures import BRAIN, Structure, classes_of_structures
 
 MARGIN = 12
 """Voxels around a patch that its deformation may need."""
@@ -36,6 +36,7 @@ class AnatomyPatches:
         census: int32 `(n, s, 256)`, the census of each example's anatomy.
         chosen: bool `(n,)`, whether the example is rendered.
         spacing: voxel size in mm.
+        classes: the classes of the examples' labels.
     """
 
     structures: Any
@@ -43,6 +44,7 @@ class AnatomyPatches:
     census: Any
     chosen: Any
     spacing: float = flax.struct.field(pytree_node=False)
+    classes: ClassSet = flax.struct.field(pytree_node=False, default=TISSUE_CLASSES)
 
 
 def make_batch(
@@ -86,12 +88,9 @@ def make_batch(
     for position in positions:
         random = _random(config.seed, step, position)
         chosen = bool(random.random() < fraction)
-        parts.append((*_random_patch(anatomies.training, shape, patch.balanced, random), chosen))
-    structures, distances, census, chosen = (np.stack(part) for part in zip(*parts, strict=True))
-    return replace(
-        batch,
-        anatomy=AnatomyPatches(structures, distances, census, chosen, anatomies.spacing_mm),
-    )
+        parts.append((*_random_patch(anatomies, shape, patch.balanced, random), chosen))
+    arrays = (np.stack(part) for part in zip(*parts, strict=True))
+    return replace(batch, anatomy=AnatomyPatches(*arrays, anatomies.spacing_mm, anatomies.classes))
 
 
 def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str | None, ...]:
@@ -115,7 +114,7 @@ def _draw_anatomy(
 
 
 def _random_patch(
-    anatomies: Sequence[PreparedAnatomy],
+    anatomies: AnatomySet,
     shape: tuple[int, ...],
     balanced: float,
     random: np.random.Generator,
@@ -124,10 +123,11 @@ def _random_patch(
 
     For the class background, the center is in the head near the brain.
     """
-    anatomy = _draw_anatomy(anatomies, random)
+    anatomy = _draw_anatomy(anatomies.training, random)
     wanted = np.arange(len(Structure)) < BRAIN
     if balanced and random.random() < balanced:
-        wanted = CLASSES == random.integers(len(TISSUE_CLASSES))
+        table = classes_of_structures(anatomies.classes)
+        wanted = table == random.integers(len(anatomies.classes))
     wanted[Structure.OUTSIDE] = False
     structures, distances = anatomy.structures(), anatomy.distances()
 

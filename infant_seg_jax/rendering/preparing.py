@@ -12,15 +12,15 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
+from infant_seg_jax.data.class_sets import classes_record
 from infant_seg_jax.data.cropping import crop_affine, crop_box
 from infant_seg_jax.data.formats import Affine, Grid
-from infant_seg_jax.data.labels import TISSUE_CLASSES, count_classes
+from infant_seg_jax.data.labels import TISSUE_CLASSES, ClassSet, LabelSchema, count_classes
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.resampling import grid_with_spacing, resample_labels
 from infant_seg_jax.data.resuming import Entry, begin, end, finish_all, finish_part, versions
-from infant_seg_jax.data.schemas import TISSUE_SCHEMA
 from infant_seg_jax.data.sources import Dataset, SourceCase
 from infant_seg_jax.data.volumes import spacing_of, write_label_map, write_volume
 from infant_seg_jax.errors import InputError
@@ -88,6 +88,7 @@ def prepare_anatomies(
     held_out: Sequence[str] = (),
     seed: int = 0,
     workers: int | None = None,
+    classes: ClassSet = TISSUE_CLASSES,
 ) -> AnatomySet:
     """Prepare label maps to render from.
 
@@ -103,6 +104,7 @@ def prepare_anatomies(
             random fifth is held out.
         seed: determines which are held out, and the heads.
         workers: number of label maps prepared at a time.
+        classes: the classes of examples and of the scans to validate on.
 
     Raises:
         InputError: as `read_anatomy`, two label maps have the same name, a name is reserved, a
@@ -113,13 +115,20 @@ def prepare_anatomies(
     names = [label_map.name for label_map in label_maps]
     validation = _held_out(names, held_out, seed)
     training = [name for name in names if name not in validation]
-    parameters = _parameters(label_maps, sorted(validation), spacing_mm, seed)
+    parameters = _parameters(label_maps, sorted(validation), spacing_mm, seed, classes)
     begin(output, parameters)
     views = _views_of([name for name in names if name in validation])
-    one = partial(_finish_anatomy, output=output, spacing_mm=spacing_mm, seed=seed, views=views)
+    one = partial(
+        _finish_anatomy,
+        output=output,
+        spacing_mm=spacing_mm,
+        seed=seed,
+        views=views,
+        classes=classes,
+    )
     entries = finish_all(output, label_maps, one, unit="label map", workers=workers)
     cases = [_case(output, name, view) for name, shown in views.items() for view in shown]
-    _prepare_scans(cases, output, spacing_mm, workers)
+    _prepare_scans(cases, output, spacing_mm, workers, classes)
     splits = [{"train": training, "validation": sorted(validation), "test": []}]
     end(output, splits, {**parameters, "anatomies": entries})
     return open_anatomies(output)
@@ -144,6 +153,7 @@ def _parameters(
     validation: Sequence[str],
     spacing_mm: float,
     seed: int,
+    classes: ClassSet,
 ) -> dict[str, Any]:
     """Everything that determines a set, except the voxels of its label maps."""
     return {
@@ -152,7 +162,8 @@ def _parameters(
         "spacing_mm": spacing_mm,
         "seed": seed,
         "structures": [structure.name for structure in Structure],
-        "class_names": list(TISSUE_CLASSES.names),
+        "class_names": list(classes.names),
+        **classes_record(classes),
         "schemas": {
             one.schema.name: {str(source): target for source, target in one.schema.table.items()}
             for one in label_maps
@@ -174,6 +185,7 @@ def _finish_anatomy(
     spacing_mm: float,
     seed: int,
     views: Mapping[str, Sequence[View]],
+    classes: ClassSet,
 ) -> Entry:
     """The anatomy's entry in the manifest. The anatomy and its scans are written if missing."""
     name, path, schema = label_map.name, label_map.path, label_map.schema
@@ -189,7 +201,7 @@ def _finish_anatomy(
         _write_views(output, name, structures, spacing_mm, seed, views.get(name, ()))
         return {
             "shape": list(structures.shape),
-            "voxels": count_classes(to_classes(structures)),
+            "voxels": count_classes(to_classes(structures, classes), classes),
         }
 
     return finish_part(output / name, identity, write)
@@ -286,6 +298,7 @@ def _write_views(
     spacing: float,
     seed: int,
     views: Sequence[View],
+    classes: ClassSet,
 ) -> None:
     x, y, z = structures.shape
     grid = Grid((x, y, z), affine_of((x, y, z), spacing))
@@ -297,7 +310,7 @@ def _write_views(
         scan = _apply(drawn, structures, shown)
         path, labels_path = _scan_paths(output, name, view)
         write_volume(path, np.asarray(BRIGHTNESS * scan[..., 0], np.float32), grid)
-        write_label_map(labels_path, to_classes(structures), grid)
+        write_label_map(labels_path, to_classes(structures, classes), grid)
 
 
 def _scan_paths(output: Path, name: str, view: View) -> tuple[Path, Path]:
@@ -312,9 +325,13 @@ def _case(output: Path, name: str, view: View) -> SourceCase:
 
 
 def _prepare_scans(
-    cases: Sequence[SourceCase], folder: Path, spacing_mm: float, workers: int | None
+    cases: Sequence[SourceCase],
+    folder: Path,
+    spacing_mm: float,
+    workers: int | None,
+    classes: ClassSet,
 ) -> None:
-    schema = TISSUE_SCHEMA.with_ignored()
+    schema = LabelSchema.of(classes).with_ignored()
     dataset = Dataset("rendered", folder, (ANY_MODALITY,), schema, tuple(cases))
     preparation = Preparation(spacing_mm=spacing_mm)
     prepare(dataset, folder / HELD_OUT, preparation=preparation, workers=workers)

@@ -5,13 +5,24 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from infant_seg_jax.data.labels import BACKGROUND, CSF, GM, IGNORE, WM, LabelSchema
+from infant_seg_jax.data.class_sets import BRAIN_CLASSES
+from infant_seg_jax.data.labels import (
+    BACKGROUND,
+    CSF,
+    GM,
+    IGNORE,
+    TISSUE_CLASSES,
+    WM,
+    ClassSet,
+    LabelSchema,
+)
 from infant_seg_jax.data.schemas import (
     BOUNTI_SCHEMA,
     FETAL_ATLAS_SCHEMA,
     FREESURFER_SCHEMA,
     SYNTHSEG_SCHEMA,
 )
+from infant_seg_jax.errors import InputError
 
 
 class Structure(IntEnum):
@@ -46,12 +57,11 @@ BRAIN = len([structure for structure in Structure if structure < Structure.BONE]
 """The number of structures of the brain, including `OUTSIDE`; those around it come after."""
 
 
-CLASSES = np.array(
-    [BACKGROUND, CSF, CSF, GM, GM, WM, WM, GM, WM, WM, IGNORE]
-    + [BACKGROUND] * (len(Structure) - BRAIN),
-    np.uint8,
-)
-"""The class of each structure."""
+_AROUND = (BACKGROUND,) * (len(Structure) - BRAIN)
+_CLASSES: dict[ClassSet, tuple[int, ...]] = {
+    TISSUE_CLASSES: (BACKGROUND, CSF, CSF, GM, GM, WM, WM, GM, WM, WM, IGNORE, *_AROUND),
+    BRAIN_CLASSES: (BACKGROUND, *[1] * (BRAIN - 1), *_AROUND),
+}
 
 _BY_CLASS = {
     BACKGROUND: Structure.OUTSIDE,
@@ -113,6 +123,24 @@ def to_structures(
     return structures
 
 
-def to_classes(structures: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """The tissue classes of structures."""
-    return CLASSES[structures]
+def classes_of_structures(classes: ClassSet = TISSUE_CLASSES) -> UInt8[np.ndarray, " s"]:
+    """The class of each structure, `IGNORE` for those of no single class.
+
+    Raises:
+        InputError: structures do not tell these classes apart.
+    """
+    if classes not in _CLASSES:
+        known = " or ".join(one.name for one in _CLASSES)
+        raise InputError(f"Nothing can be rendered in the classes {classes}, expected {known}.")
+    return np.array(_CLASSES[classes], np.uint8)
+
+
+def to_classes(
+    structures: UInt8[np.ndarray, "*shape"], classes: ClassSet = TISSUE_CLASSES
+) -> UInt8[np.ndarray, "*shape"]:
+    """The classes of structures.
+
+    Raises:
+        InputError: as `classes_of_structures`.
+    """
+    return classes_of_structures(classes)[structures]

@@ -13,7 +13,6 @@ from jax.experimental import multihost_utils
 
 from infant_seg_jax.compilation import note_slow_convolutions
 from infant_seg_jax.config import Config, check_config
-from infant_seg_jax.data.labels import TISSUE_CLASSES
 from infant_seg_jax.data.patches import check_patch_fits, prefetch
 from infant_seg_jax.data.prepared import PreparedCase, PreparedSet, open_prepared
 from infant_seg_jax.errors import InputError
@@ -71,13 +70,13 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     check_config(config)
     prepared = open_prepared(Path(config.data.path))
     rendering = config.rendering
-    if rendering.fraction and prepared.classes != TISSUE_CLASSES:
-        raise InputError(
-            f"{prepared.folder} has the classes {prepared.classes}, but rendered examples have "
-            f"only {TISSUE_CLASSES}: set config.rendering.fraction to 0, or prepare that set with "
-            "these classes."
-        )
     anatomies = open_anatomies(Path(rendering.path)) if rendering.fraction else None
+    if anatomies and prepared.classes != anatomies.classes:
+        raise InputError(
+            f"{prepared.folder} has the classes {prepared.classes}, but the examples rendered from "
+            f"{anatomies.folder} have {anatomies.classes}: set config.rendering.fraction to 0, or "
+            "prepare both with the same classes."
+        )
     make_loss(config.loss, len(prepared.classes))  # which refuses weights of others
     training, validation = _subjects(prepared, config)
     check_patch_fits(training, tuple(config.patch.shape))

@@ -11,12 +11,14 @@ import pytest
 from infant_seg_jax.augmentation.spatial import AffineMotion
 from infant_seg_jax.augmentation.splines import SmoothField
 from infant_seg_jax.config import Config, default_config
+from infant_seg_jax.data.class_sets import BRAIN_CLASSES
 from infant_seg_jax.data.labels import BACKGROUND, IGNORE
 from infant_seg_jax.data.preprocessing import normalize
 from infant_seg_jax.rendering import example, image
 from infant_seg_jax.rendering.anatomies import STEPS_PER_MM
+from infant_seg_jax.rendering.anatomy import is_brain
 from infant_seg_jax.rendering.patches import MARGIN, AnatomyPatches
-from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+from infant_seg_jax.rendering.structures import BRAIN, Structure, classes_of_structures
 
 SHAPE = (16, 16, 16)
 LARGE = tuple(n + 2 * MARGIN for n in SHAPE)
@@ -71,7 +73,7 @@ def render(drawn: example.DrawnExample) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found), np.asarray(labels)
 
 
-_apply = jax.jit(example.apply)
+_apply = jax.jit(example.apply, static_argnums=4)
 
 
 def middle(volume: np.ndarray) -> np.ndarray:
@@ -87,7 +89,14 @@ def test_a_whole_anatomy_is_normalized_as_a_prepared_scan(stripped: float) -> No
     shown = (structures != Structure.OUTSIDE) & ((structures < BRAIN) | (stripped == 0))
     scan = np.asarray(drawn.image.contrast.means, np.float32)[structures]
     np.testing.assert_allclose(found, normalize(scan, shown), atol=1e-4)
-    assert np.array_equal(labels, np.where(shown, CLASSES[structures], BACKGROUND))
+    assert np.array_equal(labels, np.where(shown, classes_of_structures()[structures], BACKGROUND))
+
+
+def test_of_a_brain_it_is_all_one_class_and_of_a_head_around_it_none() -> None:
+    drawn = draw(stripped=0.0, thin_cortex=0.0, more_fluid=0.0)
+    scan, labels = _apply(drawn, *map(jnp.asarray, head()), BRAIN_CLASSES)
+    np.testing.assert_array_equal(np.asarray(scan), render(drawn)[0])
+    np.testing.assert_array_equal(np.asarray(labels), is_brain(middle(head()[0])))
 
 
 def test_texture_bias_and_noise_hardly_change_the_normalization() -> None:

@@ -11,7 +11,7 @@ from infant_seg_jax.data.preparing import prepare
 from infant_seg_jax.data.sources.phantom import PHANTOM
 from infant_seg_jax.rendering.anatomies import AnatomySet, PreparedAnatomy
 from infant_seg_jax.rendering.patches import MARGIN, cut, drawn_names, make_batch
-from infant_seg_jax.rendering.structures import BRAIN, CLASSES, Structure
+from infant_seg_jax.rendering.structures import BRAIN, Structure, classes_of_structures
 
 SHAPE = (24, 20, 28)
 SIZE = 16
@@ -109,7 +109,7 @@ def test_centers_are_brain_or_balanced_over_classes(anatomies: AnatomySet) -> No
     assert ((brain > 0) & (brain < BRAIN)).all()
     balanced = centers(anatomies, 1.0)
     assert (balanced > 0).all()
-    shares = np.bincount(CLASSES[balanced], minlength=4)[:4] / len(balanced)
+    shares = np.bincount(classes_of_structures()[balanced], minlength=4)[:4] / len(balanced)
     assert np.abs(shares - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / len(balanced))
 
 

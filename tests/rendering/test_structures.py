@@ -7,7 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infant_seg_jax.data.labels import GM, IGNORE, LabelSchema
+from infant_seg_jax.data.class_sets import BRAIN_CLASSES, DRAWEM9_CLASSES
+from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES, ClassSet, LabelSchema
 from infant_seg_jax.data.schemas import (
     ANATOMY_SCHEMAS,
     BOUNTI_SCHEMA,
@@ -15,8 +16,14 @@ from infant_seg_jax.data.schemas import (
     FREESURFER_SCHEMA,
     SCHEMAS,
 )
+from infant_seg_jax.errors import InputError
 from infant_seg_jax.rendering.anatomy import read_anatomy
-from infant_seg_jax.rendering.structures import CLASSES, Structure, to_classes, to_structures
+from infant_seg_jax.rendering.structures import (
+    Structure,
+    classes_of_structures,
+    to_classes,
+    to_structures,
+)
 from tests.input_errors import input_error
 
 
@@ -28,8 +35,14 @@ def test_every_id_keeps_the_class_that_its_schema_gives_it(name: str) -> None:
     assert np.array_equal(found, schema.to_classes(ids, "a.nii"))
 
 
-def test_every_structure_has_a_class() -> None:
-    assert len(CLASSES) == len(Structure)
+@pytest.mark.parametrize("classes", [TISSUE_CLASSES, BRAIN_CLASSES])
+def test_every_structure_has_a_class(classes: ClassSet) -> None:
+    assert len(classes_of_structures(classes)) == len(Structure)
+
+
+def test_classes_that_structures_do_not_tell_apart_are_refused() -> None:
+    with pytest.raises(InputError):
+        classes_of_structures(DRAWEM9_CLASSES)
 
 
 def test_freesurfer_tells_what_tissues_do_not() -> None:
