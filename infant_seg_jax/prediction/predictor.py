@@ -16,7 +16,7 @@ from infant_seg_jax.config import Config
 from infant_seg_jax.data.cropping import uncrop
 from infant_seg_jax.data.foreground import BRAIN, HEAD
 from infant_seg_jax.data.formats.grid import Shape, times
-from infant_seg_jax.data.labels import TISSUE_CLASSES
+from infant_seg_jax.data.labels import BACKGROUND, TISSUE_CLASSES
 from infant_seg_jax.data.orientation import Orientation, orientation_of, turned, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import (
@@ -228,6 +228,8 @@ def segment_with(
     too; intensity-based refinement then takes all images together. It takes place if all of the
     networks have it; the confidence is of the probabilities before it.
 
+    Without a mask, the first network's brain finder, if it has one, says what is shown of a head.
+
     A scan whose header surely turns the brain is told of; if all networks fix orientations, it is
     labeled as if its header were right. The label map lies on the scan's own grid all the same.
 
@@ -239,36 +241,24 @@ def segment_with(
             f"The scan is {_kind(volume)}, expected a Volume, as returned by read_image: "
             "infant_seg_jax.load() opens a model that also takes paths, images and arrays."
         )
+    orientation = orientation_of(volume, mask)
     notices: tuple[str, ...] = ()
     if mask is None and (finder := predictors[0].brain_finder):
-        mask = _found_brain(finder, volume)
-        notices = () if mask is None else (_say_found(volume, mask),)
-    found = _segment_shown(predictors, volume, mask)
+        mask = _found_brain(finder, volume, orientation)
+        if mask is not None:
+            orientation = orientation_of(volume, mask)
+            notices = (_describe_found(volume, mask),)
+    found = _segment_as_it_lies(predictors, volume, mask, orientation)
     return replace(found, notices=(*notices, *found.notices))
 
 
-def _found_brain(finder: Predictor, volume: Volume) -> Bool[np.ndarray, "x y z"] | None:
-    """The brain that is to be shown of a scan; None for all that is not air."""
-    stage("Finding the brain.")
-    prepared = prepare_volume(volume, finder.expects.preparation)
-    images = np.split(prepared.image, prepared.image.shape[-1], axis=-1)
-    background = [finder.predict(image, volume.path).probabilities[..., 0] for image in images]
-    return brain_to_show(prepared, np.mean(background, axis=0), volume.shape)
-
-
-def _say_found(volume: Volume, mask: Bool[np.ndarray, "x y z"]) -> str:
-    ml = np.count_nonzero(mask) * voxel_ml(volume.affine)
-    return (
-        f"{volume.path} shows more than the brain, so the brain was found ({ml:.0f} ml) and the "
-        "rest left out: look at the label map, and give a brain mask with --mask if it is wrong."
-    )
-
-
-def _segment_shown(
-    predictors: Sequence[Predictor], volume: Volume, mask: Bool[np.ndarray, "x y z"] | None
+def _segment_as_it_lies(
+    predictors: Sequence[Predictor],
+    volume: Volume,
+    mask: Bool[np.ndarray, "x y z"] | None,
+    orientation: Orientation | None,
 ) -> Segmentation:
-    """As `segment_with`, of all that is not air unless there is a mask."""
-    orientation = orientation_of(volume, mask)
+    """As `segment_with`, given which way the brain lies."""
     if orientation is None:
         return _segment(predictors, volume, mask, None)
     fix = all(predictor.fix_orientation for predictor in predictors)
@@ -280,6 +270,34 @@ def _segment_shown(
     else:
         found = _segment(predictors, volume, mask, orientation)
     return found.after(check_orientation(orientation, volume.path, fixed=fix))
+
+
+def _found_brain(
+    finder: Predictor, volume: Volume, orientation: Orientation | None
+) -> Bool[np.ndarray, "x y z"] | None:
+    """The brain that is to be shown of a scan; None: all that is not air.
+
+    If the header surely turns the brain, it is looked for as if the header were right.
+    """
+    if orientation and orientation.contradicts_header:
+        turn = orientation.turn
+        found = _found_brain(finder, turned_volume(volume, turn), None)
+        return None if found is None else np.ascontiguousarray(turned(found, turn.T))
+    stage("Finding the brain.")
+    prepared = prepare_volume(volume, finder.expects.preparation)
+    images = np.split(prepared.image, prepared.image.shape[-1], axis=-1)
+    background = [
+        finder.predict(image, volume.path).probabilities[..., BACKGROUND] for image in images
+    ]
+    return brain_to_show(prepared, np.mean(background, axis=0), volume.shape)
+
+
+def _describe_found(volume: Volume, mask: Bool[np.ndarray, "x y z"]) -> str:
+    ml = np.count_nonzero(mask) * voxel_ml(volume.affine)
+    return (
+        f"{volume.path} shows more than the brain, of which {ml:.0f} ml were found and the rest was "
+        "left out: look at the label map, and give a brain mask with --mask if it is wrong."
+    )
 
 
 def _segment(
