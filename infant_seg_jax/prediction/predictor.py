@@ -295,8 +295,8 @@ def _found_brain(
 def _describe_found(volume: Volume, mask: Bool[np.ndarray, "x y z"]) -> str:
     ml = np.count_nonzero(mask) * voxel_ml(volume.affine)
     return (
-        f"{volume.path} shows more than the brain, so all but the {ml:.0f} ml in which it was found "
-        "was left out: look at the label map, and give a brain mask with --mask if it is wrong."
+        f"{volume.path} shows more than the brain, so only {ml:.0f} ml around it are labeled: "
+        "look at the label map, and give a brain mask with --mask if it is wrong."
     )
 
 
