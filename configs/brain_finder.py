@@ -1,12 +1,12 @@
 """Where the brain is in whole heads of any age, T1w or T2w: trained on rendered heads alone.
 
-infant-seg prepare-anatomies --spacing_mm=3 freesurfer:MAPS synthseg:ADULTS --output=prepared/coarse
+infant-seg prepare-anatomies --spacing_mm=3 --classes=brain freesurfer:MAPS synthseg:ADULTS \\
+    --output=prepared/brains
 infant-seg train --config=brain_finder --workdir=runs/brain_finder
 infant-seg export-model --which=latest --brain_finder=runs/brain_finder runs/tissues models/tissues
 
-A patch of 48-cubed voxels of 3 mm holds most of a head. The network tells tissues apart like any
-other; what it is used for is where there is none. Half of the examples are whole heads, a third are
-brains stripped too widely. It can be stopped at any time; the averaged weights are of use.
+A patch of 48-cubed voxels of 3 mm holds most of a head. Half of the examples are whole heads, a third
+are brains stripped too widely. It can be stopped at any time; the averaged weights are of use.
 """
 
 from infant_seg_jax import recipes
@@ -15,14 +15,14 @@ from infant_seg_jax.config import RESIDUAL_UNET, Config, default_config
 
 def get_config() -> Config:
     config = default_config()
-    config.data.path = "prepared/coarse/held_out"
+    config.data.path = "prepared/brains/held_out"
     recipes.fit_two_cores(config)
     recipes.train_robustly(config)
-    recipes.render_every_example(config, "prepared/coarse")
+    recipes.render_every_example(config, "prepared/brains")
     recipes.render_like_real_newborns(config)
     config.model.name = RESIDUAL_UNET
     config.model.widths = (16, 32, 48, 64, 96)
-    config.patch.balanced = 0.2
+    config.patch.balanced = 0.4
     config.optimizer.schedule = "constant"
     config.optimizer.warmup = 100
     config.average_decay = 0.998
