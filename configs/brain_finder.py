@@ -5,8 +5,9 @@ infant-seg prepare-anatomies --spacing_mm=3 --classes=brain freesurfer:MAPS synt
 infant-seg train --config=brain_finder --workdir=runs/brain_finder
 infant-seg export-model --which=latest --brain_finder=runs/brain_finder runs/tissues models/tissues
 
-A patch of 48-cubed voxels of 3 mm holds most of a head. Half of the examples are whole heads, a third
-are brains stripped too widely. It can be stopped at any time; the averaged weights are of use.
+A patch of 48-cubed voxels of 3 mm holds most of a head. Half of the examples are whole heads, a
+third are brains stripped too widely. Training can be stopped at any time: the averaged weights are
+of use.
 """
 
 from infant_seg_jax import recipes

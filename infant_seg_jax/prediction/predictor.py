@@ -249,7 +249,7 @@ def segment_with(
             orientation = orientation_of(volume, mask)
             notices = (_describe_found(volume, mask),)
     found = _segment_as_it_lies(predictors, volume, mask, orientation)
-    return replace(found, notices=(*notices, *found.notices))
+    return replace(found, notices=(*found.notices, *notices))
 
 
 def _segment_as_it_lies(

@@ -1,13 +1,15 @@
 """Scans whose headers turn the brain, labeled as if the header were right."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from infant_seg_jax.data.orientation import turned
-from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.prediction.predictor import Predictor
+from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
+from infant_seg_jax.prediction.brain_finding import brain_to_show
+from infant_seg_jax.prediction.predictor import Prediction, Predictor
 from tests.data.test_orientation import SIGNED_PERMUTATIONS, SIZE, as_volume, average_brain, lying
 from tests.untrained import expecting, untrained_predictor
 
@@ -57,6 +59,35 @@ def test_a_turned_scan_is_labeled_as_the_right_one_is(where: np.ndarray, resampl
         )
     assert len(found.notices) == len(expected.notices) + 1
     assert "front" in found.notices[0] and found.notices[0] == found.confidence.unusual[0]
+
+
+@pytest.mark.parametrize("fix", [False, True])
+def test_a_brain_is_looked_for_as_if_the_header_were_right(fix: bool) -> None:
+    """What is found of the turned scan is what is found of the right one, turned."""
+    finder = expecting(PREDICTOR, modalities=("any",))
+    images: list[np.ndarray] = []
+
+    @dataclass(frozen=True, eq=False)
+    class Half(Predictor):
+        def predict(self, image: Any, of: Any = "") -> Prediction:
+            images.append(image)
+            back = np.arange(image.shape[1])[None, :, None] < image.shape[1] // 2
+            share = np.broadcast_to(back, image.shape[:3]).astype(np.float32)
+            return Prediction(np.stack([share, 1 - share], -1), 0.0, float("nan"), ())
+
+    half = Half(**{name: getattr(finder, name) for name in finder.__dataclass_fields__})
+    where = np.diag([-1, -1, 1])
+    right, wrong = (scan(turn)[0] for turn in (np.eye(3, dtype=int), where))
+    ours = predictor(brain_finder=half, fix_orientation=fix)
+    prepared = prepare_volume(right, finder.expects.preparation)
+    shown = brain_to_show(prepared, half.predict(prepared.image).probabilities[..., 0], right.shape)
+    assert shown is not None
+    for volume, turn in ((right, np.eye(3, dtype=int)), (wrong, where)):
+        found = ours.segment(volume)
+        np.testing.assert_array_equal(images[-1], images[0])
+        mask = np.ascontiguousarray(turned(shown, turn.T))
+        expected = predictor(fix_orientation=fix).segment(volume, mask)
+        np.testing.assert_array_equal(found.label_map, expected.label_map)
 
 
 def test_without_being_asked_a_turned_scan_is_told_of_and_labeled_as_it_is() -> None:
