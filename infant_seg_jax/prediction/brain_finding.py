@@ -17,7 +17,7 @@ from infant_seg_jax.data.preprocessing import PreparedVolume
 from infant_seg_jax.data.resampling import resample_image
 from infant_seg_jax.data.volumes import spacing_of
 
-KEPT_MM = 2.0
+KEPT_MM = 3.0
 """How far around the brain that is found everything is kept."""
 
 LEAST_LEFT_OUT = 0.03
