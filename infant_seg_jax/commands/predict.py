@@ -14,9 +14,9 @@ JSON beside a label map says how it was made.
     infant-seg predict --checkpoint=runs/fold-0 --checkpoint=runs/fold-1 --input=scans \\
         --mask='masks/{}_mask.nii.gz' --output=labels
 
-The bundled model takes a T1w or a T2w scan of any age, of the brain only: it labels much of a whole
-head as brain; docs/model_card.md says what it is good for. A model of your own needs scans like its
-training scans: if those were skull-stripped, strip yours or give a mask.
+The bundled model takes a T1w or a T2w scan of any age, of the brain or of the whole head, in which
+it first finds the brain; docs/model_card.md says what it is good for. A model of your own needs
+scans like its training scans: if those were skull-stripped, strip yours or give a mask.
 
 A folder is searched for volumes (.nii, .nii.gz, .mgz, .mgh, .hdr with .img), and the output has the
 same subfolders. In nnU-Net's imagesTs, CASE_0000 and CASE_0001 are one case. From a BIDS tree, or

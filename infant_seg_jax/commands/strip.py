@@ -1,16 +1,15 @@
 """strip the skull from scans: a brain mask and a stripped scan for each.
 
-    infant-seg strip --checkpoint=runs/heads --input=scan.nii.gz --output=brains
-    infant-seg strip --checkpoint=runs/heads --input=bids --output=bids/derivatives/brains
+    infant-seg strip --input=scan.nii.gz --output=brains
+    infant-seg strip --input=bids --output=bids/derivatives/brains
 
 For scan.nii.gz it writes scan_desc-brain_mask.nii.gz, with a JSON file that says how the mask was
 made, and scan_brain.nii.gz: the scan's own voxels, with 0 outside the mask. For a BIDS tree it
 writes a derivative with *_desc-brain_mask.nii.gz and *_desc-brain_T1w.nii.gz.
 
 The mask is the one that predict writes beside a label map: everything that is labeled, the holes
-in it, and gaps of up to 4 mm. The mask is only as good as the label map. So use --checkpoint to
-name a network that was trained on whole heads: the bundled model labels much of a head as brain
-(docs/predict.md).
+in it, and gaps of up to 4 mm. The mask is only as good as the label map: look at both. With
+--checkpoint, name a network that was trained on whole heads, or a model with a brain finder.
 
 Run the same command again to continue with the scans that are not finished.
 """

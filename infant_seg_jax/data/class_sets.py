@@ -45,7 +45,7 @@ BRAIN_CLASSES = ClassSet(
     "brain",
     (
         TISSUE_CLASSES.classes[BACKGROUND],
-        Class("Inside", "Brain and Fluid around it", 1, IGNORE, "#D55E00"),
+        Class("Inside", "Brain and Surrounding Fluid", 1, IGNORE, "#D55E00"),
     ),
 )
 """What is within the skull, and what is not."""

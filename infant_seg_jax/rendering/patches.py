@@ -89,8 +89,11 @@ def make_batch(
         random = _random(config.seed, step, position)
         chosen = bool(random.random() < fraction)
         parts.append((*_random_patch(anatomies, shape, patch.balanced, random), chosen))
-    arrays = (np.stack(part) for part in zip(*parts, strict=True))
-    return replace(batch, anatomy=AnatomyPatches(*arrays, anatomies.spacing_mm, anatomies.classes))
+    structures, distances, census, chosen = (np.stack(part) for part in zip(*parts, strict=True))
+    anatomy = AnatomyPatches(
+        structures, distances, census, chosen, anatomies.spacing_mm, anatomies.classes
+    )
+    return replace(batch, anatomy=anatomy)
 
 
 def drawn_names(anatomies: AnatomySet, config: Config, step: int) -> tuple[str | None, ...]:

@@ -198,7 +198,7 @@ def _finish_anatomy(
         np.save(folder / "structures.npy", structures)
         np.save(folder / "distances.npy", distances)
         # Scans are in another folder. They are complete before the anatomy appears.
-        _write_views(output, name, structures, spacing_mm, seed, views.get(name, ()))
+        _write_views(output, name, structures, spacing_mm, seed, views.get(name, ()), classes)
         return {
             "shape": list(structures.shape),
             "voxels": count_classes(to_classes(structures, classes), classes),

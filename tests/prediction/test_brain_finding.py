@@ -10,10 +10,12 @@ from jaxtyping import Bool
 
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.config import default_config
+from infant_seg_jax.data.orientation import orientation_of, turned_volume
 from infant_seg_jax.data.prepared import ANY_MODALITY, ExpectedScans
 from infant_seg_jax.data.preprocessing import Preparation, prepare_volume
 from infant_seg_jax.data.resampling import resample_image
-from infant_seg_jax.data.volumes import Volume, volume_of
+from infant_seg_jax.data.schemas import FREESURFER_SCHEMA, SYNTHSEG_SCHEMA
+from infant_seg_jax.data.volumes import Volume, read_image, volume_of
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.labeling.provenance import identify
 from infant_seg_jax.models.factory import make_model
@@ -21,6 +23,12 @@ from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.prediction import predictor as predictor_module
 from infant_seg_jax.prediction.brain_finding import KEPT_MM, brain_to_show
 from infant_seg_jax.prediction.predictor import Prediction, Predictor
+from infant_seg_jax.rendering.anatomy import is_brain, read_anatomy
+from infant_seg_jax.rendering.cohort import render
+from infant_seg_jax.rendering.contrast import MODALITIES, Prior
+from infant_seg_jax.rendering.image import GOOD
+from infant_seg_jax.rendering.preparing import to_arrays
+from infant_seg_jax.rendering.structures import Structure
 from infant_seg_jax.store.averaging import average_models
 from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.model_folder import BRAIN_FINDER, Model, read_model, write_model
@@ -171,3 +179,43 @@ def test_a_network_that_cannot_find_brains_for_another_is_refused(tmp_path: Path
     (tmp_path / "T1w").rename(tmp_path / "model" / BRAIN_FINDER)
     with pytest.raises(InputError, match="T1w"):
         read_model(tmp_path / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize(
+    ("name", "months"),
+    [("adult_label_maps/training_seg_06", 60.0), ("infant_label_maps/2mo_aseg_acpc", 2.0)],
+)
+def test_the_bundled_model_finds_the_brain_in_heads_it_was_not_trained_on(
+    real_data: Path, name: str, months: float, modality: str
+) -> None:
+    schema = SYNTHSEG_SCHEMA if "adult" in name else FREESURFER_SCHEMA
+    anatomy = read_anatomy(real_data / f"{name}.nii.gz", schema, head=True)
+    structures, _ = to_arrays(anatomy, 1.0, np.random.default_rng(0))
+    whole = replace(anatomy, structures=structures, affine=np.eye(4))
+    head = render(whole, Prior(modality, months, months), GOOD, seed=0).image
+    finder = open_predictor(Path("bundled")).brain_finder
+    assert finder is not None
+    prepared = prepare_volume(volume_of(head, np.eye(4)), finder.expects.preparation)
+    assert prepared.extent == "head"
+    background = finder.predict(prepared.image).probabilities[..., 0]
+    shown = brain_to_show(prepared, background, head.shape)
+    assert shown is not None
+    tissue = is_brain(structures) & (structures != Structure.SULCAL_CSF)
+    assert np.count_nonzero(tissue & ~shown) < 0.01 * np.count_nonzero(tissue)
+    assert np.count_nonzero(shown & ~is_brain(structures)) < 0.4 * np.count_nonzero(tissue)
+
+
+def test_stripped_infants_are_shown_as_they_are(real_data: Path) -> None:
+    """T1w whose headers turn the brain, and a fetus; all stripped."""
+    finder = open_predictor(Path("bundled")).brain_finder
+    assert finder is not None
+    for path in sorted((real_data / "infant_bids").rglob("*_T?w.nii.gz"))[::3]:
+        volume = read_image(path)
+        orientation = orientation_of(volume)
+        assert orientation is not None
+        right = turned_volume(volume, orientation.turn)
+        prepared = prepare_volume(right, finder.expects.preparation)
+        background = finder.predict(prepared.image).probabilities[..., 0]
+        assert brain_to_show(prepared, background, right.shape) is None

@@ -11,25 +11,30 @@ import pytest
 
 from infant_seg_jax.__main__ import main
 from infant_seg_jax.config import default_config
+from infant_seg_jax.data.class_sets import BRAIN_CLASSES
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import ANY_MODALITY
 from infant_seg_jax.store.array_files import read_safetensors
 from infant_seg_jax.store.loading import BUNDLED, model_path, open_model, read_start
-from infant_seg_jax.store.model_folder import MODEL_FILE, WEIGHTS, check_shapes
+from infant_seg_jax.store.model_folder import BRAIN_FINDER, WEIGHTS, check_shapes
 
 
 def test_it_is_small_and_takes_any_contrast_with_or_without_a_skull() -> None:
     folder = model_path(BUNDLED)
     assert folder.name == "contrast_agnostic"
-    assert sum((folder / name).stat().st_size for name in (MODEL_FILE, WEIGHTS)) < 5e6
-    arrays = read_safetensors(folder / WEIGHTS)
-    assert {array.dtype for name, array in arrays.items() if name.endswith("/kernel")} == {
-        np.dtype(np.float16)
-    }
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 5e6
     model = open_model(folder)
-    check_shapes(arrays, model.config, model.expects, folder)  # which opening it leaves out
-    assert model.expects.modalities == (ANY_MODALITY,)
-    assert set(model.expects.extents) == {"brain", "head"}
+    finder = model.brain_finder
+    assert finder is not None
+    for where, one in ((folder, model), (folder / BRAIN_FINDER, finder)):
+        arrays = read_safetensors(where / WEIGHTS)
+        assert {array.dtype for name, array in arrays.items() if name.endswith("/kernel")} == {
+            np.dtype(np.float16)
+        }
+        check_shapes(arrays, one.config, one.expects, where)  # which opening it leaves out
+        assert one.expects.modalities == (ANY_MODALITY,)
+    assert set(finder.expects.extents) == {"brain", "head"}
+    assert finder.expects.classes == BRAIN_CLASSES
     assert len(model.reference.entropy) >= 3
 
 
