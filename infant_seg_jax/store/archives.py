@@ -46,14 +46,14 @@ class _Member:
 
 
 def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
-    """Write an archive's files of certain names into a folder.
+    """Write certain files of an archive into a folder.
 
-    The files are at the top of the archive or in a folder there, as in `model/model.json`.
+    They are at the top of the archive or in a folder there, as in `model/model.json`.
 
     Args:
         archive: a zip file, or a tar file that may be compressed by gzip.
         folder: where to, without the archive's own folder.
-        names: of the files; others are left out.
+        names: of the files, with the folder that they are in; others are left out.
 
     Raises:
         InputError: the file is no such archive, is damaged or too large, has a link or a path that
@@ -67,9 +67,10 @@ def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
             for number, member in enumerate(members):
                 total += member.size
                 _check(member, number, total, archive)
-                name = member.path.name
-                if member.is_file and name in names and len(member.path.parts) <= 2:
-                    _write(member, folder / name, archive)
+                parts = member.path.parts
+                fitting = [name for name in ("/".join(parts), "/".join(parts[1:])) if name in names]
+                if member.is_file and fitting:
+                    _write(member, folder / fitting[0], archive)
     except (InputError, OSError) as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _damaged(archive, error) from error
@@ -84,6 +85,7 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
             f"{archive} contains {path.name} twice, expected one model: unpack it, and give the "
             "folder of one."
         )
+    path.parent.mkdir(exist_ok=True)
     with open(path, "xb") as file, member.open() as stream:
         shutil.copyfileobj(stream, file)
 

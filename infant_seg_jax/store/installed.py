@@ -11,7 +11,13 @@ from infant_seg_jax.files import atomic_folder, sha256
 from infant_seg_jax.store.archives import unpack
 from infant_seg_jax.store.array_files import check_is_file
 from infant_seg_jax.store.downloads import ARCHIVES, FORMS, download, is_remote
-from infant_seg_jax.store.model_folder import MODEL_FILE, WEIGHTS, is_model_folder, read_model
+from infant_seg_jax.store.model_folder import (
+    BRAIN_FINDER,
+    MODEL_FILE,
+    WEIGHTS,
+    is_model_folder,
+    read_model,
+)
 
 VARIABLE = "INFANT_SEG_MODELS"
 """Names the folder of installed models in the environment."""
@@ -19,7 +25,8 @@ BUNDLED, OLD_BUNDLED = "bundled", "shipped"
 """Stand for the model in this package; the second is its name in version 0.1."""
 
 _FILES = (MODEL_FILE, WEIGHTS)
-_ALSO = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "CITATION.cff")
+_ALSO = tuple(f"{BRAIN_FINDER}/{name}" for name in _FILES)
+_ALSO += ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "CITATION.cff")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -133,6 +140,7 @@ def _fill(folder: Path, source: Path) -> None:
     if source.is_dir():
         for name in filter(lambda name: os.path.lexists(source / name), (*_FILES, *_ALSO)):
             check_is_file(source / name)
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)
     else:
         unpack(source, folder, (*_FILES, *_ALSO))

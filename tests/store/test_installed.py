@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -56,8 +57,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def zipped(model: Path, archive: Path) -> Path:
     with zipfile.ZipFile(archive, "w") as opened:
-        for path in sorted(model.iterdir()):
-            opened.write(path, f"{model.name}/{path.name}")
+        for path in sorted(model.rglob("*")):
+            opened.write(path, f"{model.name}/{path.relative_to(model)}")
     return archive
 
 
@@ -347,3 +348,29 @@ def test_offline_a_sentence_says_what_to_download_and_where_to_put_it(
 
 def _offline(*_: object, **__: object) -> None:
     raise ConnectionError("there is no network")
+
+
+@pytest.mark.parametrize("top", ["", "both/"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_brain_finder_is_installed_with_its_model(
+    models: Path, tmp_path: Path, packed: bool, top: str
+) -> None:
+    config = default_config()
+    config.model.update(growth_rate=4, stem_features=4, block_layers=(1, 1))
+    expects = ExpectedScans(("any",), Preparation(), ())
+    one, finder = (
+        Model(config, init_variables(make_model(config), 1, seed), expects, {}) for seed in (0, 1)
+    )
+    folder = source = tmp_path / "both"
+    write_model(folder, replace(one, brain_finder=finder))
+    if packed:
+        source = tmp_path / "packed.zip"
+        with zipfile.ZipFile(source, "w") as opened:
+            for path in sorted(folder.rglob("*")):
+                opened.write(path, f"{top}{path.relative_to(folder)}")
+    install(str(source), "both")
+    found = open_model(Path("both")).brain_finder
+    assert found is not None
+    expected = by_path(finder.variables)
+    for path, array in by_path(found.variables).items():
+        np.testing.assert_allclose(array, expected[path], atol=1e-3)
