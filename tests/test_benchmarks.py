@@ -148,7 +148,7 @@ def test_ways_take_turns_and_the_least_counts(scripts: Any) -> None:
 
 def test_what_fails_in_its_process_says_why(scripts: Any, tmp_path: Path) -> None:
     measuring, prepare = scripts("measuring"), scripts("prepare")
-    with pytest.raises(measuring.Failed, match="^InputError: .*contains no phantom"):
+    with pytest.raises(measuring.Failed, match=rf"^InputError: .*{tmp_path}"):
         measuring.in_a_process(prepare.run_loop, source="phantom", data=tmp_path, labeled=False)
 
 

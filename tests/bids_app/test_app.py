@@ -30,8 +30,9 @@ def test_participants_then_the_group(
     network = untrained_predictor()
     monkeypatch.setattr(loading, "open_predictor", lambda *_: network)
     out = tmp_path / "out"
-    with pytest.raises(SystemExit, match="contains no label maps of infant-seg: make them with"):
+    with pytest.raises(SystemExit) as stop:
         app.main([str(tree), str(out), "group"])
+    assert str(out) in str(stop.value.code)
     for label, count in (("01", 2), ("02", 1)):
         with pytest.raises(SystemExit) as stop:
             app.main([str(tree), str(out), "participant", "--participant-label", label])

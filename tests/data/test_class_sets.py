@@ -94,38 +94,36 @@ def rows(**changes):
 
 
 @pytest.mark.parametrize(
-    ("record", "sentence"),
+    ("record", "found"),
     [
-        (None, "the classes are None, not"),
-        ("drawem9", "the classes are drawem9, not"),
-        (["background", "GM"], r"the classes are \['background', 'GM'\], not"),
-        ({"name": "x"}, "expected a list of 2 to 255 classes"),
-        ({"name": "x", "classes": []}, "expected a list of 2 to 255 classes"),
-        ({"name": "x", "classes": [1]}, "class 0 lacks some of the columns"),
-        ({"name": "x\ny", "classes": rows()["classes"]}, "the classes are called"),
-        ({"name": "x", "classes": rows()["classes"] * 40}, "expected a list of 2 to 255"),
-        ({"name": "x", "classes": rows()["classes"][1:]}, "the first class is not background"),
-        ({"name": "x", "classes": rows()["classes"][:1]}, "there are 1 classes"),
-        (rows(abbreviation="CSF"), "two classes have the name csf"),
-        (rows(abbreviation="mean"), "a class is called 'mean'"),
-        (rows(abbreviation="../x"), "a class is called '../x'"),
-        (rows(index=1), "two classes have the value 1"),
-        (rows(index=255), "CGM has the value 255"),
-        (rows(index=-1), "'Cortical Gray Matter' has the index '-1', expected a whole number"),
-        (rows(index=10**9 * 3), "CGM has the value 3000000000"),
-        (
-            rows(tissue="bone"),
-            "has the tissue 'bone', expected one of background, CSF, GM, WM, m",
-        ),
-        (rows(tissue=None, name="Fat", abbreviation="x"), "'Fat' has the tissue ''"),
-        (rows(color="red"), "CGM has the color 'red'"),
-        (rows(name="a\x00b"), "CGM has the full name"),
-        (rows(further=1), "class 2 lacks some of the columns"),
+        (None, "None"),
+        ("drawem9", "drawem9"),
+        (["background", "GM"], "['background', 'GM']"),
+        ({"name": "x"}, "2 to 255"),
+        ({"name": "x", "classes": []}, "2 to 255"),
+        ({"name": "x", "classes": [1]}, "class 0"),
+        ({"name": "x\ny", "classes": rows()["classes"]}, repr("x\ny")),
+        ({"name": "x", "classes": rows()["classes"] * 40}, "2 to 255"),
+        ({"name": "x", "classes": rows()["classes"][1:]}, "background"),
+        ({"name": "x", "classes": rows()["classes"][:1]}, " 1 "),
+        (rows(abbreviation="CSF"), " csf"),
+        (rows(abbreviation="mean"), "'mean'"),
+        (rows(abbreviation="../x"), "'../x'"),
+        (rows(index=1), " 1"),
+        (rows(index=255), " 255"),
+        (rows(index=-1), "'-1'"),
+        (rows(index=10**9 * 3), "3000000000"),
+        (rows(tissue="bone"), "'bone'"),
+        (rows(tissue=None, name="Fat", abbreviation="x"), "'Fat'"),
+        (rows(color="red"), "'red'"),
+        (rows(name="a\x00b"), repr("a\x00b")),
+        (rows(further=1), "class 2"),
     ],
 )
-def test_what_is_no_record_is_refused(record, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_what_is_no_record_is_refused(record, found):
+    with pytest.raises(ValueError) as caught:
         from_record(record)
+    assert found in str(caught.value)
 
 
 def test_a_table_may_leave_out_what_is_known(tmp_path):
@@ -174,7 +172,7 @@ def test_labels_become_tissues_and_nothing_else():
     assert found.dtype == np.uint8
     assert found.ravel().tolist() == [IGNORE, CSF, GM, WM, CSF, IGNORE, GM, IGNORE, GM]
     assert TISSUE_CLASSES.convert(labels, TISSUE_CLASSES) is labels
-    with pytest.raises(ValueError, match="'tissues' are none of 'drawem9'"):
+    with pytest.raises(ValueError, match="'tissues'.*'drawem9'"):
         TISSUE_CLASSES.convert(labels, DRAWEM9_CLASSES)
 
 

@@ -208,7 +208,7 @@ def test_a_volume_on_a_full_disk_is_one_sentence(tmp_path, name):
 
 def test_array_that_does_not_fit_is_not_written(tmp_path):
     volume = read_image(save(tmp_path / "scan.nii.gz", ramp()))
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError):
         write_label_map(tmp_path / "labels.nii.gz", ramp((4, 4, 5), np.uint8), volume.native)
     assert not (tmp_path / "labels.nii.gz").exists()
     assert "labels.png" in error_of(

@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.report.drawing.slices import Scan
 from infant_seg_jax.report.pages.page import write_page
 from infant_seg_jax.report.report import write_report
 from infant_seg_jax.report.viewer import embedded, niivue
 from infant_seg_jax.report.viewer.embedded import EmbeddedViewer
+from tests.input_errors import input_error
 from tests.report.cohort import AFFINE, scan, truth, write_evaluation, write_prediction, write_run
 
 LICENSE = "Do <b>as</b> you like."
@@ -137,6 +137,6 @@ def test_a_viewer_that_is_not_installed_is_a_sentence(
     monkeypatch.setattr(niivue, "_WIDGET", "ipyniivue/static/nothing.js")
     monkeypatch.setattr(embedded, "niivue_script", niivue.niivue_script)
     scores = write_evaluation(tmp_path)
-    with pytest.raises(InputError, match=r"pip install 'infant_seg_jax\[viewer\]'"):
+    with input_error("infant_seg_jax[viewer]"):
         write_report([scores], viewer=True)
     assert not (scores / "report.html").exists()

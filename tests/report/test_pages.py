@@ -11,7 +11,6 @@ import pytest
 from markupsafe import escape
 
 from infant_seg_jax.data.labels import GM, IGNORE, TISSUE_CLASSES
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.score_files import read_scores, write_dice
 from infant_seg_jax.evaluation.score_table import ScoreTable, dice_table
 from infant_seg_jax.report.drawing.slices import Scan
@@ -27,6 +26,7 @@ from infant_seg_jax.report.pages.training import training_page
 from infant_seg_jax.report.report import write_report
 from infant_seg_jax.training.peak_memory import DEVICE, PROCESS
 from tests.data.volume_files import save
+from tests.input_errors import input_error
 from tests.report.cohort import (
     AFFINE,
     NAMES,
@@ -183,7 +183,7 @@ def test_dice_of_folds_and_sweeps_is_reported_too(tmp_path: Path) -> None:
     assert page.columns == ("Dice, CSF", "Dice, GM", "Dice, WM", "Dice, mean")
     assert page.subjects[1].cells[1] == (None, "-") and "only scores" in page.notices[0]
     (tmp_path / "dice.csv").write_text("subject,CSF\na,many\n")
-    with pytest.raises(InputError, match="is not a table of Dice as written by training"):
+    with input_error(tmp_path / "dice.csv"):
         evaluation_page(tmp_path, "scores")
 
 
@@ -294,7 +294,7 @@ def test_a_label_map_that_is_gone_is_said(tmp_path: Path) -> None:
 def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
     output = write_prediction(tmp_path)
     (output / "tissue_volumes.tsv").write_text("a\tb\n1\t2\n")
-    with pytest.raises(InputError, match="is not a table of volumes as written by predict"):
+    with input_error(output / "tissue_volumes.tsv"):
         prediction_page(output, "labels")
 
 
@@ -384,9 +384,9 @@ def test_outputs_are_found_below_a_folder_and_named_apart(tmp_path: Path) -> Non
 
 
 def test_nothing_to_report_of_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There is no folder .*nowhere: name the output of train"):
+    with input_error(tmp_path / "nowhere"):
         find_outputs([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="contains no run, scores or label maps"):
+    with input_error(tmp_path):
         find_outputs([tmp_path])
 
 
@@ -426,5 +426,5 @@ def test_everything_that_comes_from_outside_is_escaped(tmp_path: Path) -> None:
 def test_a_page_of_names_that_are_no_text_is_written(tmp_path: Path) -> None:
     page = write_page(tmp_path / "p.html", "a\udcff", ["b\udcff"], [])
     assert r"a\udcff" in page.read_text(encoding="utf-8")
-    with pytest.raises(InputError, match="Cannot write to the folder"):
+    with input_error(page):
         write_page(page / "p.html", "a", [], [Section("s", "comparison.html", None)][:0])

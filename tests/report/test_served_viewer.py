@@ -21,10 +21,10 @@ import pytest
 from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES
 from infant_seg_jax.data.labels import IGNORE
 from infant_seg_jax.data.schemas import ISEG_SCHEMA, TISSUE_SCHEMA, find_schema
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.report.viewer import niivue, served
 from infant_seg_jax.report.viewer.served import Served, start_server, viewer_files
 from tests.data.volume_files import reorient, save
+from tests.input_errors import input_error
 from tests.report.cohort import AFFINE, scan, truth
 
 FILES = {"": Served("text/html", b"page"), "scan.nii": Served("application/octet-stream", b"scan")}
@@ -192,19 +192,19 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(tmp_path: Path) -> None
     path = save(tmp_path / "scan.nii.gz", scan(), AFFINE)
     labels = save(tmp_path / "labels.nii.gz", truth(), AFFINE)
     smaller = save(tmp_path / "smaller.nii.gz", truth()[1:], AFFINE)
-    with pytest.raises(InputError, match="expected one grid for both"):
+    with input_error(smaller, path):
         viewer_files(path, [smaller], TISSUE_SCHEMA)
-    with pytest.raises(InputError, match="has label values outside the schema 'iseg'"):
+    with input_error(labels, "'iseg'"):
         viewer_files(path, [labels], ISEG_SCHEMA)
-    with pytest.raises(InputError, match="There are 5 label maps, expected at most 4"):
+    with input_error("5 label maps", "at most 4"):
         viewer_files(path, [labels] * 5, TISSUE_SCHEMA)
-    with pytest.raises(InputError, match="nowhere"):
+    with input_error("nowhere"):
         viewer_files(tmp_path / "nowhere.nii", [], TISSUE_SCHEMA)
 
 
 def test_a_missing_viewer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(niivue, "_WIDGET", "ipyniivue/static/nothing.js")
-    with pytest.raises(InputError, match=r"pip install 'infant_seg_jax\[viewer\]'"):
+    with input_error("infant_seg_jax[viewer]"):
         niivue.niivue_script()
 
 

@@ -149,7 +149,7 @@ def test_ignored_voxels_are_not_wrong() -> None:
 
 
 def test_a_picture_of_errors_takes_a_truth() -> None:
-    with pytest.raises(ValueError, match="no truth"):
+    with pytest.raises(ValueError):
         error_picture(brain(), "")
 
 

@@ -16,6 +16,7 @@ from infant_seg_jax.models.variables import by_path, init_variables
 from infant_seg_jax.prediction.reference_statistics import NOTHING_KNOWN, ReferenceStatistics
 from infant_seg_jax.store.averaging import average_models
 from infant_seg_jax.store.model_folder import Model, read_model, write_model
+from tests.input_errors import input_error
 
 
 def make(seed: int, growth_rate: int = 4) -> Model:
@@ -88,5 +89,5 @@ def test_shares_are_positive_one_for_each_and_one_in_all(shares: tuple[float, ..
 def test_models_that_differ_in_more_than_weights_are_refused() -> None:
     other_scans = replace(make(2), expects=ExpectedScans(("T2w",), Preparation(), ("brain",)))
     for other in (make(2, growth_rate=8), other_scans):
-        with pytest.raises(InputError, match="Model 2"):
+        with input_error("Model 2"):
             average_models([make(1), other], [0.5, 0.5])

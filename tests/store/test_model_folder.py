@@ -158,19 +158,19 @@ def test_half_precision_halves_the_size_and_keeps_the_labels(model: Model, folde
 
 
 @pytest.mark.parametrize(
-    ("value", "float16", "message"),
+    ("value", "float16", "found"),
     [
-        (1e5, True, "has values up to 100000, which half precision cannot hold"),
-        (np.nan, False, "holds 1 NaN or infinite values"),
-        (np.inf, True, "holds 1 NaN or infinite values"),
+        (1e5, True, "100000"),
+        (np.nan, False, "1 NaN"),
+        (np.inf, True, "1 NaN or infinite"),
     ],
 )
 def test_weights_that_cannot_be_kept_are_not_written(
-    model: Model, tmp_path: Path, value: float, float16: bool, message: str
+    model: Model, tmp_path: Path, value: float, float16: bool, found: str
 ) -> None:
     variables = copy.deepcopy(model.variables)
     variables["params"]["head_conv"]["kernel"].flat[0] = value
-    with pytest.raises(InputError, match=message):
+    with input_error(found):
         write_model(tmp_path / "model", replace(model, variables=variables), float16=float16)
     assert not list(tmp_path.iterdir())
 

@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_network_is_refused(
     config.model.growth_rate = 6
     config.init.checkpoint = str(adult)
     config.init.architecture = "config"
-    with pytest.raises(InputError, match=r"does not fit .*, expected .* and \d+ more; ") as error:
+    with pytest.raises(InputError) as error:
         train_and_evaluate(config, tmp_path / "run")
     assert str(adult) in str(error.value) and len(str(error.value)) < 600
     assert not (tmp_path / "run").exists()

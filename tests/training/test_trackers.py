@@ -11,9 +11,9 @@ import pytest
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
-from infant_seg_jax.errors import InputError
 from infant_seg_jax.store.run_folder import read_metrics
 from infant_seg_jax.training.metrics_log import MetricsLog
+from tests.input_errors import input_error
 
 
 @pytest.fixture
@@ -99,5 +99,5 @@ def test_missing_library_is_one_sentence(
     name: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=rf"names {name}, .* `pip install 'infant_seg_jax\[{name}"):
+    with input_error(name, f"infant_seg_jax[{name}"):
         MetricsLog(workdir, 0, (name,))

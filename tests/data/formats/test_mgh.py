@@ -7,7 +7,6 @@ import pytest
 
 from infant_seg_jax.data.formats import MAX_VOXELS, read_layout
 from infant_seg_jax.data.volumes import read_image, read_label_map, write_label_map
-from infant_seg_jax.errors import InputError
 from tests.data.volume_files import (
     ORIENTATIONS,
     affine_of,
@@ -20,6 +19,7 @@ from tests.data.volume_files import (
     save,
     save_raw,
 )
+from tests.input_errors import input_error
 
 # Byte offsets in the header: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
 VERSION, DIMS, TYPE, GOOD_RAS, DELTA, COSINES, CENTER = 0, 4, 20, 28, 30, 42, 78
@@ -146,5 +146,5 @@ def test_label_maps_are_written_on_the_scans_own_grid(tmp_path, name, dtype):
         assert written.get_data_dtype().newbyteorder("=") == dtype
         np.testing.assert_array_equal(read_label_map(tmp_path / name).data, labels)
     native = read_image(tmp_path / "0.nii").native
-    with pytest.raises(InputError, match="would hold int64 voxels, expected uint8, int16, int32"):
+    with input_error("int64", "uint8", "int16", "int32"):
         write_label_map(tmp_path / name, np.zeros(native.shape, np.int64), native)
