@@ -1,27 +1,32 @@
 """A network's parameters and batch statistics: fresh ones, their shapes, their names."""
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Key
 
 from infant_seg_jax.models.factory import Network
 
 
 def init_variables(model: Network, modalities: int, seed: int) -> dict[str, Any]:
     """Fresh parameters and batch statistics for a network of so many input channels."""
-    patch = jnp.zeros((1, *(model.downsampling,) * 3, modalities))
-    return _with_statistics(jax.jit(model.init)(jax.random.key(seed), patch))
+    return _init(model, modalities, jax.random.key(seed))
 
 
 def abstract_variables(model: Network, modalities: int) -> dict[str, Any]:
     """The shapes and types of the variables, with nothing computed."""
-    patch = jax.ShapeDtypeStruct((1, *(model.downsampling,) * 3, modalities), jnp.float32)
-    return _with_statistics(jax.eval_shape(model.init, jax.random.key(0), patch))
+    return cast(Any, _init).eval_shape(model, modalities, jax.random.key(0))
 
 
-def _with_statistics(variables: dict[str, Any]) -> dict[str, Any]:
-    """With none where the network has none."""
+# The model is static and hashable, so equal models are traced once.
+@partial(jax.jit, static_argnums=(0, 1))
+def _init(model: Network, modalities: int, key: Key[Array, ""]) -> dict[str, Any]:
+    """The variables; without batch statistics where the network has none."""
+    patch = jnp.zeros((1, *(model.downsampling,) * 3, modalities))
+    variables = cast(Any, model.init(key, patch))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
