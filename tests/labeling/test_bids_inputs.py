@@ -106,7 +106,7 @@ def test_parts_of_two_trees_are_refused(tmp_path: Path) -> None:
     for tree in ("a", "b"):
         touch(tmp_path, f"{tree}/sub-1/anat/sub-1_T1w.nii", f"{tree}/sub-2/anat/sub-2_T1w.nii")
     both = [str(tmp_path / "a" / "sub-1"), str(tmp_path / "b" / "sub-2")]
-    with input_error(*both):
+    with input_error(both[0], "--output"):
         find_inputs(both, tmp_path / "out", ["T1w"])
 
 
