@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from infant_seg_jax.config import load_config
+from infant_seg_jax.config import Config, default_config, load_config
 from infant_seg_jax.errors import InputError
 from infant_seg_jax.evaluation.runs import evaluate_run
 from infant_seg_jax.models.factory import make_model
@@ -16,6 +17,7 @@ from infant_seg_jax.store import checkpoints
 from infant_seg_jax.store.loading import open_predictor
 from infant_seg_jax.store.run_folder import read_metrics, read_run
 from infant_seg_jax.store.state import TrainState
+from infant_seg_jax.training import loop
 from infant_seg_jax.training.loop import train_and_evaluate
 from infant_seg_jax.training.peak_memory import PROCESS, read_peak_memory
 from tests.input_errors import input_error
@@ -66,8 +68,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     class Interrupted(Exception):
         pass
 
-    from infant_seg_jax.training import loop
-
     real_save = checkpoints.save
 
     def save_then_stop(*arguments: object) -> None:
@@ -108,16 +108,23 @@ def test_a_run_folder_of_another_config_is_refused(run: tuple[Path, TrainState])
         train_and_evaluate(config, workdir)
 
 
+def fine_tuning(prepared: Path, start: Path) -> Config:
+    """One step that leaves the weights where they were, since its learning rate is next to 0."""
+    config = tiny_config(prepared, steps=1)
+    config.init.checkpoint = str(start)
+    config.model.dropout_rate = 0.1
+    config.optimizer.learning_rate = 1e-12
+    config.optimizer.l2 = 0.0
+    return config
+
+
 def test_fine_tuning_starts_from_the_best_weights_with_a_fresh_optimizer(
     run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adult, _ = run
     scores = {s["step"]: s["mean_dice"] for s in read_metrics(adult) if "mean_dice" in s}
     best = max(scores, key=lambda step: (scores[step], step))
-    config = tiny_config(prepared, steps=1)
-    config.init.checkpoint = str(adult)
-    config.optimizer.learning_rate = 1e-12  # So that one step leaves the weights where they were.
-    config.optimizer.l2 = 0.0
+    config = fine_tuning(prepared, adult)
     state = train_and_evaluate(config, tmp_path / "infant")
     loaded = checkpoints.load_variables(adult, make_model(config), 1)
     assert loaded.step == best
@@ -150,17 +157,16 @@ def test_a_run_takes_the_network_of_its_start_and_keeps_it_when_resumed(
     run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adult, _ = run
-    config = tiny_config(prepared, steps=1)
+    config = fine_tuning(prepared, adult)
+    expected = config.model.to_dict()
+    assert expected["dropout_rate"] != default_config().model.dropout_rate
     config.model.growth_rate, config.model.block_layers = 6, (2, 1)
-    config.model.dropout_rate = 0.1  # No part of the architecture.
-    config.init.checkpoint = str(adult)
     workdir = tmp_path / "infant"
     train_and_evaluate(config, workdir)
     assert "config.model.growth_rate 4, config.model.block_layers (1, 1)" in capsys.readouterr().err
     assert config.model.growth_rate == 6
-    expected = tiny_config(prepared, steps=1).model
-    expected.dropout_rate = 0.1
-    assert load_config(workdir / "config.json").model.to_dict() == expected.to_dict()
+    # Dropout is no part of the architecture.
+    assert load_config(workdir / "config.json").model.to_dict() == expected
     # The same command goes on, even if what it started from is gone.
     shutil.move(adult, tmp_path / "moved")
     try:
@@ -170,15 +176,22 @@ def test_a_run_takes_the_network_of_its_start_and_keeps_it_when_resumed(
 
 
 def test_parts_that_start_anew_have_the_config_s_network(
-    run: tuple[Path, TrainState], prepared: Path, tmp_path: Path
+    run: tuple[Path, TrainState], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adult, _ = run
     config = tiny_config(prepared, steps=1)
     config.model.growth_rate = 6
     config.init.checkpoint = str(adult)
     config.init.reinitialise = ("block", "transition", "upsample", "head_")
-    train_and_evaluate(config, tmp_path / "run")
+    # The run begins, and takes no step.
+    monkeypatch.setattr(loop._Run, "train", lambda self, state: state)
+    monkeypatch.setattr(loop, "calibrate", lambda *_: None)
+    state = train_and_evaluate(config, tmp_path / "run")
     assert load_config(tmp_path / "run" / "config.json").model.growth_rate == 6
+    loaded = checkpoints.load_variables(adult, make_model(tiny_config(prepared, steps=1)), 1)
+    np.testing.assert_array_equal(
+        state.params["stem_conv0"]["kernel"], loaded.variables["params"]["stem_conv0"]["kernel"]
+    )
 
 
 def test_a_mistyped_start_is_told_the_nearest(
@@ -232,10 +245,18 @@ def test_a_patch_larger_than_a_volume_is_refused(prepared: Path, tmp_path: Path)
 def test_a_loss_that_is_not_finite_stops_the_run(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(prepared, steps=2)
-    from infant_seg_jax.training import losses
+    config, real = tiny_config(prepared, steps=8), loop.map_step
 
-    monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, *_: logits.sum() * np.nan)
+    def map_step(*arguments: Any) -> Any:
+        step = real(*arguments)
+
+        def step_without_loss(state: TrainState, batch: Any) -> Any:
+            state, metrics = step(state, batch)
+            return state, {**metrics, "loss": np.nan * metrics["loss"]}
+
+        return step_without_loss
+
+    monkeypatch.setattr(loop, "map_step", map_step)
     with input_error("nan", "step 1", tmp_path / "run"):
         train_and_evaluate(config, tmp_path / "run")
 
@@ -244,8 +265,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_a_run_compiles_its_step_once(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    from infant_seg_jax.training import loop
-
     traced = []
     real = loop.make_train_step
 
@@ -259,7 +278,7 @@ def test_a_run_compiles_its_step_once(
         return traced_step
 
     monkeypatch.setattr(loop, "make_train_step", counting)
-    config = tiny_config(prepared, steps=3)
+    config = tiny_config(prepared, steps=2)
     config.patch.batch_size = 4
     config.parallel = mode
     config.average_decay = 0.9
