@@ -19,6 +19,11 @@ echo "Installing into .venv (a few minutes the first time)." >&2
 ./launch/install.sh dev
 .venv/bin/ruff check
 .venv/bin/ruff format --check
-.venv/bin/pyright --pythonpath .venv/bin/python
-# Neighbors go to one worker, for they share what is trained and compiled.
-.venv/bin/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal ${chosen[@]+"${chosen[@]}"} "$@"
+# Pyright uses one core for most of a minute, so it runs beside the tests.
+.venv/bin/pyright --pythonpath .venv/bin/python &
+types=$! status=0
+# Neighboring tests go to one worker, because they share what is trained and compiled.
+.venv/bin/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal \
+  ${chosen[@]+"${chosen[@]}"} "$@" || status=$?
+wait "$types" || status=$?
+exit "$status"
