@@ -2,7 +2,7 @@
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,13 @@ SMALL = SkipDenseNet3D(growth_rate=4, stem_features=8, block_layers=(1, 2, 1, 1)
 KEYS = jax.random.split(jax.random.key(3), 3)
 
 
-@cache
 def shapes(model: SkipDenseNet3D, shape: tuple[int, ...]) -> dict[str, Any]:
     """The variables' shapes and dtypes, without computing them."""
+    return _shapes(cast(Any, model), shape)
+
+
+@cache
+def _shapes(model: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
