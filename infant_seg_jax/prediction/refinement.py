@@ -49,8 +49,8 @@ _FLUID_WEIGHT = np.float32(0.6)  # of the whole scan, where a coil changes inten
 _FLUID_BLUR_MM = 2.5  # Fluid that is wider; sulci are left to the means from place to place.
 _WIDE = 0.5  # of what is around it
 _LEAST_LIKELIHOOD = -20.0
-_NEIGHBOUR_WEIGHT = 2.0
-_NEIGHBOUR_MM = 0.8
+_NEIGHBOR_WEIGHT = 2.0
+_NEIGHBOR_MM = 0.8
 
 _TINY = np.float32(1e-6)
 _PLANES = 4  # worked on at once by a core, so that they stay in its cache
@@ -204,7 +204,7 @@ def _maximize_expectation(
         parts = np.concatenate(
             [
                 _log_densities(tissue.interpolate(own, at), channels[:, at])
-                + (prior[row, at] + _NEIGHBOUR_WEIGHT * alike[row, at])
+                + (prior[row, at] + _NEIGHBOR_WEIGHT * alike[row, at])
                 for row, (tissue, own) in enumerate(zip(around, nodes, strict=True))
             ]
         )
@@ -242,7 +242,7 @@ def _maximize_expectation(
         )
         for _ in range(ROUNDS):
             nodes = [_estimate(of_tissue, shrinkage) for of_tissue in _total(sums)]
-            blur(_NEIGHBOUR_MM, alike)
+            blur(_NEIGHBOR_MM, alike)
             step = partial(expect, nodes=nodes)
             sums = cores.map(lambda at, step=step: measure(at, step(at)), slabs)
         _total(sums)  # which waits for the last of them
