@@ -195,7 +195,7 @@ def test_the_bundled_model_finds_the_brain_in_heads_it_was_not_trained_on(
     months: float,
     modality: str,
 ) -> None:
-    """With nothing kept around it, it is the brain; with what is kept, next to no tissue is lost."""
+    """Alone it is the brain; with what is kept around it, next to no tissue is lost."""
     schema = SYNTHSEG_SCHEMA if "adult" in name else FREESURFER_SCHEMA
     anatomy = read_anatomy(real_data / f"{name}.nii.gz", schema, head=True)
     structures, _ = to_arrays(anatomy, 1.0, np.random.default_rng(0))
