@@ -22,6 +22,16 @@ def fit_two_cores(config: Config) -> None:
     config.inference.overlap = 0.25
 
 
+def fit_one_gpu(config: Config, minutes: float) -> None:
+    """As many steps in bfloat16 as there is time for, then one validation."""
+    config.patch.batch_size = 16
+    config.model.dtype = "bfloat16"
+    config.minutes = minutes
+    config.steps = 1_000_000
+    config.validate_every = 1_000_000
+    config.save_every = 1_000
+
+
 def augment_lightly(config: Config) -> None:
     """Mirrored, and a little brighter or darker: for little time, or many scans of one scanner."""
     config.augmentation.flip = 0.5

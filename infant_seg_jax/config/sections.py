@@ -381,6 +381,12 @@ class Run:
         0.0, "Decay rate of the moving average of the weights, such as 0.999; 0: none.", SHARE
     )
     steps: int = setting(20_000, "Number of training steps.", at_least(1))
+    minutes: float = setting(
+        0.0,
+        "Minutes after which a run ends that has not taken all steps, its learning rate having "
+        "decreased by then; compiling and validating count; 0: no limit.",
+        at_least(0),
+    )
     log_every: int = setting(50, "Steps between log lines.", at_least(1))
     validate_every: int = setting(
         1_000, "Steps between validations; each also saves a checkpoint.", at_least(1)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import flax.struct
 import numpy as np
-from jaxtyping import Float, Integer, Shaped, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 
 from infant_seg_jax.data.formats.grid import times
 from infant_seg_jax.data.labels import IGNORE
@@ -73,12 +73,13 @@ def patch_batch(
         InputError: a case has no labels or no voxel to center a patch on, or a file is damaged.
     """
     positions = range(size) if positions is None else positions
-    patches = [
-        _random_patch(cases, shape, balanced, _random(seed, step, position))
-        for position in positions
-    ]
-    images, labels = zip(*patches, strict=True)
-    return PatchBatch(np.stack(images), np.stack(labels), np.array(positions, np.int32))
+    channels = cases[0].stored_image().shape[-1]
+    images = np.empty((len(positions), *shape, channels), np.float32)
+    labels = np.empty((len(positions), *shape), np.uint8)
+    for number, position in enumerate(positions):
+        random = _random(seed, step, position)
+        images[number], labels[number] = _random_patch(cases, shape, balanced, random)
+    return PatchBatch(images, labels, np.array(positions, np.int32))
 
 
 def patch_cases(
@@ -101,7 +102,8 @@ def _random_patch(
     shape: tuple[int, int, int],
     balanced: float,
     random: np.random.Generator,
-) -> tuple[Float[np.ndarray, "x y z c"], UInt8[np.ndarray, "x y z"]]:
+) -> tuple[Shaped[np.ndarray, "x y z c"], UInt8[np.ndarray, "x y z"]]:
+    """A part of a case's image, as it is stored, and of its labels."""
     case = _draw_case(cases, random)
     fits, what = _in_brain, "the brain that is not ignored"
     if balanced and random.random() < balanced:
@@ -119,7 +121,7 @@ def _random_patch(
             "remains."
         )
     box = patch_box(center, shape, case.shape)
-    return np.array(image[box], np.float32), np.array(labels[box])
+    return image[box], labels[box]
 
 
 # Both answer for a voxel as for a slab: `image` has the axis of channels more than `labels`.
@@ -142,6 +144,7 @@ def draw_voxel(
     Most are found within a few tries, which touch a few pages of the files. What is too rare for
     that is counted slab by slab, so that no more than a slab is in memory.
     """
+    image, labels = np.asarray(image), np.asarray(labels)  # Voxels of a memory map are read slowly.
     for _ in range(TRIES):
         center = random.integers(labels.shape)
         x, y, z = (int(index) for index in center)
@@ -166,9 +169,9 @@ def patch_box(
     return x, y, z
 
 
-def prefetch(make: Callable[[int], T], steps: Sequence[int], ahead: int = 2) -> Iterator[T]:
-    """Yield `make(step)` for each step in order, made `ahead` steps early in a thread."""
-    with ThreadPoolExecutor(1, "patches") as pool:
+def prefetch(make: Callable[[int], T], steps: Sequence[int], ahead: int = 4) -> Iterator[T]:
+    """Yield `make(step)` for each step in order, made `ahead` steps early in as many threads."""
+    with ThreadPoolExecutor(ahead, "patches") as pool:
         waiting = deque(pool.submit(make, step) for step in steps[:ahead])
         try:
             for step in steps[ahead:]:

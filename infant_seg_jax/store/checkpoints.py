@@ -1,4 +1,4 @@
-"""Orbax checkpoints: parameters, batch statistics, optimizer and average as separate items.
+"""Orbax checkpoints: parameters, batch statistics, optimizer and so on as separate items.
 
 Separate, so that prediction and fine-tuning never read an optimizer. Restoring always names the
 shapes that are expected; nothing is padded, cut or converted to fit.
@@ -27,7 +27,7 @@ from infant_seg_jax.progress import log_always
 from infant_seg_jax.store.run_folder import AVERAGED, RAW
 from infant_seg_jax.store.state import TrainState
 
-ITEMS = ("params", "batch_stats", "opt_state", "average")
+ITEMS = ("params", "batch_stats", "opt_state", "average", "clock")
 MAX_VALUES = 2**28
 """More parameters than this, 1 GiB of them, are no network of ours."""
 

@@ -29,11 +29,11 @@ from infant_seg_jax.store.state import TrainState, new_state
 from infant_seg_jax.training import transfer
 from infant_seg_jax.training.architecture import with_architecture
 from infant_seg_jax.training.calibration import calibrate
+from infant_seg_jax.training.clock import Clock
 from infant_seg_jax.training.examples import example_names, training_cases
 from infant_seg_jax.training.interruption import Stopped, StopSignal, exclusive_lock
 from infant_seg_jax.training.losses import make_loss
 from infant_seg_jax.training.metrics_log import MetricsLog
-from infant_seg_jax.training.optimizers import learning_rate
 from infant_seg_jax.training.parallel import (
     Devices,
     as_global,
@@ -56,7 +56,8 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
     `config.init` names, with a new optimizer state; otherwise from scratch. On a CPU, a run that
     was interrupted and continued ends with the same bits as one that was not.
 
-    It ends after `config.steps` steps, or after `config.patience` validations without improvement.
+    It ends after `config.steps` steps, after `config.minutes`, or after `config.patience`
+    validations without improvement.
 
     Raises:
         Stopped: after SIGTERM, once the step is saved; an exit with status 0, which also ends
@@ -95,8 +96,12 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> TrainState:
         with checkpoints.open_checkpoints(workdir) as manager:
             if resuming:
                 state = checkpoints.restore_latest(manager, state)
-                _log_once(f"Resuming {workdir} at step {int(state.step)} of {config.steps}.")
-            run = _Run(config, workdir, prepared, training, validation, anatomies, devices, manager)
+                position = _position(config, int(state.step), _trained(state))
+                _log_once(f"Resuming {workdir} at {position}.")
+            clock = Clock(config.minutes, _trained(state))
+            run = _Run(
+                config, workdir, prepared, training, validation, anatomies, devices, manager, clock
+            )
             state = run.train(replicate(state, devices))
         calibrate(workdir, validation)
         return state
@@ -115,10 +120,11 @@ class _Run:
         anatomies: AnatomySet | None,
         devices: Devices,
         manager: ocp.CheckpointManager,
+        clock: Clock,
     ) -> None:
         self.config, self.workdir, self.devices = config, workdir, devices
         self.prepared, self.training, self.validation = prepared, training, validation
-        self.anatomies, self.manager = anatomies, manager
+        self.anatomies, self.manager, self.clock = anatomies, manager, clock
         self.losses: list[tuple[int, Any]] = []
         """Steps since the last look at their losses, which stay on the device until then."""
 
@@ -128,28 +134,32 @@ class _Run:
         devices, classes = self.devices, len(self.prepared.classes)
         model = make_model(config, devices.axis_name, devices.onednn, classes)
         step_function = map_step(make_train_step(model, config), devices)
-        first = int(local_value(state.step))
+        first, seconds = int(local_value(state.step)), self.clock.seconds()
         batches = prefetch(self._batch, range(first, config.steps))
         with (
             StopSignal().listen() as stop,
             MetricsLog(self.workdir, first, config.trackers) as log,
             progress("training", config.steps, first, unit="step") as bar,
         ):
-            if self._has_converged():
+            if self._has_converged() or self.clock.is_over(seconds):
                 return state
             if first < config.steps:
                 _log_once("Compiling the training step, which may take two minutes.")
+            pending = None
             for step, batch in enumerate(batches, start=first + 1):
-                state, metrics = step_function(state, batch)
+                state, metrics = step_function(state.after(seconds), batch)
+                # No more than a step ahead of the device: the clock is to tell the device's time.
+                jax.block_until_ready(pending)
+                pending, seconds = metrics["loss"], self.clock.seconds()
                 self.losses.append((step, metrics["loss"]))
                 if step == first + 1:
                     bar.count_untimed()
                     _log_once("Compiled; training.")
                 else:
                     bar.update()
-                last = step == config.steps
+                last = step == config.steps or self.clock.is_over(seconds)
                 if step % config.log_every == 0 or last:
-                    self._log(step, metrics, log, bar)
+                    self._log(step, seconds, metrics, log, bar)
                 if step % config.validate_every == 0 or last:
                     self._check_losses()
                     scores = self._validate(state, step, log)
@@ -162,11 +172,13 @@ class _Run:
                         break
                 elif config.save_every and step % config.save_every == 0:
                     self._save(state)
-                if not last and stop.received(step):
+                if last:
+                    break
+                if stop.received(step):
                     self._save(state)
                     _log_once(
-                        f"Stopped by SIGTERM at step {step} of {config.steps} and saved: run the "
-                        "same command again to continue."
+                        f"Stopped by SIGTERM at {_position(config, step, seconds)} and saved: run "
+                        "the same command again to continue."
                     )
                     raise Stopped
         return state
@@ -177,14 +189,16 @@ class _Run:
         batch = make_batch(self.training, channels, self.anatomies, self.config, step, positions)
         return shard(batch, self.devices)
 
-    def _log(self, step: int, metrics: Metrics, log: MetricsLog, bar: Any) -> None:
+    def _log(self, step: int, seconds: float, metrics: Metrics, log: MetricsLog, bar: Any) -> None:
         self._check_losses()
         values = {name: float(local_value(value)) for name, value in metrics.items()}
-        rate = learning_rate(self.config.optimizer, self.config.steps)
-        log.write(step, {**values, "learning_rate": float(np.asarray(rate(step - 1)))})
+        log.write(step, values)
         bar.set_postfix(loss=f"{values['loss']:.3f}")
+        if self.config.minutes:  # As many as there is likely to be time for.
+            bar.total = min(self.config.steps, round(step * 60 * self.config.minutes / seconds))
         if bar.disable:  # No terminal, no bar: lines in its place.
-            _log_once(f"Step {step} of {self.config.steps}: loss {values['loss']:.3f}.")
+            position = _position(self.config, step, seconds)
+            _log_once(f"{position.capitalize()}: loss {values['loss']:.3f}.")
 
     def _check_losses(self) -> None:
         """Raise an InputError for the first loss since the last look that is not finite."""
@@ -214,7 +228,7 @@ class _Run:
 
     def _save(self, state: TrainState, score: float = math.nan) -> None:
         self._check_losses()
-        checkpoints.save(self.manager, as_global(state), score)
+        checkpoints.save(self.manager, as_global(state.after(self.clock.seconds())), score)
 
     def _has_converged(self) -> bool:
         """Whether the run's last validations, over all its interruptions, brought nothing."""
@@ -223,6 +237,18 @@ class _Run:
         lines = read_metrics(self.workdir)
         found = [line["score"] for line in lines if line.get("score") is not None]
         return len(found) - 1 - int(np.argmax(found)) >= self.config.patience if found else False
+
+
+def _trained(state: TrainState) -> float:
+    """The seconds of training so far; 0 where no time limit is set."""
+    return 0.0 if state.clock is None else float(local_value(state.clock["seconds"]))
+
+
+def _position(config: Config, step: int, seconds: float) -> str:
+    """How far a run is, in words."""
+    if not config.minutes:
+        return f"step {step} of {config.steps}"
+    return f"step {step}, after {seconds / 60:.1f} of {config.minutes:g} minutes"
 
 
 def _log_once(line: str) -> None:
@@ -262,4 +288,5 @@ def _first_state(
             f"Starting from {source}, {which}, with a new optimizer state: "
             f"{transfer.summary(starts)} parameters and batch statistics."
         )
-    return new_state(variables, transfer.run_optimizer(config), config.average_decay > 0), starts
+    average, timed = config.average_decay > 0, config.minutes > 0
+    return new_state(variables, transfer.run_optimizer(config), average, timed), starts

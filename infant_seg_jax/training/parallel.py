@@ -105,9 +105,12 @@ def map_step(step: Callable[..., Any], devices: Devices) -> Callable[..., Any]:
 
 
 def shard(batch: PatchBatch, devices: Devices) -> PatchBatch:
-    """Lay this process's part of a batch out for its devices."""
+    """Lay this process's part of a batch out for its devices.
+
+    To one device it is sent already, by the thread that made it: the step need not wait for that.
+    """
     if devices.mode == "jit":
-        return batch
+        return jax.device_put(batch)
     if devices.mode == "shard_map":
         sharding = NamedSharding(devices.mesh, PartitionSpec(AXIS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -15,6 +15,7 @@ from infant_seg_jax.models.factory import Network
 from infant_seg_jax.store.state import TrainState
 from infant_seg_jax.training.examples import draw_examples
 from infant_seg_jax.training.losses import make_loss
+from infant_seg_jax.training.optimizers import learning_rate, rate_left
 from infant_seg_jax.training.parallel import device_copy, device_share, device_sum
 from infant_seg_jax.training.transfer import run_optimizer
 
@@ -31,6 +32,7 @@ def make_train_step(model: Network, config: Config) -> StepFunction:
     batch)` and nothing else.
     """
     optimizer = run_optimizer(config)
+    full_rate = learning_rate(config.optimizer, None if config.minutes else config.steps)
     loss_function = make_loss(config.loss, model.num_classes)
     deep = config.loss.deep_supervision > 0
     axis_name = model.axis_name
@@ -66,18 +68,28 @@ def make_train_step(model: Network, config: Config) -> StepFunction:
         gradients = jax.tree.map(reduce, gradients)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        rate = full_rate(state.step)
+        if state.clock is not None:
+            used = state.clock["seconds"] / (60 * config.minutes)
+            left = rate_left(config.optimizer, jnp.maximum(used, state.step / config.steps))
+            rate, updates = rate * left, optax.tree.scale(left, updates)
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=state.batch_stats if frozen_statistics else batch_stats,
             opt_state=opt_state,
+            clock=state.clock,
         )
         if state.average is not None:
             average = moving_average(
                 state, new_state.variables, config.average_decay, config.optimizer.accumulate
             )
             new_state = replace(new_state, average=average)
-        return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+        return new_state, {
+            "loss": loss,
+            "gradient_norm": optax.tree.norm(gradients),
+            "learning_rate": jnp.asarray(rate, jnp.float32),
+        }
 
     return step
 

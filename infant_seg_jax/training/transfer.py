@@ -107,7 +107,8 @@ def merge(
 
 def run_optimizer(config: Config) -> optax.GradientTransformation:
     """The optimizer of a run: `config.optimizer`'s, by the parts of `config.init`."""
-    return learn_by_parts(make_optimizer(config.optimizer, config.steps), config.init)
+    steps = None if config.minutes else config.steps
+    return learn_by_parts(make_optimizer(config.optimizer, steps), config.init)
 
 
 def learn_by_parts(

@@ -261,9 +261,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train_and_evaluate(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize(
+    ("mode", "minutes"),
+    [
+        ("jit", 0.0),
+        ("pmap", 0.0),
+        ("jit", 60.0),
+        pytest.param("pmap", 60.0, marks=pytest.mark.slow),
+        pytest.param("shard_map", 60.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_compiles_its_step_once(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, minutes: float
 ) -> None:
     traced = []
     real = loop.make_train_step
@@ -280,7 +289,7 @@ def test_a_run_compiles_its_step_once(
     monkeypatch.setattr(loop, "make_train_step", counting)
     config = tiny_config(prepared, steps=2)
     config.patch.batch_size = 4
-    config.parallel = mode
+    config.parallel, config.minutes = mode, minutes
     config.average_decay = 0.9
     train_and_evaluate(config, tmp_path / "run")
     assert len(traced) == 1

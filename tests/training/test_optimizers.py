@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from infant_seg_jax.config import CHOICES, Config, default_config
-from infant_seg_jax.training.optimizers import learning_rate, make_optimizer
+from infant_seg_jax.training.optimizers import learning_rate, make_optimizer, rate_left
 
 STEPS = 12
 
@@ -148,6 +148,28 @@ def test_a_run_that_ends_in_its_warmup(schedule):
     assert [rate(step) for step in range(5)] == pytest.approx(
         [0.01, 0.02, 0.03, 0.04, 0.05], rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"schedule": "cosine"}, lambda share: (1 + np.cos(np.pi * share)) / 2),
+        ({"schedule": "polynomial", "power": 0.9}, lambda share: (1 - share) ** 0.9),
+        ({"schedule": "constant"}, np.ones_like),
+        (
+            {"drops": (0.3, 0.6)},
+            lambda share: np.where(share < 0.3, 1, 0.1 ** (1.0 + (share > 0.6))),
+        ),
+    ],
+)
+def test_with_a_time_limit_the_rate_follows_the_share_of_time(changes, left):
+    optimizer = settings(learning_rate=0.02, warmup=3, **changes)
+    shares = np.array([0, 0.1, 0.29, 0.31, 0.59, 0.61, 0.999, 1, 1.01])
+    found = [float(rate_left(optimizer, share)) for share in shares]
+    np.testing.assert_allclose(found, left(np.minimum(shares, 1)), rtol=1e-4, atol=1e-6)
+    # What it multiplies rises by steps, whatever time they take, and stays.
+    rate = np.asarray(learning_rate(optimizer, None)(np.arange(8)))
+    np.testing.assert_allclose(rate, [0.005, 0.01, 0.015, *[0.02] * 5], rtol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ADAMS)
