@@ -13,16 +13,19 @@ Scripts import at their top only what is small, for Linux counts a parent's memo
 """
 
 import json
+import math
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -39,6 +42,8 @@ PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 
 Found = dict[str, Any]
 Environment = dict[str, str]
+Call = tuple[Callable[..., Found], Mapping[str, Any]]
+"""A script's function and its arguments, which JSON can hold."""
 Way = Callable[[Environment], Found]
 """One way to do a piece of work: measure it in a process with these environment variables."""
 
@@ -122,7 +127,7 @@ def summarize(
         benchmark,
         case,
         who,
-        seconds=round(best["seconds"], 4),
+        seconds=round(best["seconds"], 6),
         ratio=round(best["seconds"] / base, 3) if base else None,
         peak_mib=most("peak_mib"),
         gpu_mib=most("gpu_mib"),
@@ -160,36 +165,84 @@ def in_a_process(
     Raises:
         Failed: the function raised something, or the process was killed.
     """
-    script = Path(work.__code__.co_filename).stem
-    given = json.dumps(arguments, default=str)
-    command = [sys.executable, __file__, script, work.__name__, given]
     before = time.perf_counter()
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - before
-    last = (result.stdout.splitlines() or [""])[-1]
-    found = json.loads(last) if last.startswith("{") else {}
-    if result.returncode == 0 and "failed" not in found:
-        return {**found, "process_seconds": seconds}
-    print(result.stderr, file=sys.stderr)
-    if result.returncode < 0:
-        raise Failed(f"killed by signal {-result.returncode}, as when memory runs out")
-    raise Failed(found.get("failed", f"ended with status {result.returncode}"))
+    (found,) = in_one_process([(work, arguments)], environment)
+    if "failed" in found:
+        raise Failed(found["failed"])
+    return {**found, "process_seconds": time.perf_counter() - before}
 
 
-def answer(script: str, name: str, arguments: str) -> int:
-    """What the process of `in_a_process` does: call, and print what was found or went wrong."""
+def in_one_process(
+    calls: Sequence[Call], environment: Environment | None = None, seconds: float = math.inf
+) -> Iterator[Found]:
+    """Make calls one after another in a process of their own; yield what each found at once.
+
+    What raises something has found `failed`, why, and the others go on.
+
+    Raises:
+        Failed: the process was killed, or it took so many `seconds`.
+    """
+    given = [(Path(work.__code__.co_filename).stem, work.__name__, args) for work, args in calls]
+    command = [sys.executable, __file__, json.dumps(given, default=str)]
+    waiting, is_late = len(calls), threading.Event()
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+
+        def kill(late: bool = False) -> None:
+            """With what it started: compilers of PyTorch's."""
+            if late:
+                is_late.set()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        limit = threading.Timer(min(seconds, threading.TIMEOUT_MAX), kill, [True])
+        limit.daemon = True
+        limit.start()
+        try:
+            for line in process.stdout or ():
+                if line.startswith("{") and line.endswith("\n"):
+                    waiting -= 1
+                    found = json.loads(line)
+                    if "failed" in found:
+                        print(found.pop("traceback", ""), file=sys.stderr)
+                    yield found
+            status = process.wait()
+        finally:
+            limit.cancel()
+            if process.poll() is None:
+                kill()
+        said.seek(0)
+        text = said.read()
+    if not waiting:
+        return
+    if is_late.is_set():
+        raise Failed("the time limit cut it off")
+    print(text, file=sys.stderr)
+    if status == -signal.SIGKILL:
+        raise Failed("it was killed, as when memory runs out")
+    last = (text.strip().splitlines() or ["nothing was said"])[-1][-200:]
+    raise Failed(f"it ended with status {status}: {last}")
+
+
+def answer(script: str, name: str, arguments: Mapping[str, Any]) -> Found:
+    """What the process of `in_one_process` does of each call."""
     try:
-        found = getattr(import_module(script), name)(**json.loads(arguments))
+        found = getattr(import_module(script), name)(**arguments)
     except ModuleNotFoundError as error:
-        found = {"failed": f"{error.name} is not installed"}
+        return {"failed": f"{error.name} is not installed"}
     except Exception as error:
-        traceback.print_exc()
-        message = (str(error).strip().splitlines() or [""])[0][:200]
-        found = {"failed": f"{type(error).__name__}: {message}"}
-    else:
-        found.setdefault("peak_mib", peak_mib())
-    print(json.dumps(found))
-    return int("failed" in found)
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        return {"failed": f"{type(error).__name__}: {said}", "traceback": traceback.format_exc()}
+    return {"peak_mib": peak_mib(), **found}
 
 
 def least(work: Callable[[], Any], times: int = 1, during: float = 0.0) -> tuple[Any, Found]:
@@ -206,6 +259,15 @@ def least(work: Callable[[], Any], times: int = 1, during: float = 0.0) -> tuple
         found.append((time.perf_counter() - before, time.process_time() - cpu_before))
     seconds, cpu_seconds = min(found)
     return result, {"seconds": seconds, "also": {"cpu_seconds": round(cpu_seconds, 3)}}
+
+
+def timed(work: Callable[[], Any], seconds: float) -> Found:
+    """The least time of some work, and what it takes once only, as compiling does."""
+    before = time.perf_counter()
+    work()
+    first = time.perf_counter() - before
+    _, found = least(work, times=3, during=seconds)
+    return {**found, "compile_seconds": max(0.0, first - found["seconds"])}
 
 
 def run_command(*arguments: Any) -> Found:
@@ -276,4 +338,5 @@ def _said_by(*command: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(*sys.argv[1:]))
+    for call in json.loads(sys.argv[1]):
+        print(json.dumps(answer(*call)), flush=True)

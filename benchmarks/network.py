@@ -15,15 +15,13 @@ Prints JSON, and a table beside it on standard error. Needs the extra `benchmark
 """
 
 import argparse
-import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import psutil
 from inputs import TINY, network_config, torch_network
-from measuring import PLATFORMS, Environment, Found, Row, Way, compare, in_a_process, least
+from measuring import PLATFORMS, Environment, Found, Row, Way, compare, in_a_process, timed
 from table import print_one
 
 PEERS = {"eager": "PyTorch, eager", "compiled": "PyTorch, compiled"}
@@ -45,9 +43,26 @@ def make_patches(patch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def run_ours(
-    work: str, patch: int, batch: int, seconds: float, device: str, precision: str, tiny: bool
-) -> Found:
+def run_ours(seconds: float, **settings: Any) -> Found:
+    """Time `our_work`."""
+    import jax
+
+    def most() -> float:
+        """MiB on the GPU, of the whole process so far; 0 without one."""
+        return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / MIB
+
+    before = most()
+    found = timed(our_work(**settings), seconds)
+    if most() > before:  # Or something larger was measured earlier in this process.
+        found["gpu_mib"] = most()
+    return found
+
+
+@lru_cache(maxsize=1)  # What was timed may be profiled next, without being compiled again.
+def our_work(
+    work: str, patch: int, batch: int, device: str, precision: str, tiny: bool
+) -> Callable[[], None]:
+    """A forward pass or a step of ours; the first one compiles it."""
     import jax
 
     from infant_seg_jax.compilation import has_onednn, jit, use_compilation_cache
@@ -80,23 +95,13 @@ def run_ours(
         step: Any = map_step(make_train_step(model, config), devices)
         state = replicate(new_state(variables, run_optimizer(config)), devices)
         patches = shard(PatchBatch(image, labels, np.arange(batch, dtype=np.int32)), devices)
-        if devices.mode == "jit":
-            patches = jax.device_put(patches)
         states = [state]
 
         def act() -> None:
             states[0], metrics = step(states[0], patches)
             jax.block_until_ready((states[0], metrics))
 
-    compiling = time.perf_counter()
-    act()  # What is done once only.
-    compiling = time.perf_counter() - compiling
-    _, found = least(act, times=3, during=seconds)
-    compiling -= found["seconds"]
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in statistics:
-        found["gpu_mib"] = statistics["peak_bytes_in_use"] / MIB
-    return {**found, "compile_seconds": compiling}
+    return act
 
 
 def run_torch(
@@ -108,6 +113,7 @@ def run_torch(
     precision: str,
     tiny: bool,
     compiled: bool,
+    channels_last: bool = True,
 ) -> Found:
     import torch
 
@@ -117,11 +123,13 @@ def run_torch(
         torch.backends.cudnn.allow_tf32 = precision != "float32"
         torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
     image, labels = make_patches(patch, batch)
-    network = torch_network(1, **(TINY if tiny else {})).to(kind)
-    x = torch.from_numpy(image).permute(0, 4, 1, 2, 3).to(kind)
-    x = x.contiguous(memory_format=torch.channels_last_3d)
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    network = torch_network(1, **(TINY if tiny else {})).to(kind, memory_format=layout)
+    x = torch.from_numpy(image).permute(0, 4, 1, 2, 3).to(kind).contiguous(memory_format=layout)
     truth = torch.from_numpy(labels).long().to(kind)
-    optimizer = torch.optim.Adam(network.parameters(), 2e-4, betas=(0.97, 0.999), weight_decay=6e-4)
+    optimizer = torch.optim.Adam(
+        network.parameters(), 2e-4, (0.97, 0.999), weight_decay=6e-4, fused=kind == "cuda"
+    )
     network.train(work == "step")
     run = torch.compile(network) if compiled else network
 
@@ -145,13 +153,12 @@ def run_torch(
         if kind == "cuda":
             torch.cuda.synchronize()
 
-    compiling = time.perf_counter()
-    act()
-    compiling = time.perf_counter() - compiling
-    _, found = least(act, times=3, during=seconds)
+    if kind == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    found = timed(act, seconds)
     if kind == "cuda":
         found["gpu_mib"] = torch.cuda.max_memory_allocated() / MIB
-    return {**found, "compile_seconds": compiling} if compiled else found
+    return found
 
 
 def on_devices(count: int, measure: Callable[..., Found], environment: Environment) -> Found:
@@ -215,6 +222,8 @@ def rows(
 
 def _too_large(patch: int, batch: int) -> str:
     """Why the machine has too little memory for a step; nothing if it has enough."""
+    import psutil
+
     needed = BASE_BYTES + batch * patch**3 * VOXEL_BYTES
     free = psutil.virtual_memory().available
     if needed < free:

@@ -16,6 +16,6 @@ def get_config() -> Config:
     config.data.path = "prepared/ibsr"
     recipes.augment_fully(config)
     recipes.train_robustly(config)
-    recipes.fit_one_gpu(config, minutes=8)
+    recipes.fit_one_gpu(config, minutes=8.0)
     config.model.dropout_rate = 0.1
     return config

@@ -152,6 +152,84 @@ def test_what_fails_in_its_process_says_why(scripts: Any, tmp_path: Path) -> Non
         measuring.in_a_process(prepare.run_loop, source="phantom", data=tmp_path, labeled=False)
 
 
+def test_calls_in_one_process_go_on_after_a_failure(scripts: Any) -> None:
+    measuring = scripts("measuring")
+    work = measuring.describe_machine
+    first, second, third = measuring.in_one_process([(work, {}), (work, {"more": 1}), (work, {})])
+    assert second["failed"].startswith("TypeError: ") and "failed" not in third
+    assert third["cores"] == first["cores"] == os.cpu_count()
+
+
+def test_calls_in_one_process_are_cut_off(scripts: Any) -> None:
+    measuring, network = scripts("measuring"), scripts("network")
+    endless = {"work": "forward", "patch": 16, "batch": 1, "seconds": 1e6, "tiny": True}
+    calls = [
+        (measuring.describe_machine, {}),
+        (network.run_ours, {**endless, "device": "cpu", "precision": "float32"}),
+    ]
+    with pytest.raises(measuring.Failed, match="time limit"):
+        list(measuring.in_one_process(calls, seconds=1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cudnn-conv-bw-filter.3 sm90_xmma_wgrad_implicit_gemm_bf16", "convolution"),
+        ("convolution.5", "convolution"),
+        ("loop_convert_fusion.2", "other"),
+        ("custom-call.1 nvjet_tst_128x64", "product"),
+        ("gemm_fusion_dot.7", "product"),
+        ("cudnn-conv.1 void cudnn::nchwToNhwcKernel", "copy"),
+        ("MemcpyD2D", "copy"),
+        ("wrapped_transpose", "transposition"),
+        ("input_reduce_fusion", "reduction"),
+        ("input_add_reduce_fusion.1", "reduction"),
+        ("loop_add_fusion", "other"),
+    ],
+)
+def test_operations_are_told_apart(scripts: Any, name: str, kind: str) -> None:
+    assert scripts("gpu_profile").kind_of(name) == kind
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_forms_of_an_upsampling_agree(scripts: Any, stride: int) -> None:
+    pieces = scripts("gpu_pieces")
+    found = pieces.our_pieces(1, 16)
+    assert set(found) == set(pieces.OURS)
+    forms = [found[f"upsampling by {stride} as {form}"] for form in pieces.FORMS[stride]]
+    arrays = pieces.random_arrays(forms[0].shapes)
+    expected, *others = (np.asarray(form.function(*arrays)) for form in forms)
+    assert expected.std() > 0.1 and expected.shape == (1, 16, 16, 16, 4)
+    for other in others:
+        np.testing.assert_allclose(other, expected, atol=1e-4)
+
+
+def run_gpu_script(output: Path, minutes: float) -> dict[str, Any]:
+    """The table of `gpu.sh`, tried out on the CPU."""
+    flags = ["--tiny", "--device=cpu", f"--minutes={minutes}", f"--output={output}"]
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHON": sys.executable}
+    command = [str(FOLDER / "gpu.sh"), *flags]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    return json.loads((output / "table.json").read_text())
+
+
+def test_a_gpu_s_measurements_are_named_where_the_limit_cuts_them_off(tmp_path: Path) -> None:
+    content = run_gpu_script(tmp_path, 0.001)
+    assert len(content["rows"]) > 50
+    assert {row["skipped"] for row in content["rows"]} == {"the time limit cut it off"}
+
+
+@pytest.mark.slow
+def test_everything_that_is_measured_on_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    content = run_gpu_script(tmp_path, 60)
+    for row in content["rows"]:
+        assert not row["skipped"] and row["seconds"] > 0, row
+        assert row["compile_seconds"] is not None or "profiled" in row["who"], row
+    (profiled,) = [row for row in content["rows"] if "profiled" in row["who"]]
+    assert profiled["also"]["convolution ms"] > 0 and content["operations_ms"]
+
+
 def test_the_record_tells_where_it_was_measured(scripts: Any) -> None:
     machine = scripts("measuring").describe_machine()
     assert machine["cores"] == os.cpu_count()
