@@ -53,7 +53,7 @@ def our_pieces(batch: int, side: int) -> dict[str, Piece]:
     from jax import lax
 
     from infant_seg_jax.models.layers import dropout
-    from infant_seg_jax.models.normalisation import BatchNorm
+    from infant_seg_jax.models.normalization import BatchNorm
     from infant_seg_jax.ops.conv3d import conv3x3x3_plain
     from infant_seg_jax.ops.resampling import upsample
 
@@ -61,7 +61,7 @@ def our_pieces(batch: int, side: int) -> dict[str, Piece]:
         layouts = ("NCDHW", "OIDHW", "NCDHW")
         return lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=layouts)
 
-    def normalise(x: Any, scale: Any, bias: Any) -> Any:
+    def normalize(x: Any, scale: Any, bias: Any) -> Any:
         zeros, ones = jnp.zeros(x.shape[-1]), jnp.ones(x.shape[-1])
         variables = {
             "params": {"scale": scale, "bias": bias},
@@ -95,7 +95,7 @@ def our_pieces(batch: int, side: int) -> dict[str, Piece]:
             lambda x, kernel: (x.reshape(-1, 96) @ kernel).reshape(*x.shape[:-1], 64),
             ((*volume, 96), (96, 64)),
         ),
-        "batch norm and ReLU": Piece(normalise, ((*volume, 64), (64,), (64,))),
+        "batch norm and ReLU": Piece(normalize, ((*volume, 64), (64,), (64,))),
         "dropout": Piece(drop, ((*volume, 16),)),
     }
     for stride in STRIDES:
@@ -116,7 +116,7 @@ def torch_pieces(batch: int, side: int) -> dict[str, Piece]:
     import torch
     from torch.nn import functional
 
-    def normalise(x: Any, scale: Any, bias: Any) -> Any:
+    def normalize(x: Any, scale: Any, bias: Any) -> Any:
         return functional.batch_norm(x, None, None, scale, bias, training=True).relu()
 
     def up(x: Any, kernel: Any, stride: int) -> Any:
@@ -127,7 +127,7 @@ def torch_pieces(batch: int, side: int) -> dict[str, Piece]:
         "3x3x3 convolution": Piece(
             partial(functional.conv3d, padding=1), ((batch, 64, *volume), (16, 64, 3, 3, 3))
         ),
-        "batch norm and ReLU": Piece(normalise, ((batch, 64, *volume), (64,), (64,))),
+        "batch norm and ReLU": Piece(normalize, ((batch, 64, *volume), (64,), (64,))),
         "dropout": Piece(torch.nn.Dropout(0.2), ((batch, 16, *volume),)),
     }
     for stride in STRIDES:
