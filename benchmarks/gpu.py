@@ -34,7 +34,7 @@ from measuring import (
     describe_machine,
     empty_cache,
     in_one_process,
-    summarise,
+    summarize,
 )
 
 BENCHMARK = "gpu"
@@ -228,7 +228,7 @@ def row(measurement: Measurement, found: Found, base: float | None) -> Row:
     case, who = measurement.case, measurement.who
     if "skipped" in found:
         return Row(BENCHMARK, case, who, skipped=found["skipped"])
-    return summarise(BENCHMARK, case, who, [found], base)
+    return summarize(BENCHMARK, case, who, [found], base)
 
 
 def main() -> None:

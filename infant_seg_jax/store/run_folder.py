@@ -203,6 +203,7 @@ def training_summary(run: Path, step: int, weights: str) -> dict[str, Any]:
         return {
             "step": step,
             "steps": config.steps,
+            **({"minutes": config.minutes} if config.minutes else {}),
             "weights": weights,
             "validation_dice": scores or None,
             "subjects": {name: len(cases) for name, cases in record["subjects"].items()},

@@ -185,6 +185,11 @@ def _steps(run: _Run) -> int:
     return max((line["step"] for line in run.lines if isinstance(line.get("step"), int)), default=0)
 
 
+def _limit(config: Config) -> str:
+    """What ends a run, in words."""
+    return f"in {config.minutes:g} min" if config.minutes else f"of {config.steps}"
+
+
 def _page(number: int, run: _Run, after: int) -> RunPage:
     color, dashes = charts.series_style(number)
     _, losses = run.series("loss")
@@ -198,7 +203,7 @@ def _page(number: int, run: _Run, after: int) -> RunPage:
         dashes=dashes,
         started_from=str(run.config.init.checkpoint),
         after=after,
-        steps=f"{_steps(run)} of {run.config.steps}",
+        steps=f"{_steps(run)} {_limit(run.config)}",
         loss=f"{losses[-1]:.3f}" if losses else "-",
         dice=_best(run),
         seconds="-" if seconds is None else f"{seconds:.3g} s",
