@@ -112,7 +112,7 @@ def plan(sizes: Sizes, device: str, tuned: Path) -> list[Process]:
             Process(weight, (replace(ours[1], who=f"ours, {name}"),), flags)
             for name, (weight, flags) in variants.items()
         ),
-        Process(25, _pieces(sizes, device)),
+        Process(25, _pieces(sizes)),
         Process(15, _networks(sizes, device, "tf32", "ours")),
         Process(10, _peers(sizes, device, "tf32")),
         Process(10, _torch_pieces(sizes, device)),
@@ -153,46 +153,37 @@ def _peers(sizes: Sizes, device: str, precision: str) -> tuple[Measurement, ...]
     return (*eager, *compiled[:2], *first[:2], *compiled[2:])
 
 
-def _pieces(sizes: Sizes, device: str) -> tuple[Measurement, ...]:
+def _pieces(sizes: Sizes) -> tuple[Measurement, ...]:
     """Ours alone, forward passes and gradients."""
     return tuple(
-        _piece(sizes, device, name, "ours", gradients, gpu_pieces.run_ours)
-        for name in gpu_pieces.OURS
+        _piece(sizes, gpu_pieces.run_ours, name, f"ours, {form}", gradients, form=form)
+        for name, forms in gpu_pieces.OURS.items()
         for gradients in (False, True)
+        for form in forms
     )
 
 
 def _torch_pieces(sizes: Sizes, device: str) -> tuple[Measurement, ...]:
     return tuple(
-        _piece(sizes, device, name, who, gradients, gpu_pieces.run_torch, channels_last=last)
+        _piece(sizes, gpu_pieces.run_torch, name, who, gradients, device=device, channels_last=last)
         for name in gpu_pieces.TORCH
         for gradients in (False, True)
-        for last, who in ((True, "PyTorch"), (False, "PyTorch, NCDHW"))
+        for last, who in ((True, "PyTorch, eager"), (False, "PyTorch, eager, NCDHW"))
     )
 
 
 def _piece(
     sizes: Sizes,
-    device: str,
+    function: Callable[..., Found],
     name: str,
     who: str,
     gradients: bool,
-    function: Callable[..., Found],
     **more: Any,
 ) -> Measurement:
-    batch = sizes.batches[-1]
-    settings = {
-        "piece": name,
-        "gradients": gradients,
-        "batch": batch,
-        "device": device,
-        "precision": "bfloat16",
-        "tiny": sizes.tiny,
-        "seconds": sizes.seconds / 4,
-    }
-    what = "gradients" if gradients else "forward"
-    case = f"{name}, {what}, batch {batch}, bfloat16"
-    return Measurement(case, who, (function, settings | more))
+    batch, what = sizes.batches[-1], "gradients" if gradients else "forward"
+    settings = {"piece": name, "gradients": gradients, "batch": batch, "tiny": sizes.tiny}
+    settings |= {"seconds": sizes.seconds / 4, **more}
+    return Measurement(_case(f"{name}, {what}", batch, "bfloat16"), who, (function, settings))
 
 
 def _case(work: str, batch: int, precision: str) -> str:

@@ -16,25 +16,19 @@ STRIDES = (2, 4, 8, 16)
 CHANNELS = {2: 96, 4: 112, 8: 120, 16: 124}
 """Of what is upsampled by each stride."""
 CLASSES = 4
-FORMS = {
-    stride: ("a product", "a transposed convolution", "a convolution")[: 3 if stride <= 4 else 2]
-    for stride in STRIDES
+CONVOLUTION, NORM, DROPOUT = "3x3x3 convolution", "batch norm and ReLU", "dropout"
+OURS = {
+    CONVOLUTION: ("NDHWC", "NCDHW"),
+    "upsampling by 2": ("a product", "a convolution", "a transposed convolution"),
+    "upsampling by 4": ("a product", "a convolution", "a transposed convolution"),
+    "upsampling by 8": ("a product", "a transposed convolution"),
+    "upsampling by 16": ("a product", "a transposed convolution"),
+    NORM: ("one factor and offset",),
+    DROPOUT: ("by example",),
+    "1x1x1 convolution": ("a product",),
 }
-OURS = (
-    "3x3x3 convolution, NDHWC",
-    "3x3x3 convolution, NCDHW",
-    *(f"upsampling by {stride} as {form}" for stride, forms in FORMS.items() for form in forms),
-    "batch norm and ReLU",
-    "dropout",
-    "1x1x1 convolution as a product",
-)
-TORCH = (
-    "3x3x3 convolution",
-    *(f"upsampling by {stride}" for stride in STRIDES),
-    "batch norm and ReLU",
-    "dropout",
-)
-"""The names, the most important first."""
+"""The pieces and their forms, the most important first."""
+TORCH = tuple(OURS)[:-1]
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,8 @@ class Piece:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def our_pieces(batch: int, side: int) -> dict[str, Piece]:
-    """Ours, by name."""
+def our_pieces(batch: int, side: int) -> dict[tuple[str, str], Piece]:
+    """Ours, by name and form."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -87,16 +81,16 @@ def our_pieces(batch: int, side: int) -> dict[str, Piece]:
     volume = (batch, side, side, side)
     taps = (3, 3, 3)
     pieces = {
-        "3x3x3 convolution, NDHWC": Piece(conv3x3x3_plain, ((*volume, 64), (*taps, 64, 16))),
-        "3x3x3 convolution, NCDHW": Piece(
+        (CONVOLUTION, "NDHWC"): Piece(conv3x3x3_plain, ((*volume, 64), (*taps, 64, 16))),
+        (CONVOLUTION, "NCDHW"): Piece(
             convolve_channels_first, ((batch, 64, *volume[1:]), (16, 64, *taps))
         ),
-        "1x1x1 convolution as a product": Piece(
+        ("1x1x1 convolution", "a product"): Piece(
             lambda x, kernel: (x.reshape(-1, 96) @ kernel).reshape(*x.shape[:-1], 64),
             ((*volume, 96), (96, 64)),
         ),
-        "batch norm and ReLU": Piece(normalize, ((*volume, 64), (64,), (64,))),
-        "dropout": Piece(drop, ((*volume, 16),)),
+        (NORM, "one factor and offset"): Piece(normalize, ((*volume, 64), (64,), (64,))),
+        (DROPOUT, "by example"): Piece(drop, ((*volume, 16),)),
     }
     for stride in STRIDES:
         small = (batch, *[max(1, side // stride)] * 3, CHANNELS[stride])
@@ -106,8 +100,8 @@ def our_pieces(batch: int, side: int) -> dict[str, Piece]:
             "a transposed convolution": partial(transpose_convolution, stride=stride),
             "a convolution": partial(upsample, stride=stride, onednn=True),
         }
-        for form in FORMS[stride]:
-            pieces[f"upsampling by {stride} as {form}"] = Piece(forms[form], (small, kernel))
+        name = f"upsampling by {stride}"
+        pieces |= {(name, form): Piece(forms[form], (small, kernel)) for form in OURS[name]}
     return pieces
 
 
@@ -124,11 +118,11 @@ def torch_pieces(batch: int, side: int) -> dict[str, Piece]:
 
     volume = (side, side, side)
     pieces = {
-        "3x3x3 convolution": Piece(
+        CONVOLUTION: Piece(
             partial(functional.conv3d, padding=1), ((batch, 64, *volume), (16, 64, 3, 3, 3))
         ),
-        "batch norm and ReLU": Piece(normalize, ((batch, 64, *volume), (64,), (64,))),
-        "dropout": Piece(torch.nn.Dropout(0.2), ((batch, 16, *volume),)),
+        NORM: Piece(normalize, ((batch, 64, *volume), (64,), (64,))),
+        DROPOUT: Piece(torch.nn.Dropout(0.2), ((batch, 16, *volume),)),
     }
     for stride in STRIDES:
         small = (batch, CHANNELS[stride], *[max(1, side // stride)] * 3)
@@ -138,19 +132,16 @@ def torch_pieces(batch: int, side: int) -> dict[str, Piece]:
 
 
 def run_ours(
-    piece: str, gradients: bool, batch: int, device: str, precision: str, tiny: bool, seconds: float
+    piece: str, form: str, gradients: bool, batch: int, tiny: bool, seconds: float
 ) -> Found:
-    """Time a piece of ours."""
+    """Time a piece of ours in bfloat16."""
     import jax
     import jax.numpy as jnp
 
     from infant_seg_jax.compilation import has_onednn, jit
 
-    if precision == "tf32" and device == "gpu":
-        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
-    found = our_pieces(batch, TINY_SIDE if tiny else SIDE)[piece]
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    arrays = [jnp.asarray(values, dtype) for values in random_arrays(found.shapes)]
+    found = our_pieces(batch, TINY_SIDE if tiny else SIDE)[piece, form]
+    arrays = [jnp.asarray(values, jnp.bfloat16) for values in random_arrays(found.shapes)]
 
     def loss(*given: Any) -> Any:
         return jnp.sum(found.function(*given).astype(jnp.float32) ** 2)
@@ -165,20 +156,19 @@ def run_torch(
     gradients: bool,
     batch: int,
     device: str,
-    precision: str,
     tiny: bool,
     seconds: float,
     channels_last: bool,
 ) -> Found:
-    """Time a piece of PyTorch's, eager."""
+    """Time a piece of PyTorch's in bfloat16, eager."""
     import torch
 
     kind = PLATFORMS[device]
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     found = torch_pieces(batch, TINY_SIDE if tiny else SIDE)[piece]
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    tensors = [torch.from_numpy(values).to(kind, dtype) for values in random_arrays(found.shapes)]
+    tensors = [
+        torch.from_numpy(values).to(kind, torch.bfloat16) for values in random_arrays(found.shapes)
+    ]
     if channels_last:
         layout = torch.channels_last_3d
         tensors = [t.contiguous(memory_format=layout) if t.ndim == 5 else t for t in tensors]
