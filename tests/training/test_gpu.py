@@ -1,6 +1,6 @@
 """What a GPU computes is what the CPU computes, and it trains. Run on a machine with a GPU by
 
-    JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu
+    JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu tests/training/test_gpu.py
 
 and skipped elsewhere. INFANT_SEG_TEST_DEVICE=cpu tries the tests out, with a CPU for the GPU.
 """
