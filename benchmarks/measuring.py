@@ -186,12 +186,12 @@ def in_one_process(
     command = [sys.executable, __file__, json.dumps(given, default=str)]
     waiting, is_late = len(calls), threading.Event()
     with (
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
             command,
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
             text=True,
             start_new_session=True,
         ) as process,
@@ -220,8 +220,8 @@ def in_one_process(
             limit.cancel()
             if process.poll() is None:
                 kill()
-        said.seek(0)
-        text = said.read()
+        errors.seek(0)
+        text = errors.read()
     if not waiting:
         return
     if is_late.is_set():
@@ -229,7 +229,7 @@ def in_one_process(
     print(text, file=sys.stderr)
     if status == -signal.SIGKILL:
         raise Failed("it was killed, as when memory runs out")
-    last = (text.strip().splitlines() or ["nothing was said"])[-1][-200:]
+    last = (text.strip().splitlines() or ["no message"])[-1][-200:]
     raise Failed(f"it ended with status {status}: {last}")
 
 
@@ -240,8 +240,8 @@ def answer(script: str, name: str, arguments: Mapping[str, Any]) -> Found:
     except ModuleNotFoundError as error:
         return {"failed": f"{error.name} is not installed"}
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0][:200]
-        return {"failed": f"{type(error).__name__}: {said}", "traceback": traceback.format_exc()}
+        message = (str(error).strip().splitlines() or [""])[0][:200]
+        return {"failed": f"{type(error).__name__}: {message}", "traceback": traceback.format_exc()}
     return {"peak_mib": peak_mib(), **found}
 
 
