@@ -383,8 +383,8 @@ class Run:
     steps: int = setting(20_000, "Number of training steps.", at_least(1))
     minutes: float = setting(
         0.0,
-        "Minutes after which a run ends that has not taken all steps, its learning rate having "
-        "decreased by then; compiling and validating count; 0: no limit.",
+        "Minutes of training, without compiling, after which a run ends that has not taken all "
+        "steps; the learning rate decreases within that time; 0: no limit.",
         at_least(0),
     )
     log_every: int = setting(50, "Steps between log lines.", at_least(1))

@@ -11,15 +11,19 @@ class Clock:
     """Counts the seconds of a run's training over all its interruptions, if it has a limit."""
 
     def __init__(self, minutes: float, seconds: float) -> None:
-        """Go on from the seconds that are over; without a limit, if `minutes` is 0, none count."""
-        self._limit = 60 * minutes
-        self._began = time.monotonic() - seconds
+        """Go on from `seconds` once it is started; 0 `minutes` are no limit, and none count."""
+        self._limit, self._before = 60 * minutes, seconds
+        self._began: float | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._began = time.monotonic()
 
     def seconds(self) -> float:
         """Those so far. Of several processes the first one's, for all take the same steps."""
-        if not self._limit:
-            return 0.0
-        seconds = np.float32(time.monotonic() - self._began)
+        if not self._limit or self._began is None:
+            return self._before
+        seconds = np.float32(self._before + time.monotonic() - self._began)
         if jax.process_count() > 1:
             seconds = multihost_utils.broadcast_one_to_all(seconds)
         return float(seconds)

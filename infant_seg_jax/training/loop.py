@@ -153,6 +153,8 @@ class _Run:
                 pending, seconds = metrics["loss"], self.clock.seconds()
                 self.losses.append((step, metrics["loss"]))
                 if step == first + 1:
+                    jax.block_until_ready(pending)
+                    self.clock.start()  # Compiling does not count.
                     bar.count_untimed()
                     _log_once("Compiled; training.")
                 else:
@@ -194,7 +196,7 @@ class _Run:
         values = {name: float(local_value(value)) for name, value in metrics.items()}
         log.write(step, values)
         bar.set_postfix(loss=f"{values['loss']:.3f}")
-        if self.config.minutes:  # As many as there is likely to be time for.
+        if seconds:  # Of a time limit: as many steps as it is likely to allow.
             bar.total = min(self.config.steps, round(step * 60 * self.config.minutes / seconds))
         if bar.disable:  # No terminal, no bar: lines in its place.
             position = _position(self.config, step, seconds)
