@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -197,11 +198,11 @@ def test_forms_of_an_upsampling_agree(scripts: Any, stride: int) -> None:
     found = pieces.our_pieces(1, 16)
     assert set(found) == {(name, form) for name, forms in pieces.OURS.items() for form in forms}
     forms = [found[name] for name in found if name[0] == f"upsampling by {stride}"]
-    arrays = pieces.random_arrays(forms[0].shapes)
+    arrays = [jnp.asarray(values) for values in pieces.random_arrays(forms[0].shapes)]
     expected, *others = (np.asarray(form.function(*arrays)) for form in forms)
-    assert expected.std() > 0.1 and expected.shape == (1, 16, 16, 16, 4)
+    assert expected.std() > 0.01 and expected.shape == (1, 16, 16, 16, 4)
     for other in others:
-        np.testing.assert_allclose(other, expected, atol=1e-4)
+        np.testing.assert_allclose(other, expected, atol=1e-5)
 
 
 def run_gpu_script(output: Path, minutes: float) -> dict[str, Any]:
