@@ -19,7 +19,8 @@ if [ -e "$output/model/model.json" ]; then
   echo "$output/model is finished." >&2
   exit
 fi
-"$program" prepare-anatomies --held_out="${HELD_OUT:-2mo_*,7mo_*,training_seg_06}" --output="$anatomies" "$@"
+held_out=${HELD_OUT:-2mo_*,7mo_*,training_seg_06}
+"$program" prepare-anatomies --held_out="$held_out" --output="$anatomies" "$@"
 
 # train NAME STEPS FLAGS: the first run starts from nothing, others from the checkpoint that FLAGS name.
 train() {
@@ -74,7 +75,12 @@ train ninth 3000 "${start[@]}" "${fixed[@]}" "${newborns[@]}" --config.seed=21 \
   --config.rendering.maturation=0.08 --config.rendering.regions=0.1 --config.rendering.partial_volume=1.0 \
   --config.rendering.noise=0.055 --config.rendering.stripped=0.85
 
+# The network that finds the brain in whole heads, which the model brings along.
+"$program" prepare-anatomies --spacing_mm=3 --classes=brain --held_out="$held_out" --output="$output/brains" "$@"
+"$program" train --config="$root/configs/brain_finder.py" --config.rendering.path="$output/brains" \
+  --config.data.path="$output/brains/held_out" --config.steps="${STEPS:-5000}" --workdir="$output/runs/brain_finder"
+
 # The mean of both keeps what the sixth knows of older infants and adults.
 "$program" export-model --which=latest --weights=averaged "$output/runs/sixth" "$output/sixth"
 "$program" export-model --float16 --which=latest --weights=averaged --shares=0.65,0.35 \
-  "$output/runs/ninth" "$output/sixth" "$output/model"
+  --brain_finder="$output/runs/brain_finder" "$output/runs/ninth" "$output/sixth" "$output/model"

@@ -15,10 +15,10 @@ started from one another:
 
     infant-seg export-model --shares=0.4,0.6 bundled runs/infant models/mean
 
-With --brain_finder the model brings a second network along, which finds the brain in whole heads
-before the first one labels its tissues:
+--brain_finder adds a second network, which finds the brain in whole heads before the first one
+labels tissues. It may be your own, or that of another model:
 
-    infant-seg export-model --brain_finder=runs/brain_finder runs/infant models/infant
+    infant-seg export-model --brain_finder=bundled runs/infant models/infant
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ def define_flags(values: flags.FlagValues) -> None:
     define_path(
         "brain_finder",
         "",
-        "A run or a model folder: the network that is to find the brain in whole heads, trained on "
-        "larger voxels. By default, that of RUN, if it has one.",
+        "A run or a model folder: the network that finds the brain in whole heads, or a model with "
+        "such a network. By default, that of RUN, if it has one.",
         flag_values=values,
     )
     define_float16(values)
@@ -75,7 +75,8 @@ def run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     models = [open_model(source, values.which, values.weights) for source in sources]
     model = average_models(models, shares) if shares else models[0]
     if values.brain_finder:
-        finder = open_model(Path(values.brain_finder), values.which, values.weights)
+        given = open_model(Path(values.brain_finder), values.which, values.weights)
+        finder = given.brain_finder or given
         check_is_finder(finder, Path(values.brain_finder))
         model = replace(model, brain_finder=finder)
     write_model(folder, model, float16=values.float16)

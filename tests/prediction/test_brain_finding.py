@@ -148,17 +148,20 @@ def make(seed: int, modality: str = ANY_MODALITY, spacing_mm: float = 0.0) -> Mo
 def test_a_model_brings_its_brain_finder_along(tmp_path: Path) -> None:
     for name, model in (("tissues", make(1)), ("brains", make(2, spacing_mm=3.0))):
         write_model(tmp_path / name, model)
-    names = [str(tmp_path / name) for name in ("tissues", "both", "brains", "again")]
+    names = [str(tmp_path / name) for name in ("tissues", "both", "brains", "again", "third")]
     for command in (
         ["export-model", f"--brain_finder={names[2]}", *names[:2]],
         ["export-model", "--float16", names[1], names[3]],
+        ["export-model", f"--brain_finder={names[1]}", names[0], names[4]],
     ):
         with pytest.raises(SystemExit) as stop:
             main(command)
         assert not stop.value.code
-    plain, both, again = (open_predictor(tmp_path / name) for name in ("tissues", "both", "again"))
+    plain, both, again, third = (
+        open_predictor(tmp_path / name) for name in ("tissues", "both", "again", "third")
+    )
     assert plain.brain_finder is None
-    for found in (both, again):
+    for found in (both, again, third):
         assert found.brain_finder is not None
         assert found.brain_finder.expects.preparation.spacing_mm == 3.0
     assert identify(plain, tmp_path).sha256 != identify(both, tmp_path).sha256
