@@ -41,7 +41,7 @@ def write(path: Path, text: str) -> str:
 
 
 def test_named_sets_are_found_by_name():
-    assert list(CLASS_SETS) == ["tissues", "drawem9"]
+    assert list(CLASS_SETS) == ["tissues", "drawem9", "brain"]
     for name, classes in CLASS_SETS.items():
         assert find_classes(name) is classes and classes.name == name
     assert len(DRAWEM9_CLASSES) == 9 == len(set(DRAWEM9_CLASSES.colors.values())) + 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.data.volumes import read_image, write_label_map, write_volume
 from infant_seg_jax.models.skip_densenet import SkipDenseNet3D
 from infant_seg_jax.models.variables import init_variables
+from infant_seg_jax.prediction.memory import peak_memory
 from infant_seg_jax.prediction.predictor import Predictor
 
 SIDE, GIB = 300, 2**30
@@ -69,8 +69,8 @@ def predict_and_write(folder: Path, way: str, width: int = 8) -> dict[str, objec
     write_label_map(folder / "dseg.nii", found.label_map, volume.native)
     for index in range(4):
         write_volume(folder / f"{index}.nii", found.probability(index), volume.native)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"label_map": found.label_map.shape, "peak": peak}
+    # Not by getrusage, which knows what the process that started this one took before.
+    return {"label_map": found.label_map.shape, "peak": max(peak_memory().values())}
 
 
 if __name__ == "__main__":
