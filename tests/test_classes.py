@@ -15,6 +15,7 @@ from infant_seg_jax.data.class_sets import DRAWEM9_CLASSES, find_classes
 from infant_seg_jax.data.labels import CSF, GM, TISSUE_CLASSES, WM
 from infant_seg_jax.data.phantom import render_phantom
 from infant_seg_jax.data.prepared import open_prepared
+from infant_seg_jax.files import write_json
 from infant_seg_jax.store.loading import open_model, open_predictor
 from tests.training.tiny import tiny_config, tiny_flags
 
@@ -244,10 +245,20 @@ def test_the_program_and_the_set_with_tissues_alone(
     assert [row["tissue"] for row in rows] == ["CSF", "GM", "WM"]
     printed = error_of(*of_run, f"--output={tmp_path / 'more'}", "--classes=drawem9")
     assert "--classes=tissues" in printed
-    # Rendered examples know tissues alone.
+    # Examples rendered from these anatomies know tissues alone.
+    anatomies = tmp_path / "anatomies"
+    write_json(
+        anatomies / "manifest.json",
+        {"format": 1, "spacing_mm": 1.0, "anatomies": [{"id": "one", "shape": [4, 4, 4]}]},
+    )
+    write_json(anatomies / "splits.json", [{"train": ["one"], "validation": [], "test": []}])
+    (anatomies / "one").mkdir()
+    for name in ("structures", "distances"):
+        np.save(anatomies / "one" / f"{name}.npy", np.zeros((4, 4, 4), np.uint8))
     config = tiny_config(prepared, 2)
-    config.rendering.path, config.rendering.fraction = str(prepared), 0.5
-    assert "rendered" in error_of("train", *tiny_flags(config), f"--workdir={tmp_path / 'run'}")
+    config.rendering.path, config.rendering.fraction = str(anatomies), 0.5
+    printed = error_of("train", *tiny_flags(config), f"--workdir={tmp_path / 'run'}")
+    assert str(anatomies) in printed and str(TISSUE_CLASSES) in printed
 
 
 def test_a_file_of_classes_and_a_schema_of_them(dhcp: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class _Member:
     size: int
     is_file: bool
     is_folder: bool
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], IO[bytes] | io.BufferedIOBase]
 
 
 def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
@@ -155,16 +155,16 @@ def _of_tar(stream: "_Bounded") -> Generator[_Member, None, None]:
             )
 
 
-def _extracted(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _extracted(opened: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
     found = opened.extractfile(info)
-    assert found is not None  # It is for what is neither a file nor a link.
+    assert isinstance(found, io.BufferedIOBase)  # None is for what is neither a file nor a link.
     return found
 
 
 class _Bounded:
     """A stream of which no more is read than a model may have: a header may claim any size."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
+    def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream, self._left = stream, MAX_BYTES + _HEADERS
 
     def read(self, size: int) -> bytes:
