@@ -16,6 +16,8 @@ NO_PATHS = {
     "held_out",
     "map",
     "max_memory",
+    "name",
+    "sha256",
     "shard",
     "split",
     "starts",
