@@ -20,6 +20,8 @@ os.environ["XDG_CACHE_HOME"] = _caches.name
 # No test knows the models that somebody installed.
 os.environ["INFANT_SEG_MODELS"] = os.path.join(_caches.name, "models")
 
+_MOST_MAPS = 25_000
+
 # No test is about time, which a busy machine has less of.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
@@ -40,6 +42,17 @@ def _programs_are_compiled_once() -> None:
     from infant_seg_jax.compilation import use_compilation_cache
 
     use_compilation_cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_dropped_before_they_are_too_many() -> Iterator[None]:
+    """Each compiled network takes some ninety memory maps, and Linux allows a process 65,530."""
+    yield
+    import jax  # after what is set above
+
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)
