@@ -20,7 +20,6 @@ def get_config() -> Config:
     recipes.fit_two_cores(config)
     recipes.train_robustly(config)
     recipes.render_every_example(config, "prepared/brains")
-    recipes.render_like_real_newborns(config)
     config.model.name = RESIDUAL_UNET
     config.model.widths = (16, 32, 48, 64, 96)
     config.patch.balanced = 0.4
@@ -32,6 +31,7 @@ def get_config() -> Config:
     config.rendering.spread = 0.05
     config.rendering.fluid_spread = 0.1
     config.rendering.maturation = 0.08
+    config.rendering.regions = 0.08
     config.rendering.noise = 0.05
     config.rendering.stripped = 0.5
     config.rendering.loose = 0.6

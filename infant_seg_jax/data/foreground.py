@@ -90,6 +90,14 @@ def without_specks(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]
     return cleaned
 
 
+def largest_piece(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """The largest connected piece of a mask (voxels with a common face are connected)."""
+    pieces = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=pieces)
+    sizes = np.bincount(pieces.ravel())[1:]
+    return pieces == 1 + sizes.argmax() if sizes.size else mask
+
+
 def otsu_threshold(values: Float32[np.ndarray, " n"], bins: int = 256) -> float:
     """The threshold with the largest variance between the values below it and above it.
 

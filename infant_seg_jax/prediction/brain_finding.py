@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from infant_seg_jax.data.cropping import uncrop
-from infant_seg_jax.data.foreground import HEAD
+from infant_seg_jax.data.foreground import HEAD, largest_piece
 from infant_seg_jax.data.formats.grid import Shape
 from infant_seg_jax.data.preprocessing import PreparedVolume
 from infant_seg_jax.data.resampling import resample_image
@@ -34,7 +34,8 @@ def brain_to_show(
         background: the probability that a voxel is no brain.
         shape: voxels of the scan's whole RAS+ grid.
     """
-    brain = _largest_piece((background < 0.5) & prepared.mask)
+    piece = largest_piece((background < 0.5) & prepared.mask)
+    brain = np.asarray(ndimage.binary_fill_holes(piece))
     if not brain.any():
         return None
     spacing = spacing_of(prepared.affine)
@@ -50,14 +51,3 @@ def brain_to_show(
     if not shown.any() or (prepared.extent != HEAD and left_out < LEAST_LEFT_OUT):
         return None
     return uncrop(shown, prepared.box, shape)
-
-
-def _largest_piece(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    """The largest piece whose voxels touch by faces, without holes."""
-    pieces = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, output=pieces)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    if not sizes.any():
-        return mask
-    return np.asarray(ndimage.binary_fill_holes(pieces == sizes.argmax()))

@@ -5,6 +5,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from infant_seg_jax.data.cropping import crop_box
+from infant_seg_jax.data.foreground import largest_piece
 
 GAP_MM = 2.0
 """Gaps of up to twice this width, such as sulci without labeled CSF, are inside the mask."""
@@ -34,9 +35,6 @@ def brain_mask(
         for axis, step in enumerate(steps):
             part = filter1d(part, 2 * step + 1, axis)
     filled = np.asarray(ndimage.binary_fill_holes(part))
-    pieces = np.empty(filled.shape, np.int32)
-    ndimage.label(filled, output=pieces)
-    largest = 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     within = tuple(slice(step + 1, -step - 1) for step in steps)
-    mask[box] |= (pieces == largest)[within]
+    mask[box] |= largest_piece(filled)[within]
     return mask
