@@ -8,15 +8,10 @@ import pytest
 
 import infant_seg_jax
 from infant_seg_jax.__main__ import main
-from infant_seg_jax.config import default_config
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.data.prepared import ExpectedScans
-from infant_seg_jax.data.preprocessing import Preparation
 from infant_seg_jax.files import sha256
-from infant_seg_jax.models.factory import make_model
-from infant_seg_jax.models.variables import init_variables
 from infant_seg_jax.store import installed
-from infant_seg_jax.store.model_folder import Model, write_model
+from tests.untrained import write_untrained_model
 
 
 @pytest.fixture
@@ -27,13 +22,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    config = default_config()
-    config.model.update(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    config.inference.window = (32, 32, 32)
-    expects = ExpectedScans(("T1w",), Preparation(), ("brain",))
-    variables = init_variables(make_model(config), 1, seed=0)
-    write_model(tmp_path / "tiny", Model(config, variables, expects, {}))
-    return tmp_path / "tiny"
+    return write_untrained_model(tmp_path / "tiny")
 
 
 def infant_seg(*arguments: object) -> int:

@@ -11,13 +11,8 @@ import numpy as np
 import pytest
 
 from infant_seg_jax.api import load
-from infant_seg_jax.config import default_config
 from infant_seg_jax.data.phantom import render_phantom
-from infant_seg_jax.data.prepared import ExpectedScans
-from infant_seg_jax.data.preprocessing import Preparation
-from infant_seg_jax.models.factory import make_model
-from infant_seg_jax.models.variables import init_variables
-from infant_seg_jax.store.model_folder import Model, write_model
+from tests.untrained import write_untrained_model
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")  # or it looks for a newer version of itself
 pytest.importorskip("nipype.interfaces.base", reason="needs the extra nipype")
@@ -38,13 +33,7 @@ def scan(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A tiny network that never learned anything."""
-    config = default_config()
-    config.model.update(growth_rate=4, stem_features=4, block_layers=(1, 1))
-    config.inference.window = (32, 32, 32)
-    expects = ExpectedScans(("T1w",), Preparation(), ("brain",))
-    variables = init_variables(make_model(config), 1, seed=0)
-    write_model(tmp_path / "tiny model", Model(config, variables, expects, {}))
-    return tmp_path / "tiny model"
+    return write_untrained_model(tmp_path / "tiny model")
 
 
 @pytest.fixture
